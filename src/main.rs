@@ -1,0 +1,3 @@
+//! The relay daemon.
+
+fn main() {}
