@@ -1,4 +1,3 @@
 //! An MSRP relay (RFC 4975, RFC 4976).
 
-pub mod config {}
-pub mod msrp {}
+pub mod msrp;
