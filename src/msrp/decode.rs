@@ -94,10 +94,7 @@ enum State {
     /// Between messages, or inside of a head.
     Head,
     /// In a body; the first octets of it may be the end-line without a CRLF of its own.
-    Body {
-        transact_id: TransactId,
-        at_start: bool,
-    },
+    Body { transact_id: TransactId, at_start: bool },
     /// The end-line came right after the headers.
     Bodiless(Continuation),
 }
@@ -160,21 +157,13 @@ impl Decoder {
                 let block = buf.split_to(complete.len).freeze();
                 Ok(self.take_head(block, &complete))
             }
-            State::Body {
-                transact_id,
-                at_start,
-            } => {
+            State::Body { transact_id, at_start } => {
                 let event = body(buf, transact_id, at_start, self.guard);
                 match event {
                     Some(Event::End(_)) => self.state = State::Head,
                     // The same bytes come again, to be sent under an id that is not known yet.
                     Some(Event::Collision) => self.guard = None,
-                    Some(_) => {
-                        self.state = State::Body {
-                            transact_id,
-                            at_start: false,
-                        }
-                    }
+                    Some(_) => self.state = State::Body { transact_id, at_start: false },
                     None => {}
                 }
                 Ok(event)
@@ -199,16 +188,8 @@ impl Decoder {
         let Some((transact_id, start)) = progress.start.clone() else {
             return Ok(None);
         };
-        let headers = Headers::read(
-            Bytes::copy_from_slice(&buf[..complete.len]),
-            &progress.fields,
-        );
-        Ok(Some(self.recent.head(
-            transact_id,
-            start,
-            headers,
-            complete.end.is_none(),
-        )))
+        let headers = Headers::read(Bytes::copy_from_slice(&buf[..complete.len]), &progress.fields);
+        Ok(Some(self.recent.head(transact_id, start, headers, complete.end.is_none())))
     }
 
     /// Whether the input is between two messages (or inside of a head that nobody has seen).
@@ -252,17 +233,11 @@ impl Decoder {
                 continue;
             };
             let text = &buf[line.start..line.end - 2];
-            if text.is_empty() {
-                return Ok(Some(Complete {
-                    len: end,
-                    end: None,
-                }));
-            }
-            if let Some(flag) = end_line(text, transact_id) {
-                return Ok(Some(Complete {
-                    len: end,
-                    end: Some(flag),
-                }));
+            let flag = end_line(text, transact_id);
+            if text.is_empty() || flag.is_some() {
+                // Found again by whoever takes what was only peeked at.
+                progress.scanned = line.start;
+                return Ok(Some(Complete { len: end, end: flag }));
             }
             if progress.fields.len() == MAX_HEADER_LINES {
                 return Err(self.lost("number of header lines", buf));
@@ -279,17 +254,11 @@ impl Decoder {
         let (transact_id, start) = self.progress.start.take()?;
         self.state = match complete.end {
             Some(flag) => State::Bodiless(flag),
-            None => State::Body {
-                transact_id,
-                at_start: true,
-            },
+            None => State::Body { transact_id, at_start: true },
         };
         let headers = Headers::read(block, &self.progress.fields);
         self.progress.restart();
-        Some(
-            self.recent
-                .head(transact_id, start, headers, complete.end.is_none()),
-        )
+        Some(self.recent.head(transact_id, start, headers, complete.end.is_none()))
     }
 
     /// The error for a limit, with what is known of the message, so that its sender can be told.
@@ -309,10 +278,7 @@ impl Progress {
     /// Forgets everything but the memory at hand.
     fn restart(&mut self) {
         self.fields.clear();
-        *self = Self {
-            fields: std::mem::take(&mut self.fields),
-            ..Self::default()
-        };
+        *self = Self { fields: std::mem::take(&mut self.fields), ..Self::default() };
     }
 
     /// The end of the line under way, just behind its CRLF.
@@ -350,9 +316,7 @@ impl Malformed {
 
 /// The flag, if the whole line is an end-line of this id.
 fn end_line(line: &[u8], transact_id: &TransactId) -> Option<Continuation> {
-    let rest = line
-        .strip_prefix(DASHES)?
-        .strip_prefix(transact_id.as_bytes())?;
+    let rest = line.strip_prefix(DASHES)?.strip_prefix(transact_id.as_bytes())?;
     match rest {
         [flag] => Continuation::parse(*flag),
         _ => None,
@@ -447,10 +411,7 @@ fn take_body(buf: &mut BytesMut, len: usize) -> Option<Event> {
 /// How many octets at the end may be the beginning of [`END_LINE`].
 fn partial_end_line(buf: &[u8]) -> usize {
     let longest = buf.len().min(END_LINE.len() - 1);
-    (1..=longest)
-        .rev()
-        .find(|&n| END_LINE.starts_with(&buf[buf.len() - n..]))
-        .unwrap_or(0)
+    (1..=longest).rev().find(|&n| END_LINE.starts_with(&buf[buf.len() - n..])).unwrap_or(0)
 }
 
 /// The paths read last. In a session they are always the same few, so that most need no reading.
@@ -462,12 +423,7 @@ struct RecentPaths {
 
 impl RecentPaths {
     fn parse(&mut self, value: &[u8]) -> Result<Path, UriError> {
-        if let Some(path) = self
-            .paths
-            .iter()
-            .flatten()
-            .find(|path| path.text() == value)
-        {
+        if let Some(path) = self.paths.iter().flatten().find(|path| path.text() == value) {
             return Ok(path.clone());
         }
         let path = Path::parse(value)?;
@@ -477,11 +433,8 @@ impl RecentPaths {
     }
 
     fn path(&mut self, headers: &Headers, name: Name) -> Result<Path, HeaderError> {
-        let value = headers
-            .value(name)
-            .ok_or(HeaderError::Unreadable(name.as_str()))?;
-        self.parse(value)
-            .map_err(|_| HeaderError::Unreadable(name.as_str()))
+        let value = headers.value(name).ok_or(HeaderError::Unreadable(name.as_str()))?;
+        self.parse(value).map_err(|_| HeaderError::Unreadable(name.as_str()))
     }
 
     fn head(
@@ -494,25 +447,14 @@ impl RecentPaths {
         let to_path = self.path(&headers, Name::ToPath);
         let from_path = self.path(&headers, Name::FromPath);
         match (to_path, from_path, headers.defect()) {
-            (Ok(to_path), Ok(from_path), None) => Event::Head(Head {
-                transact_id,
-                start,
-                to_path,
-                from_path,
-                headers,
-                has_body,
-            }),
+            (Ok(to_path), Ok(from_path), None) => {
+                Event::Head(Head { transact_id, start, to_path, from_path, headers, has_body })
+            }
             (to, from, defect) => {
                 let broken_path = to.as_ref().err().or(from.as_ref().err()).copied();
                 let error = defect.or(broken_path).unwrap_or(HeaderError::Line);
                 let paths = to.ok().zip(from.ok());
-                Event::Malformed(Malformed {
-                    transact_id,
-                    start,
-                    paths,
-                    headers,
-                    error,
-                })
+                Event::Malformed(Malformed { transact_id, start, paths, headers, error })
             }
         }
     }
@@ -560,18 +502,10 @@ mod tests {
                 out.push(match event {
                     Event::Head(head) => {
                         let lines = head.headers.lines().count();
-                        format!(
-                            "{} {:?} {lines} {}",
-                            head.transact_id, head.start, head.has_body
-                        )
+                        format!("{} {:?} {lines} {}", head.transact_id, head.start, head.has_body)
                     }
                     Event::Malformed(bad) => {
-                        format!(
-                            "bad {} {} {}",
-                            bad.transact_id,
-                            bad.error,
-                            bad.paths.is_some()
-                        )
+                        format!("bad {} {} {}", bad.transact_id, bad.error, bad.paths.is_some())
                     }
                     Event::End(flag) => format!("end {flag:?}"),
                     Event::Collision => "collision".to_owned(),
@@ -635,11 +569,7 @@ mod tests {
         let wire = medley();
         let whole = read(&wire);
         for cut in 0..wire.len() {
-            assert_eq!(
-                read_in(wire.as_bytes(), &[cut], None),
-                whole,
-                "cut at {cut}"
-            );
+            assert_eq!(read_in(wire.as_bytes(), &[cut], None), whole, "cut at {cut}");
         }
         let all: Vec<usize> = (0..wire.len()).collect();
         assert_eq!(read_in(wire.as_bytes(), &all, None), whole);
@@ -665,10 +595,7 @@ mod tests {
     #[test]
     fn limits() {
         let line = |n: usize| {
-            format!(
-                "MSRP abcd SEND\r\n{PATHS}X: {}\r\n-------abcd$\r\n",
-                "x".repeat(n - 3)
-            )
+            format!("MSRP abcd SEND\r\n{PATHS}X: {}\r\n-------abcd$\r\n", "x".repeat(n - 3))
         };
         assert_eq!(read(&line(MAX_LINE)).len(), 2);
         assert_eq!(
@@ -676,10 +603,7 @@ mod tests {
             ["lost: line length exceeded in the head of a message"]
         );
         let lines = |n: usize| {
-            format!(
-                "MSRP abcd SEND\r\n{PATHS}{}-------abcd$\r\n",
-                "X: 1\r\n".repeat(n - 2)
-            )
+            format!("MSRP abcd SEND\r\n{PATHS}{}-------abcd$\r\n", "X: 1\r\n".repeat(n - 2))
         };
         assert_eq!(read(&lines(MAX_HEADER_LINES)).len(), 2);
         let lost = "lost: number of header lines exceeded in the head of a message";
@@ -688,10 +612,7 @@ mod tests {
             "MSRP abcd SEND\r\n{PATHS}{}",
             format!("X: {}\r\n", "x".repeat(9000)).repeat(8)
         );
-        assert_eq!(
-            read(&big),
-            ["lost: head length exceeded in the head of a message"]
-        );
+        assert_eq!(read(&big), ["lost: head length exceeded in the head of a message"]);
         assert_eq!(
             read(&"x".repeat(MAX_LINE + 3)),
             ["lost: line length exceeded in the head of a message"]
@@ -707,16 +628,8 @@ mod tests {
     fn a_lost_place_still_names_the_sender() {
         let wire = format!("MSRP abcd SEND\r\n{PATHS}{}", "X: 1\r\n".repeat(70));
         let mut decoder = Decoder::default();
-        let error = decoder
-            .next(&mut BytesMut::from(wire.as_bytes()))
-            .unwrap_err();
-        let DecodeError::Head {
-            message: Some(message),
-            ..
-        } = error
-        else {
-            panic!("{error}")
-        };
+        let error = decoder.next(&mut BytesMut::from(wire.as_bytes())).unwrap_err();
+        let DecodeError::Head { message: Some(message), .. } = error else { panic!("{error}") };
         assert!(message.paths.is_some());
         assert_eq!(message.start, Start::Request(Method::Send));
     }
@@ -727,14 +640,10 @@ mod tests {
         let mut decoder = Decoder::default();
         let mut buf = BytesMut::from(wire.as_bytes());
         for _ in 0..2 {
-            let Ok(Some(Event::Head(head))) = decoder.peek(&mut buf) else {
-                panic!()
-            };
+            let Ok(Some(Event::Head(head))) = decoder.peek(&mut buf) else { panic!() };
             assert_eq!(head.transact_id.to_string(), "abcd");
         }
-        let Ok(Some(Event::Head(head))) = decoder.next(&mut buf) else {
-            panic!()
-        };
+        let Ok(Some(Event::Head(head))) = decoder.next(&mut buf) else { panic!() };
         assert_eq!(head.transact_id.to_string(), "abcd");
         assert!(decoder.peek(&mut buf).unwrap().is_none());
     }

@@ -91,15 +91,10 @@ const NAMES: [(Name, &str); 15] = [
 impl Name {
     /// Names are read without case (RFC 4975 §9).
     pub fn parse(text: &[u8]) -> Self {
-        let known = NAMES
-            .iter()
-            .find(|(_, name)| text.eq_ignore_ascii_case(name.as_bytes()));
+        let known = NAMES.iter().find(|(_, name)| text.eq_ignore_ascii_case(name.as_bytes()));
         match known {
             Some(&(name, _)) => name,
-            None if text
-                .get(..8)
-                .is_some_and(|t| t.eq_ignore_ascii_case(b"Content-")) =>
-            {
+            None if text.get(..8).is_some_and(|t| t.eq_ignore_ascii_case(b"Content-")) => {
                 Self::Content
             }
             None => Self::Other,
@@ -108,18 +103,12 @@ impl Name {
 
     /// The name as it is sent.
     pub fn as_str(self) -> &'static str {
-        NAMES
-            .iter()
-            .find(|(name, _)| *name == self)
-            .map_or("", |(_, text)| text)
+        NAMES.iter().find(|(name, _)| *name == self).map_or("", |(_, text)| text)
     }
 
     /// Whether a second one would let two readers understand two things.
     fn only_once(self) -> bool {
-        matches!(
-            self,
-            Self::ToPath | Self::FromPath | Self::MessageId | Self::ByteRange
-        )
+        matches!(self, Self::ToPath | Self::FromPath | Self::MessageId | Self::ByteRange)
     }
 }
 
@@ -145,11 +134,7 @@ impl Headers {
     /// Cuts `block` into the lines given, each with its CRLF. Lines that are no header fields
     /// are left out and remembered as the [`defect`](Self::defect).
     pub(super) fn read(block: Bytes, lines: &[Range<u32>]) -> Self {
-        let mut headers = Self {
-            block,
-            fields: Vec::with_capacity(lines.len()),
-            defect: None,
-        };
+        let mut headers = Self { block, fields: Vec::with_capacity(lines.len()), defect: None };
         for line in lines {
             if let Err(defect) = headers.push(line.clone()) {
                 headers.defect.get_or_insert(defect);
@@ -165,14 +150,8 @@ impl Headers {
             return Err(HeaderError::Line);
         }
         let name = Name::parse(&text[..colon]);
-        let blanks = text[colon + 1..]
-            .iter()
-            .take_while(|b| matches!(b, b' ' | b'\t'))
-            .count();
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "a line is at most 16 KiB long"
-        )]
+        let blanks = text[colon + 1..].iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
+        #[expect(clippy::cast_possible_truncation, reason = "a line is at most 16 KiB long")]
         let value = line.start + (colon + 1 + blanks) as u32;
         if name.only_once() && self.fields.iter().any(|field| field.name == name) {
             return Err(HeaderError::Repeated(name.as_str()));
@@ -193,21 +172,15 @@ impl Headers {
 
     /// The values of all headers of this name, in order.
     pub fn values(&self, name: Name) -> impl Iterator<Item = &[u8]> {
-        self.fields
-            .iter()
-            .filter(move |field| field.name == name)
-            .map(|field| {
-                self.block[field.value as usize..field.line.end as usize - 2].trim_ascii_end()
-            })
+        self.fields.iter().filter(move |field| field.name == name).map(|field| {
+            self.block[field.value as usize..field.line.end as usize - 2].trim_ascii_end()
+        })
     }
 
     /// All lines as they came, CRLF included.
     pub fn lines(&self) -> impl Iterator<Item = (Name, &[u8])> {
         self.fields.iter().map(|field| {
-            (
-                field.name,
-                &self.block[field.line.start as usize..field.line.end as usize],
-            )
+            (field.name, &self.block[field.line.start as usize..field.line.end as usize])
         })
     }
 
@@ -266,9 +239,7 @@ impl Headers {
         let Some(value) = self.value(name) else {
             return Ok(None);
         };
-        read(value)
-            .map(Some)
-            .ok_or(HeaderError::Unreadable(name.as_str()))
+        read(value).map(Some).ok_or(HeaderError::Unreadable(name.as_str()))
     }
 }
 
@@ -283,9 +254,7 @@ fn number(text: &[u8]) -> Option<u64> {
     if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    text.iter().try_fold(0u64, |n, d| {
-        n.checked_mul(10)?.checked_add(u64::from(d - b'0'))
-    })
+    text.iter().try_fold(0u64, |n, d| n.checked_mul(10)?.checked_add(u64::from(d - b'0')))
 }
 
 /// `Byte-Range: start-end/total`, each in octets, counted from 1; `None` is `*`.
@@ -301,11 +270,7 @@ pub struct ByteRange {
 
 impl ByteRange {
     /// What a SEND without the header means (RFC 4975 §7.1.1): from the first octet on.
-    pub const WHOLE: Self = Self {
-        start: 1,
-        end: None,
-        total: None,
-    };
+    pub const WHOLE: Self = Self { start: 1, end: None, total: None };
 
     /// Reads a value; `None` if it is none, or if it ends before it starts. `0-0/0`, which a
     /// client in use sends for an empty message, is read.
@@ -316,8 +281,8 @@ impl ByteRange {
             return None;
         }
         let start = number(&value[..dash])?;
-        let end = number_or_star(&value[dash + 1..slash])?;
-        let total = number_or_star(&value[slash + 1..])?;
+        let end = number_or_star(&value[dash + 1..slash]).ok()?;
+        let total = number_or_star(&value[slash + 1..]).ok()?;
         if end.is_some_and(|end| end < start.saturating_sub(1)) {
             return None;
         }
@@ -328,19 +293,14 @@ impl ByteRange {
     /// or to the end of the message where the chunk leaves its own end open.
     pub fn declared(&self) -> Option<u64> {
         let before = self.start.max(1) - 1;
-        self.end
-            .or(self.total)
-            .map(|last| last.saturating_sub(before))
+        self.end.or(self.total).map(|last| last.saturating_sub(before))
     }
 
     /// The range of a chunk that starts here and turned out to hold `octets`.
     #[must_use]
     pub fn received(&self, octets: u64) -> Self {
         let end = self.start.saturating_add(octets).saturating_sub(1);
-        Self {
-            end: Some(end),
-            ..*self
-        }
+        Self { end: Some(end), ..*self }
     }
 }
 
@@ -351,13 +311,9 @@ impl std::fmt::Display for ByteRange {
     }
 }
 
-/// `*` is `Some(None)`.
-fn number_or_star(text: &[u8]) -> Option<Option<u64>> {
-    if text == b"*" {
-        Some(None)
-    } else {
-        number(text).map(Some)
-    }
+/// A number, or `None` for `*`; an error for anything else.
+fn number_or_star(text: &[u8]) -> Result<Option<u64>, ()> {
+    if text == b"*" { Ok(None) } else { number(text).map(Some).ok_or(()) }
 }
 
 /// Which failures the sender of a SEND wants to hear of (RFC 4975 §7.1.1).
@@ -427,11 +383,7 @@ mod tests {
             "1abc: x",
             "-------abcd$",
         ] {
-            assert_eq!(
-                headers(&[line]).defect(),
-                Some(HeaderError::Line),
-                "{line:?}"
-            );
+            assert_eq!(headers(&[line]).defect(), Some(HeaderError::Line), "{line:?}");
         }
         for name in ["To-Path", "From-Path", "Message-ID", "Byte-Range"] {
             let line = format!("{name}: x");
@@ -450,21 +402,11 @@ mod tests {
             ("1-*/*", 1, None, None, None),
             ("1-0/0", 1, Some(0), Some(0), Some(0)),
             ("0-0/0", 0, Some(0), Some(0), Some(0)),
-            (
-                "1-*/18446744073709551615",
-                1,
-                None,
-                Some(u64::MAX),
-                Some(u64::MAX),
-            ),
+            ("1-*/18446744073709551615", 1, None, Some(u64::MAX), Some(u64::MAX)),
             ("5-9/3", 5, Some(9), Some(3), Some(5)),
         ] {
             let range = ByteRange::parse(text.as_bytes()).unwrap_or_else(|| panic!("{text}"));
-            assert_eq!(
-                (range.start, range.end, range.total),
-                (start, end, total),
-                "{text}"
-            );
+            assert_eq!((range.start, range.end, range.total), (start, end, total), "{text}");
             assert_eq!(range.to_string(), text);
             assert_eq!(range.declared(), declared, "{text}");
         }
@@ -488,19 +430,10 @@ mod tests {
             assert_eq!(ByteRange::parse(bad.as_bytes()), None, "{bad}");
         }
         assert_eq!(
-            ByteRange::parse(b"1-*/5000")
-                .unwrap()
-                .received(2048)
-                .to_string(),
+            ByteRange::parse(b"1-*/5000").unwrap().received(2048).to_string(),
             "1-2048/5000"
         );
-        assert_eq!(
-            ByteRange::parse(b"1-*/5000")
-                .unwrap()
-                .received(0)
-                .to_string(),
-            "1-0/5000"
-        );
+        assert_eq!(ByteRange::parse(b"1-*/5000").unwrap().received(0).to_string(), "1-0/5000");
     }
 
     #[test]
@@ -520,19 +453,12 @@ mod tests {
         ] {
             let name = line.split(':').next().unwrap();
             let error = headers(&[line]).check().unwrap_err();
-            assert_eq!(
-                error.to_string(),
-                format!("Error parsing {name} header"),
-                "{line}"
-            );
+            assert_eq!(error.to_string(), format!("Error parsing {name} header"), "{line}");
         }
         let h = headers(&["Status: 000 413 Too much", "Expires: 600"]);
         assert_eq!(h.check(), Ok(()));
         let (code, comment) = h.status().unwrap().unwrap();
-        assert_eq!(
-            (code, comment),
-            (StatusCode::STOP_SENDING, &b"Too much"[..])
-        );
+        assert_eq!((code, comment), (StatusCode::STOP_SENDING, &b"Too much"[..]));
     }
 
     proptest! {

@@ -28,10 +28,7 @@ impl TransactId {
         if !(Self::MIN..=Self::MAX).contains(&text.len()) || !text.iter().all(legal) {
             return None;
         }
-        let mut id = Self {
-            len: u8::try_from(text.len()).ok()?,
-            text: [0; Self::MAX],
-        };
+        let mut id = Self { len: u8::try_from(text.len()).ok()?, text: [0; Self::MAX] };
         id.text[..text.len()].copy_from_slice(text);
         Some(id)
     }
@@ -39,10 +36,7 @@ impl TransactId {
     /// A new id, of letters and digits: the one alphabet that every client in use reads.
     pub fn random() -> Self {
         use rand::distr::{Alphanumeric, Distribution};
-        let mut id = Self {
-            len: 0,
-            text: [0; Self::MAX],
-        };
+        let mut id = Self { len: 0, text: [0; Self::MAX] };
         let mut rng = rand::rng();
         id.text[..Self::MADE].fill_with(|| Alphanumeric.sample(&mut rng));
         id.len = u8::try_from(Self::MADE).unwrap_or_default();
@@ -153,9 +147,7 @@ impl StatusCode {
         if text.len() != 3 || !text.iter().all(u8::is_ascii_digit) {
             return None;
         }
-        Some(Self(
-            text.iter().fold(0, |n, d| n * 10 + u16::from(d - b'0')),
-        ))
+        Some(Self(text.iter().fold(0, |n, d| n * 10 + u16::from(d - b'0'))))
     }
 
     /// Whether this is 200, the one code that means success (RFC 4975 §10.1).
@@ -267,10 +259,7 @@ mod tests {
     #[test]
     fn r4975_9_03_transact_ids() {
         for good in ["abcd", "a.-+%=Z9", &"x".repeat(32), "+abc", "-abc"] {
-            assert_eq!(
-                TransactId::parse(good.as_bytes()).unwrap().to_string(),
-                good
-            );
+            assert_eq!(TransactId::parse(good.as_bytes()).unwrap().to_string(), good);
         }
         for bad in ["abc", &"x".repeat(33), "ab d", "ab/d", "ab\u{e4}", ""] {
             assert_eq!(TransactId::parse(bad.as_bytes()), None, "{bad}");
@@ -291,27 +280,13 @@ mod tests {
     #[test]
     fn r4975_9_02_start_lines() {
         let read = |line: &'static str| Start::parse(line.as_bytes()).map(|(_, start)| start);
-        assert_eq!(
-            read("MSRP a786hjs2 SEND"),
-            Some(Start::Request(Method::Send))
-        );
-        assert_eq!(
-            read("MSRP a786hjs2 FOO"),
-            Some(Start::Request(Method::Other("FOO".into())))
-        );
-        for (line, comment) in [
-            ("MSRP abcd 200 OK", "OK"),
-            ("MSRP abcd 200", ""),
-            ("MSRP abcd 200 ", ""),
-        ] {
+        assert_eq!(read("MSRP a786hjs2 SEND"), Some(Start::Request(Method::Send)));
+        assert_eq!(read("MSRP a786hjs2 FOO"), Some(Start::Request(Method::Other("FOO".into()))));
+        for (line, comment) in
+            [("MSRP abcd 200 OK", "OK"), ("MSRP abcd 200", ""), ("MSRP abcd 200 ", "")]
+        {
             let status = StatusCode::OK;
-            assert_eq!(
-                read(line),
-                Some(Start::Response {
-                    status,
-                    comment: comment.into()
-                })
-            );
+            assert_eq!(read(line), Some(Start::Response { status, comment: comment.into() }));
         }
         for bad in [
             "msrp a786hjs2 SEND",

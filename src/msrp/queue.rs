@@ -85,11 +85,7 @@ impl ChunkQueue {
     pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let blocks = self.blocks.iter().map(|block| &block[..]);
         let all = blocks.chain(std::iter::once(&self.tail[..]).filter(|tail| !tail.is_empty()));
-        slices
-            .iter_mut()
-            .zip(all)
-            .map(|(slot, bytes)| *slot = IoSlice::new(bytes))
-            .count()
+        slices.iter_mut().zip(all).map(|(slot, bytes)| *slot = IoSlice::new(bytes)).count()
     }
 
     /// Drops `len` octets from the front: they are with the socket.
@@ -106,10 +102,7 @@ impl ChunkQueue {
         self.tail.advance(len);
         if self.is_empty() {
             // Idle sessions hold no buffer.
-            *self = Self {
-                pushed: self.pushed,
-                ..Self::default()
-            };
+            *self = Self { pushed: self.pushed, ..Self::default() };
         }
     }
 
@@ -134,10 +127,7 @@ mod tests {
     fn contents(queue: &ChunkQueue) -> Vec<u8> {
         let mut slices = [IoSlice::new(&[]); 1000];
         let n = queue.slices(&mut slices);
-        slices[..n]
-            .iter()
-            .flat_map(|slice| slice.to_vec())
-            .collect()
+        slices[..n].iter().flat_map(|slice| slice.to_vec()).collect()
     }
 
     #[test]

@@ -77,14 +77,8 @@ impl Uri {
     pub fn mint(secure: bool, host: &str, port: u16, session_id: &str) -> Result<Self, UriError> {
         let scheme = if secure { "msrps" } else { "msrp" };
         let bracketed = host.contains(':') && !host.starts_with('[');
-        let host = if bracketed {
-            format!("[{host}]")
-        } else {
-            host.to_owned()
-        };
-        Self::parse(Bytes::from(format!(
-            "{scheme}://{host}:{port}/{session_id};tcp"
-        )))
+        let host = if bracketed { format!("[{host}]") } else { host.to_owned() };
+        Self::parse(Bytes::from(format!("{scheme}://{host}:{port}/{session_id};tcp")))
     }
 
     /// The URI as it was written.
@@ -114,9 +108,7 @@ impl Uri {
 
     /// The session-id, if there is one.
     pub fn session_id(&self) -> Option<&str> {
-        self.session_id
-            .as_ref()
-            .map(|range| ascii(self.part(range)))
+        self.session_id.as_ref().map(|range| ascii(self.part(range)))
     }
 
     /// The transport parameter as written, `tcp` for instance.
@@ -216,10 +208,7 @@ impl Parts {
                 host_start + memchr::memchr(b';', &rest[host_start..]).ok_or(UriError::Transport)?
             }
         };
-        if !rest[..host_start.saturating_sub(1)]
-            .iter()
-            .all(|&b| is_userinfo(b))
-        {
+        if !rest[..host_start.saturating_sub(1)].iter().all(|&b| is_userinfo(b)) {
             return Err(UriError::Authority);
         }
         let authority = Authority::read(&rest[host_start..authority_end])?;
@@ -287,11 +276,7 @@ impl Authority {
             [b':', digits @ ..] => port(digits)?,
             _ => return Err(UriError::Authority),
         };
-        Ok(Self {
-            host,
-            address,
-            port,
-        })
+        Ok(Self { host, address, port })
     }
 }
 
@@ -316,15 +301,10 @@ fn port(digits: &[u8]) -> Result<Option<u32>, UriError> {
     if digits.len() > 9 || !digits.iter().all(u8::is_ascii_digit) {
         return Err(UriError::Port);
     }
-    Ok(Some(
-        digits.iter().fold(0, |n, d| n * 10 + u32::from(d - b'0')),
-    ))
+    Ok(Some(digits.iter().fold(0, |n, d| n * 10 + u32::from(d - b'0'))))
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "the text is at most 65535 bytes long"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "the text is at most 65535 bytes long")]
 fn offsets(start: usize, end: usize) -> Range<u16> {
     start as u16..end as u16
 }
@@ -339,10 +319,7 @@ fn is_unreserved(b: u8) -> bool {
 }
 
 fn is_sub_delim(b: u8) -> bool {
-    matches!(
-        b,
-        b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'='
-    )
+    matches!(b, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=')
 }
 
 fn is_host(b: u8) -> bool {
@@ -403,10 +380,7 @@ impl Path {
         if uris.is_empty() {
             return Err(UriError::EmptyPath);
         }
-        Ok(Self {
-            text,
-            uris: uris.into(),
-        })
+        Ok(Self { text, uris: uris.into() })
     }
 
     /// The path of these URIs; `None` when there are none.
@@ -418,10 +392,7 @@ impl Path {
             }
             text.extend_from_slice(uri.text());
         }
-        (!uris.is_empty()).then(|| Self {
-            text: text.into(),
-            uris: uris.into(),
-        })
+        (!uris.is_empty()).then(|| Self { text: text.into(), uris: uris.into() })
     }
 
     /// The path as text, as it goes behind `To-Path: `.
@@ -485,10 +456,7 @@ mod tests {
         assert_eq!(v6.host(), "2001:db8::1");
         assert_eq!(v6.address(), Some("2001:db8::1".parse().unwrap()));
         let bare = uri("msrps://u;v:w@example.com;tcp");
-        assert_eq!(
-            (bare.host(), bare.port(), bare.session_id()),
-            ("example.com", None, None)
-        );
+        assert_eq!((bare.host(), bare.port(), bare.session_id()), ("example.com", None, None));
         assert_eq!(uri("msrp://h:;tcp").port(), None);
         assert_eq!(uri("msrp://h:99999/x;tcp").port(), Some(99_999));
     }
@@ -546,14 +514,8 @@ mod tests {
         ] {
             assert_ne!(base, uri(different));
         }
-        assert_eq!(
-            uri("msrp://[2001:db8:0::1]:1;tcp"),
-            uri("msrp://[2001:DB8::0:1]:1;tcp")
-        );
-        assert_ne!(
-            uri("msrp://[::1]:1/a/../b;tcp"),
-            uri("msrp://[::1]:1/b;tcp")
-        );
+        assert_eq!(uri("msrp://[2001:db8:0::1]:1;tcp"), uri("msrp://[2001:DB8::0:1]:1;tcp"));
+        assert_ne!(uri("msrp://[::1]:1/a/../b;tcp"), uri("msrp://[::1]:1/b;tcp"));
     }
 
     #[test]
