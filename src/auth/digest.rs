@@ -719,12 +719,25 @@ mod tests {
                 "x",
                 "AAAA",
                 &text[..len - 1],
+                &text[..len - 2],
                 &format!("{text}A"),
                 &"A".repeat(1000),
             ] {
                 assert_eq!(examine(&replaced(new)), Err(error.clone()), "{new}");
             }
         }
+    }
+
+    /// The MAC in a nonce is readable; it must not open the other lock.
+    #[test]
+    fn mac_of_the_nonce_is_no_opaque() {
+        let relay = Relay::new();
+        let sent = relay.answer("secret");
+        let nonce = URL_SAFE_NO_PAD.decode(sent.nonce().unwrap()).unwrap();
+        let mac = URL_SAFE_NO_PAD.encode(&nonce[SEED_LEN..]);
+        let value = sent.to_value().replace(sent.opaque().unwrap(), &mac);
+        let error = relay.examine(&parsed(&value), relay.start).unwrap_err();
+        assert_eq!(error, AuthError::ForeignOpaque);
     }
 
     #[test]
@@ -981,10 +994,9 @@ mod tests {
         #[test]
         fn any_credentials_are_judged(text in "[ -~]{0,200}", nonce in ".{0,60}") {
             let relay = Relay::new();
-            for value in [
-                format!("Digest {text}"),
-                format!("{}, nonce=\"{nonce}\"", relay.answer("x").to_value().replace(" nonce=", " x=")),
-            ] {
+            let other = relay.answer("secret").to_value().replace(" nonce=", " x=");
+            let values = [format!("Digest {text}"), format!("{other}, nonce=\"{nonce}\"")];
+            for value in values {
                 if let Ok(sent) = Authorization::parse(value.as_bytes()) {
                     prop_assert!(relay.examine(&sent, relay.start).is_err());
                 }

@@ -722,7 +722,15 @@ mod tests {
         );
         assert!(info.proves(&ha1, &sent, URI));
         assert!(!info.proves(&ha1, &sent, b"msrps://example.org:2855;tcp"));
-        assert!(!info.proves(&super::tests::ha1("alice", "example.com", "x"), &sent, URI));
+        assert!(!info.proves(&self::ha1("alice", "example.com", "x"), &sent, URI));
+        for (cnonce, nc) in [("0a4f113b", "00000002"), ("0a4f113c", "00000001")] {
+            let other = AuthenticationInfo {
+                cnonce: cnonce.to_owned(),
+                nc: nc.to_owned(),
+                ..info.clone()
+            };
+            assert!(!other.proves(&ha1, &sent, URI), "{cnonce} {nc}");
+        }
     }
 
     /// The spelling of the URI is hashed, not its meaning.
