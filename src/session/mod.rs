@@ -760,7 +760,7 @@ impl Session {
     fn forward(&mut self, from: Leg, collected: Collected, flag: Continuation, now: Instant) {
         let Collected { head, body, send } = collected;
         let Start::Request(method) = &head.start else { return };
-        let id = (self.side(from.other()).outbox.new_id())();
+        let id = self.side(from.other()).outbox.next_id();
         let mut out = BytesMut::with_capacity(512 + body.len());
         encode::request_line(&mut out, &id, method);
         self.forwarded(&mut out, &head);
@@ -903,7 +903,7 @@ impl Session {
     }
 
     fn report(&mut self, to: Leg, sent: &Sent, status: StatusCode, comment: &[u8], now: Instant) {
-        let id = (self.side(to).outbox.new_id())();
+        let id = self.side(to).outbox.next_id();
         // The URI nearest to the addressee comes first, as if each session had passed it on.
         let report = report::report(id, sent, self.own_from(to), status, comment);
         self.say(to, Some(report), now);

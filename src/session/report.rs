@@ -163,7 +163,7 @@ impl Acknowledgement {
 /// to the sender first.
 pub(super) fn report<'a>(
     transact_id: TransactId,
-    sent: &Sent,
+    sent: &'a Sent,
     own: impl IntoIterator<Item = &'a Uri>,
     status: StatusCode,
     comment: &[u8],
