@@ -110,7 +110,8 @@ pub fn forwarded_lines(head: &Head) -> impl Iterator<Item = (Name, &[u8])> {
         Name::ContentType => Some(2),
         _ => Some(0),
     };
-    let all = move |wanted| head.headers.lines().filter(move |(name, _)| rank(*name) == Some(wanted));
+    let all =
+        move |wanted| head.headers.lines().filter(move |(name, _)| rank(*name) == Some(wanted));
     all(0).chain(all(1)).chain(all(2))
 }
 

@@ -14,7 +14,10 @@
 //! ```
 
 mod outbox;
+mod reading;
 mod report;
+mod requests;
+mod responses;
 mod transactions;
 
 use std::time::{Duration, Instant};
@@ -22,16 +25,18 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use thiserror::Error;
 
-pub use self::report::{Reject, answer, detail, refusal, refusal_of_malformed};
 use self::{
     outbox::{Message, Outbox},
     report::Acknowledgement,
     transactions::{Sent, Transaction},
 };
+pub use self::{
+    report::{Reject, answer, detail, refusal, refusal_of_malformed},
+    requests::is_login,
+};
 use crate::msrp::{
-    ByteRange, ChunkQueue, Continuation, DecodeError, Decoder, Event, FailureReport, Head,
-    HeaderError, Malformed, Method, Name, Path, Start, StatusCode, TransactId, Uri,
-    encode::{self, Template},
+    ChunkQueue, Continuation, DecodeError, Decoder, FailureReport, Head, Method, Path, StatusCode,
+    TransactId, Uri,
 };
 
 /// What a session may take of memory and time.
@@ -58,7 +63,7 @@ impl Limits {
         outbox: 128 * 1024,
         own: 64 * 1024,
         transactions: 1024,
-        stall: Duration::from_secs(120),
+        stall: Duration::from_mins(2),
         lapse: Duration::from_secs(30),
     };
 }
@@ -238,6 +243,12 @@ struct Collected {
     body: BytesMut,
     /// What a REPORT would need, if it is a SEND.
     send: Option<Sent>,
+}
+
+impl Inbound {
+    fn collect(head: Head, send: Option<Sent>) -> Self {
+        Self::Collect(Box::new(Collected { head, body: BytesMut::new(), send }))
+    }
 }
 
 impl Session {
@@ -434,464 +445,6 @@ impl Session {
         }
     }
 
-    // --- reading -------------------------------------------------------------------------------
-
-    fn read(
-        &mut self,
-        from: Leg,
-        buf: &mut BytesMut,
-        now: Instant,
-    ) -> Result<Received, Violation> {
-        while self.wants_read(from) {
-            if let Some(path) = self.needs_far(from, buf)? {
-                return Ok(Received::NeedsFar(path));
-            }
-            let guard = match self.side(from).inbound {
-                Inbound::Stream(_) => self.side(from.other()).outbox.piece_id(),
-                _ => None,
-            };
-            let side = self.side_mut(from);
-            side.decoder.guard(guard);
-            let event = match side.decoder.next(buf) {
-                Ok(Some(event)) => event,
-                Ok(None) => break,
-                Err(error) => {
-                    self.refuse_lost_place(from, &error, now);
-                    return Err(error.into());
-                }
-            };
-            match event {
-                Event::Head(head) => self.head(from, head, now),
-                Event::Malformed(message) => self.malformed(from, &message, now),
-                Event::Body(bytes) => self.body(from, bytes, now)?,
-                Event::Collision => self.side_mut(from.other()).outbox.change_id(),
-                Event::End(flag) => {
-                    if let Some(head) = self.message_end(from, flag, now) {
-                        return Ok(Received::Auth { leg: from, head });
-                    }
-                }
-            }
-        }
-        Ok(Received::Idle)
-    }
-
-    /// Where the owner's first request goes, if that is what comes next and it may go there.
-    fn needs_far(&mut self, from: Leg, buf: &mut BytesMut) -> Result<Option<Path>, Violation> {
-        if self.is_bound() || self.refusal.is_some() || self.phase != Phase::Open {
-            return Ok(None);
-        }
-        debug_assert_eq!(from, Leg::Near, "nobody is there yet");
-        // Errors are for whoever takes the head, who can tell the sender.
-        let Ok(Some(Event::Head(head))) = self.near.decoder.peek(buf) else { return Ok(None) };
-        let Start::Request(method) = &head.start else { return Ok(None) };
-        if is_login(method, &head) || self.admit(from, &head, method).is_err() {
-            return Ok(None);
-        }
-        Ok(Path::from_uris(&head.to_path[self.own.len()..]))
-    }
-
-    fn head(&mut self, from: Leg, head: Head, now: Instant) {
-        let method = match &head.start {
-            Start::Response { status, comment } => {
-                let (status, comment) = (*status, comment.clone());
-                self.response(from, &head, status, &comment, now);
-                self.side_mut(from).inbound = Inbound::Discard(None);
-                return;
-            }
-            Start::Request(method) => method.clone(),
-        };
-        let taken = if is_login(&method, &head) {
-            self.login(from, head.clone())
-        } else {
-            match self.refusal.take() {
-                Some(reject) => Err(reject),
-                None => self.take(from, &method, head.clone(), now),
-            }
-        };
-        self.side_mut(from).inbound = match taken {
-            Ok(inbound) => inbound,
-            Err(reject) => {
-                self.say(from, refusal(&head, &reject), now);
-                Inbound::Discard(None)
-            }
-        };
-    }
-
-    fn malformed(&mut self, from: Leg, message: &Malformed, now: Instant) {
-        let reject = Reject::Unintelligible(message.error);
-        self.say(from, refusal_of_malformed(message, &reject), now);
-        self.side_mut(from).inbound = Inbound::Discard(None);
-    }
-
-    fn refuse_lost_place(&mut self, from: Leg, error: &DecodeError, now: Instant) {
-        if let DecodeError::Head { limit, message: Some(message) } = error {
-            let response = refusal_of_malformed(message, &Reject::TooLarge(limit));
-            self.say(from, response, now);
-        }
-    }
-
-    fn body(&mut self, from: Leg, bytes: Bytes, now: Instant) -> Result<(), Violation> {
-        let side = self.side_mut(from);
-        match &mut side.inbound {
-            Inbound::Stream(_) => self.side_mut(from.other()).outbox.body(bytes, now),
-            Inbound::Collect(collected) => {
-                let limit = match &collected.head.start {
-                    Start::Request(Method::Send) => WHOLE_SEND,
-                    _ => MAX_OTHER_BODY,
-                };
-                if collected.body.len() + bytes.len() <= limit {
-                    collected.body.extend_from_slice(&bytes);
-                    return Ok(());
-                }
-                let Inbound::Collect(collected) =
-                    std::mem::replace(&mut side.inbound, Inbound::Discard(None))
-                else {
-                    return Ok(());
-                };
-                self.outgrown(from, *collected, bytes, now)?;
-            }
-            Inbound::Nothing | Inbound::Discard(_) | Inbound::Login(_) => {}
-        }
-        Ok(())
-    }
-
-    /// A message does not fit what it was expected to have: a SEND is let through as it comes,
-    /// anything else must not be (RFC 4975 §7.1).
-    fn outgrown(
-        &mut self,
-        from: Leg,
-        collected: Collected,
-        bytes: Bytes,
-        now: Instant,
-    ) -> Result<(), Violation> {
-        let Collected { head, body, send } = collected;
-        let Some(sent) = send else {
-            let Start::Request(method) = head.start else { return Ok(()) };
-            return Err(Violation::BodyTooLarge(method));
-        };
-        self.side_mut(from).inbound = self.stream(from, &head, sent, now);
-        let outbox = &mut self.side_mut(from.other()).outbox;
-        if !body.is_empty() {
-            outbox.body(body.freeze(), now);
-        }
-        outbox.body(bytes, now);
-        Ok(())
-    }
-
-    /// Returns an AUTH that is now complete.
-    fn message_end(&mut self, from: Leg, flag: Continuation, now: Instant) -> Option<Box<Head>> {
-        match std::mem::replace(&mut self.side_mut(from).inbound, Inbound::Nothing) {
-            Inbound::Nothing => {}
-            Inbound::Discard(acknowledgement) => self.acknowledge(from, acknowledgement, now),
-            Inbound::Collect(collected) => self.forward(from, *collected, flag, now),
-            Inbound::Stream(acknowledgement) => {
-                self.side_mut(from.other()).outbox.close(flag, now);
-                self.acknowledge(from, acknowledgement, now);
-            }
-            Inbound::Login(head) => {
-                self.side_mut(from).authenticating = true;
-                return Some(head);
-            }
-        }
-        None
-    }
-
-    // --- requests ------------------------------------------------------------------------------
-
-    /// An AUTH addressed to this relay: only the connection that holds a session extends it.
-    fn login(&self, from: Leg, head: Head) -> Result<Inbound, Reject> {
-        head.headers.check()?;
-        let side = self.side(from);
-        let Some(holding) = &side.holding else {
-            return Err(Reject::NoSession(detail::WRONG_SESSION));
-        };
-        let asked = head.to_path.first().session_id();
-        if asked.is_some_and(|id| Some(id) != holding.uri.session_id()) {
-            return Err(Reject::NoSession(detail::WRONG_SESSION));
-        }
-        if head.from_path != holding.client {
-            return Err(Reject::NoSession(detail::SOURCE));
-        }
-        if side.authenticating {
-            return Err(Reject::Busy);
-        }
-        Ok(Inbound::Login(Box::new(head)))
-    }
-
-    /// Whether a request may pass (RFC 4976 §6.4): changes nothing.
-    fn admit(&self, from: Leg, head: &Head, method: &Method) -> Result<(), Reject> {
-        self.route(from, head, method)?;
-        head.headers.check()?;
-        let known = matches!(method, Method::Send | Method::Report | Method::Auth | Method::Nickname);
-        if !known && !self.serves_other_methods(from) {
-            return Err(Reject::UnknownMethod(method.clone()));
-        }
-        if *method != Method::Send {
-            return Ok(());
-        }
-        let Some(message_id) = head.headers.value(Name::MessageId).filter(|id| !id.is_empty()) else {
-            let missing = HeaderError::Missing { method: "SEND", header: Name::MessageId.as_str() };
-            return Err(missing.into());
-        };
-        // RFC 4975 §10.5: no further chunks after a 413.
-        if self.side(from).stopped.as_deref() == Some(message_id) {
-            return Err(Reject::StopSending);
-        }
-        Ok(())
-    }
-
-    fn route(&self, from: Leg, head: &Head, method: &Method) -> Result<(), Reject> {
-        let no_session = |detail| Err(Reject::NoSession(detail));
-        let (mine, beyond) = head.to_path.split_at(self.own.len().min(head.to_path.len()));
-        if self.phase != Phase::Open {
-            return no_session(detail::NONE);
-        }
-        if Some(head.to_path.first()) != self.own_from(from).next() {
-            return no_session(detail::WRONG_SESSION);
-        }
-        if beyond.is_empty() {
-            return no_session(detail::NOWHERE);
-        }
-        if !mine.iter().eq(self.own_from(from)) {
-            return no_session(detail::DESTINATION);
-        }
-        if !self.is_source(from, head, method) {
-            return no_session(detail::SOURCE);
-        }
-        if !self.is_destination(from, beyond, method) {
-            return no_session(detail::DESTINATION);
-        }
-        Ok(())
-    }
-
-    fn is_source(&self, from: Leg, head: &Head, method: &Method) -> bool {
-        match &self.side(from).party {
-            Some(party) => head.from_path == *party,
-            // The first SEND says who the far party is.
-            None => *method == Method::Send && self.is_next_hop(head.from_path.first()),
-        }
-    }
-
-    fn is_destination(&self, from: Leg, beyond: &[Uri], method: &Method) -> bool {
-        // RFC 4976 §9.4: a way that leads back here leads nowhere.
-        if beyond.iter().any(|uri| self.own.contains(uri)) {
-            return false;
-        }
-        match &self.side(from.other()).party {
-            Some(party) if beyond == &party[..] => true,
-            // An AUTH goes to the relay next door, not to the party.
-            Some(_) => *method == Method::Auth && self.is_dialled(&beyond[0]),
-            None => self.is_next_hop(&beyond[0]),
-        }
-    }
-
-    fn is_dialled(&self, hop: &Uri) -> bool {
-        matches!(&self.link, Link::Dialled { next_hop, .. } if next_hop == hop)
-    }
-
-    /// Whether the far leg leads to this URI: the one that was dialled, or what the relay there
-    /// gave out.
-    fn is_next_hop(&self, hop: &Uri) -> bool {
-        match &self.link {
-            Link::None | Link::Arrived => true,
-            Link::Dialled { next_hop, use_path } => {
-                next_hop == hop || use_path.as_ref().is_some_and(|path| path.contains(hop))
-            }
-        }
-    }
-
-    fn serves_other_methods(&self, from: Leg) -> bool {
-        let holding = self.side(from).holding.as_ref().or(self.near.holding.as_ref());
-        holding.is_none_or(|holding| holding.other_methods)
-    }
-
-    /// Admits a request and says how its body is to be read.
-    fn take(
-        &mut self,
-        from: Leg,
-        method: &Method,
-        head: Head,
-        now: Instant,
-    ) -> Result<Inbound, Reject> {
-        self.admit(from, &head, method)?;
-        if *method != Method::Send {
-            return Ok(Inbound::Collect(Box::new(Collected {
-                head,
-                body: BytesMut::new(),
-                send: None,
-            })));
-        }
-        self.fix_parties(from, &head);
-        let range = head.headers.byte_range()?;
-        let sent = Sent {
-            failure_report: head.headers.failure_report()?,
-            from_path: head.from_path.clone(),
-            // Kept for up to 30 s: a copy, so that it does not keep a read buffer.
-            message_id: Bytes::copy_from_slice(head.headers.value(Name::MessageId).unwrap_or(b"")),
-            range: range.unwrap_or(ByteRange::WHOLE),
-            octets: 0,
-        };
-        let long = range.is_some_and(|range| range.declared().is_none_or(|n| n > WHOLE_SEND as u64));
-        if long && head.has_body {
-            return Ok(self.stream(from, &head, sent, now));
-        }
-        Ok(Inbound::Collect(Box::new(Collected { head, body: BytesMut::new(), send: Some(sent) })))
-    }
-
-    /// The first SEND, in either direction, says who the two parties are.
-    fn fix_parties(&mut self, from: Leg, head: &Head) {
-        if self.far.party.is_some() {
-            return;
-        }
-        self.far.party = match from {
-            Leg::Near => Path::from_uris(&head.to_path[self.own.len()..]),
-            Leg::Far => Some(head.from_path.clone()),
-        };
-    }
-
-    fn stream(&mut self, from: Leg, head: &Head, sent: Sent, now: Instant) -> Inbound {
-        let acknowledgement = acknowledgement(head, &sent);
-        let template = Template::new(head, self.own.len());
-        self.side_mut(from.other()).outbox.open(template, sent, now);
-        Inbound::Stream(acknowledgement)
-    }
-
-    /// Passes on a message that was collected whole.
-    fn forward(&mut self, from: Leg, collected: Collected, flag: Continuation, now: Instant) {
-        let Collected { head, body, send } = collected;
-        let Start::Request(method) = &head.start else { return };
-        let id = self.side(from.other()).outbox.next_id();
-        let mut out = BytesMut::with_capacity(512 + body.len());
-        encode::request_line(&mut out, &id, method);
-        self.forwarded(&mut out, &head);
-        if head.has_body {
-            out.extend_from_slice(b"\r\n");
-            out.extend_from_slice(&body);
-        }
-        encode::end_line(&mut out, &id, flag, head.has_body);
-        let acknowledgement = send.as_ref().and_then(|sent| acknowledgement(&head, sent));
-        let octets = body.len() as u64;
-        let transaction = match (method, send) {
-            // RFC 4975 §7.1.2: nobody answers a REPORT.
-            (Method::Report, _) => None,
-            (_, Some(sent)) if sent.failure_report == FailureReport::No => None,
-            (_, Some(sent)) => Some(Transaction::Send(Sent { octets, ..sent })),
-            (method, None) => Some(Transaction::Other {
-                incoming: head.transact_id,
-                auth: *method == Method::Auth,
-            }),
-        };
-        let message = Message {
-            bytes: out.freeze(),
-            transaction: transaction.map(|transaction| (id, transaction)),
-            own: false,
-        };
-        self.side_mut(from.other()).outbox.push(message, now);
-        self.acknowledge(from, acknowledgement, now);
-    }
-
-    /// The lines of a message that passes us, paths first (RFC 4976 §6.4.1).
-    fn forwarded(&self, out: &mut BytesMut, head: &Head) {
-        encode::moved_paths(out, &head.to_path, &head.from_path, self.own.len());
-        for (_, line) in encode::forwarded_lines(head) {
-            out.extend_from_slice(line);
-        }
-    }
-
-    // --- responses -----------------------------------------------------------------------------
-
-    /// RFC 4976 §6.4.3. A response that belongs to nothing is dropped.
-    fn response(&mut self, from: Leg, head: &Head, status: StatusCode, comment: &[u8], now: Instant) {
-        if Some(head.to_path.first()) != self.own_from(from).next() || self.phase == Phase::Ended {
-            return;
-        }
-        let outbox = &mut self.side_mut(from).outbox;
-        if outbox.piece_id() == Some(head.transact_id) {
-            outbox.answered_early();
-            if !status.is_ok() {
-                self.stop(from, status, comment, now);
-            }
-            return;
-        }
-        match outbox.transactions.complete(&head.transact_id) {
-            Some(Transaction::Send(sent)) if !status.is_ok() => {
-                self.failed(from, &sent, status, comment, now);
-            }
-            Some(Transaction::Other { incoming, auth }) => {
-                self.forward_response(from, head, (status, comment), (incoming, auth), now);
-            }
-            Some(Transaction::Send(_)) | None => {}
-        }
-    }
-
-    /// The next hop refused a chunk.
-    fn failed(&mut self, by: Leg, sent: &Sent, status: StatusCode, comment: &[u8], now: Instant) {
-        self.report(by.other(), sent, status, comment, now);
-        if status != StatusCode::STOP_SENDING {
-            return;
-        }
-        // RFC 4975 §10.5: whatever else there is of this message stays here.
-        let same = |under_way: &Sent| under_way.message_id == sent.message_id;
-        if self.side(by).outbox.under_way().as_ref().is_some_and(same) {
-            self.stop(by, status, comment, now);
-        } else {
-            self.side_mut(by.other()).stopped = Some(sent.message_id.clone());
-        }
-    }
-
-    /// Gives up the SEND that is on its way to `by`, who refused it.
-    fn stop(&mut self, by: Leg, status: StatusCode, comment: &[u8], now: Instant) {
-        let outbox = &mut self.side_mut(by).outbox;
-        let Some(sent) = outbox.under_way() else { return };
-        outbox.answered_early();
-        outbox.close(Continuation::Abort, now);
-        let sender = self.side_mut(by.other());
-        if let Inbound::Stream(acknowledgement) = &mut sender.inbound {
-            sender.inbound = Inbound::Discard(acknowledgement.take());
-        }
-        if status == StatusCode::STOP_SENDING {
-            sender.stopped = Some(sent.message_id.clone());
-        }
-        if sent.failure_report != FailureReport::No {
-            self.report(by.other(), &sent, status, comment, now);
-        }
-    }
-
-    fn forward_response(
-        &mut self,
-        from: Leg,
-        head: &Head,
-        (status, comment): (StatusCode, &[u8]),
-        (incoming, auth): (TransactId, bool),
-        now: Instant,
-    ) {
-        let ours = head.to_path.len() > self.own.len()
-            && self.own_from(from).eq(&head.to_path[..self.own.len()]);
-        if !ours || head.headers.check().is_err() {
-            return;
-        }
-        if auth && status.is_ok() {
-            self.note_use_path(head);
-        }
-        let mut out = BytesMut::with_capacity(512);
-        encode::status_line(&mut out, &incoming, status, comment);
-        self.forwarded(&mut out, head);
-        encode::end_line(&mut out, &incoming, Continuation::End, false);
-        let message = Message { bytes: out.freeze(), transaction: None, own: false };
-        self.side_mut(from.other()).outbox.push(message, now);
-    }
-
-    /// A relay further out gave our client a URI: the client will name it behind ours.
-    fn note_use_path(&mut self, head: &Head) {
-        let Some(Ok(given)) = head.headers.value(Name::UsePath).map(Path::parse) else { return };
-        let given: Vec<Uri> = given.iter().filter(|uri| !self.own.contains(uri)).cloned().collect();
-        if let Link::Dialled { use_path, .. } = &mut self.link {
-            *use_path = Path::from_uris(&given);
-        }
-    }
-
-    // --- what we say ourselves -----------------------------------------------------------------
-
     fn say(&mut self, leg: Leg, response: Option<BytesMut>, now: Instant) {
         if let Some(response) = response {
             self.side_mut(leg).outbox.push(Message::own(response), now);
@@ -908,8 +461,6 @@ impl Session {
         let report = report::report(id, sent, self.own_from(to), status, comment);
         self.say(to, Some(report), now);
     }
-
-    // --- time ----------------------------------------------------------------------------------
 
     fn leg_deadline(&self, leg: Leg) -> Option<Instant> {
         if self.phase == Phase::Ended {
@@ -952,14 +503,4 @@ impl Session {
             _ => Timeout::Lapsed,
         })
     }
-}
-
-/// Whether a request is an AUTH for this relay itself, not for one behind it.
-pub fn is_login(method: &Method, head: &Head) -> bool {
-    *method == Method::Auth && head.to_path.len() == 1
-}
-
-/// RFC 4976 §6.4.1: 200 at once to the previous hop; none for partial and no (RFC 4975 §7.1.4).
-fn acknowledgement(head: &Head, sent: &Sent) -> Option<Acknowledgement> {
-    (sent.failure_report == FailureReport::Yes).then(|| Acknowledgement::new(head))
 }

@@ -235,10 +235,11 @@ impl Outbox {
     pub(super) fn fail(&mut self) -> Vec<Sent> {
         let under_way = self.under_way();
         self.open = None;
-        let sends = self.transactions.drain().into_iter().filter_map(|transaction| match transaction {
-            Transaction::Send(sent) => Some(sent),
-            Transaction::Other { .. } => None,
-        });
+        let sends =
+            self.transactions.drain().into_iter().filter_map(|transaction| match transaction {
+                Transaction::Send(sent) => Some(sent),
+                Transaction::Other { .. } => None,
+            });
         sends.chain(under_way).filter(|sent| sent.failure_report != FailureReport::No).collect()
     }
 

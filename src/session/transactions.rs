@@ -80,7 +80,8 @@ impl Transactions {
 
     /// Everything up to `position` is with the socket: time runs.
     pub(super) fn sent(&mut self, position: u64, now: Instant) {
-        while let Some((end, id)) = self.unsent.front().copied().filter(|(end, _)| *end <= position) {
+        while let Some((end, id)) = self.unsent.front().copied().filter(|(end, _)| *end <= position)
+        {
             debug_assert!(end <= position);
             self.unsent.pop_front();
             if self.open.contains_key(&id) {
@@ -110,7 +111,9 @@ impl Transactions {
         if self.clock.stopped.is_some() {
             return None;
         }
-        self.waiting.front().map(|first| first.since + RESPONSE_TIME + (self.clock.stood - first.stood))
+        self.waiting
+            .front()
+            .map(|first| first.since + RESPONSE_TIME + self.clock.stood.saturating_sub(first.stood))
     }
 
     /// Takes one that nobody answered in time.
