@@ -226,6 +226,7 @@ impl Decoder {
                 }
                 self.skipped += end;
                 if self.skipped > MAX_SKIPPED {
+                    progress.scanned = 0;
                     return Err(DecodeError::Garbage);
                 }
                 buf.advance(end);
@@ -263,6 +264,8 @@ impl Decoder {
 
     /// The error for a limit, with what is known of the message, so that its sender can be told.
     fn lost(&mut self, limit: &'static str, buf: &BytesMut) -> DecodeError {
+        // Found again by whoever asks once more.
+        self.progress.scanned = self.progress.line;
         let progress = &self.progress;
         let message = progress.start.clone().map(|(transact_id, start)| {
             let block = Bytes::copy_from_slice(&buf[..progress.line]);
@@ -646,6 +649,18 @@ mod tests {
         let Ok(Some(Event::Head(head))) = decoder.next(&mut buf) else { panic!() };
         assert_eq!(head.transact_id.to_string(), "abcd");
         assert!(decoder.peek(&mut buf).unwrap().is_none());
+    }
+
+    #[test]
+    fn an_error_that_was_peeked_at_is_found_again() {
+        let many = format!("MSRP abcd SEND\r\n{PATHS}{}", "X: 1\r\n".repeat(MAX_HEADER_LINES));
+        let long = format!("MSRP abcd SEND\r\n{PATHS}X: {}\r\n", "x".repeat(MAX_LINE));
+        for wire in [many, long, "\r\n".repeat(MAX_SKIPPED / 2 + 1)] {
+            let mut decoder = Decoder::default();
+            let mut buf = BytesMut::from(wire.as_bytes());
+            let peeked = decoder.peek(&mut buf).unwrap_err();
+            assert_eq!(decoder.next(&mut buf).unwrap_err().to_string(), peeked.to_string());
+        }
     }
 
     proptest! {

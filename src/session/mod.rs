@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use thiserror::Error;
+use tracing::debug;
 
 use self::{
     outbox::{Message, Outbox},
@@ -32,24 +33,26 @@ use self::{
 };
 pub use self::{
     report::{Reject, answer, detail, refusal, refusal_of_malformed},
-    requests::is_login,
+    requests::{check_send, is_login},
 };
 use crate::msrp::{
-    ChunkQueue, Continuation, DecodeError, Decoder, FailureReport, Head, Method, Path, StatusCode,
-    TransactId, Uri,
+    ChunkQueue, DecodeError, Decoder, FailureReport, Head, Method, Path, StatusCode, TransactId,
+    Uri,
 };
 
 /// What a session may take of memory and time.
 ///
-/// One session holds at most about `2 * (outbox + own + read buffer)` octets and
-/// `2 * transactions` records of a few hundred octets.
+/// Each leg holds at most `outbox + own` octets to be sent, and beyond them what one read buffer
+/// made; and `2 * transactions` records of less than 1 KiB (paths are shared). If all of those fail
+/// at once, as many REPORTs join the queue.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Octets waiting for one leg beyond which the other leg is not read.
     pub outbox: usize,
     /// Octets of responses and REPORTs of our own waiting for a leg beyond which it is not read.
     pub own: usize,
-    /// Requests waiting for a leg's answers beyond which the other leg is not read.
+    /// Requests waiting for a leg's answers beyond which the other leg is not read. Where both
+    /// wait for each other, both are read, and beyond twice as many the oldest are forgotten.
     pub transactions: usize,
     /// A peer that takes not one octet for this long is lost.
     pub stall: Duration,
@@ -72,6 +75,8 @@ impl Limits {
 pub const WHOLE_SEND: usize = 2048;
 /// Largest body of any other request, in octets (RFC 4975 §7.1).
 pub const MAX_OTHER_BODY: usize = 10_240;
+/// Longest Message-ID, in octets: it is kept until the chunk is answered. RFC 4975 §9 has 32.
+pub const MAX_MESSAGE_ID: usize = 256;
 
 /// The two connections of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +86,8 @@ pub enum Leg {
     /// The other party, or a relay in front of it.
     Far,
 }
+
+const LEGS: [Leg; 2] = [Leg::Near, Leg::Far];
 
 impl Leg {
     /// The one at the other end.
@@ -104,6 +111,8 @@ pub struct Holding {
     pub expiry: Expiry,
     /// Whether methods other than SEND, REPORT, NICKNAME and AUTH are served.
     pub other_methods: bool,
+    /// After how many failed AUTHs at relays further out the client is given up; 0: never.
+    pub max_auth_attempts: u32,
 }
 
 /// When a session expires.
@@ -130,6 +139,10 @@ pub enum Received {
         /// The request.
         head: Box<Head>,
     },
+    /// The client on this leg has failed too often to log in at relays further out (RFC 4976
+    /// §6.3). The last answer is queued for it; then its connection is to be closed, with
+    /// [`Session::end`].
+    LockedOut(Leg),
 }
 
 /// The input of a leg makes no sense any more; the leg is to be closed.
@@ -168,6 +181,8 @@ pub struct Session {
     phase: Phase,
     /// What becomes of the owner's request that waits for the far leg.
     refusal: Option<Reject>,
+    /// Whose AUTHs failed once too often.
+    locked_out: Option<Leg>,
     limits: Limits,
 }
 
@@ -204,6 +219,8 @@ struct Side {
     outbox: Outbox,
     /// An AUTH is being looked up.
     authenticating: bool,
+    /// How often its AUTHs failed at relays further out.
+    failed_logins: u32,
     /// The message that the other leg wants no more of.
     stopped: Option<Bytes>,
 }
@@ -218,6 +235,7 @@ impl Side {
             inbound: Inbound::Nothing,
             outbox,
             authenticating: false,
+            failed_logins: 0,
             stopped: None,
         }
     }
@@ -252,9 +270,18 @@ impl Inbound {
 }
 
 impl Session {
-    /// The session of a client that has just been answered 200 to its AUTH.
-    pub fn new(holding: Holding, decoder: Decoder, limits: Limits) -> Self {
-        Self::with_ids(holding, decoder, limits, TransactId::random)
+    /// The session of a client that has just been answered 200 to its AUTH. Its input goes on
+    /// where `decoder` is, and `queued` (that 200, say) is still to be written to it.
+    pub fn new(
+        holding: Holding,
+        decoder: Decoder,
+        queued: ChunkQueue,
+        limits: Limits,
+        now: Instant,
+    ) -> Self {
+        let mut session = Self::with_ids(holding, decoder, limits, TransactId::random);
+        session.near.outbox.adopt(queued, now);
+        session
     }
 
     fn with_ids(
@@ -265,11 +292,12 @@ impl Session {
     ) -> Self {
         Self {
             own: vec![holding.uri.clone()],
-            near: Side::new(Some(holding), decoder, Outbox::new(new_id)),
-            far: Side::new(None, Decoder::default(), Outbox::new(new_id)),
+            near: Side::new(Some(holding), decoder, Outbox::new(new_id, &limits)),
+            far: Side::new(None, Decoder::default(), Outbox::new(new_id, &limits)),
             link: Link::None,
             phase: Phase::Open,
             refusal: None,
+            locked_out: None,
             limits,
         }
     }
@@ -352,21 +380,34 @@ impl Session {
 
     /// Whether a leg may be read: back-pressure, all of it.
     pub fn wants_read(&self, leg: Leg) -> bool {
-        let other = &self.side(leg.other()).outbox;
+        let other = leg.other();
         self.phase != Phase::Ended
-            && other.cost() < self.limits.outbox
-            && other.transactions.len() < self.limits.transactions
+            && !(leg == Leg::Near && self.awaits_stranger())
+            && self.side(other).outbox.cost() < self.limits.outbox
             && self.side(leg).outbox.own_octets() < self.limits.own
+            // The answers of a leg that owes them itself may come behind what it asks for.
+            && (!self.owes_much(other) || self.owes_much(leg))
+    }
+
+    /// Whether so many answers of a leg are missing that no more is to be asked of it.
+    fn owes_much(&self, leg: Leg) -> bool {
+        self.side(leg).outbox.transactions.len() >= self.limits.transactions
+    }
+
+    /// Whether a stranger has come whose first SEND, which says who that is, has not been read:
+    /// nothing may be sent there before.
+    fn awaits_stranger(&self) -> bool {
+        matches!(self.link, Link::Arrived) && self.far.party.is_none()
     }
 
     /// When [`expire`](Self::expire) has something to do.
     pub fn deadline(&self) -> Option<Instant> {
-        [Leg::Near, Leg::Far].into_iter().filter_map(|leg| self.leg_deadline(leg)).min()
+        LEGS.into_iter().filter_map(|leg| self.leg_deadline(leg)).min()
     }
 
     /// Does what is due; call it again until it returns `None`.
     pub fn expire(&mut self, now: Instant) -> Option<Timeout> {
-        for leg in [Leg::Near, Leg::Far] {
+        for leg in LEGS {
             self.side_mut(leg).outbox.expire_pause(now);
             while let Some(transaction) = self.side_mut(leg).outbox.transactions.expired(now) {
                 // RFC 4976 §3: only Failure-Report yes runs a timer; the rest is forgotten.
@@ -377,7 +418,7 @@ impl Session {
                 }
             }
         }
-        let timeout = [Leg::Near, Leg::Far].into_iter().find_map(|leg| self.timeout(leg, now));
+        let timeout = LEGS.into_iter().find_map(|leg| self.timeout(leg, now));
         if timeout == Some(Timeout::Lapsed) {
             self.phase = Phase::Lapsed { since: now };
         }
@@ -389,29 +430,32 @@ impl Session {
     /// reported to the other leg with this status, and what came from there in part is given up.
     /// The session is over; what is queued for the other leg is still to be written.
     pub fn lost(&mut self, leg: Leg, status: StatusCode, comment: &[u8], now: Instant) {
-        self.side_mut(leg.other()).outbox.close(Continuation::Abort, now);
         // Nobody is left to hear of these.
-        self.side_mut(leg.other()).outbox.transactions.drain();
-        for sent in self.side_mut(leg).outbox.fail() {
-            self.report(leg.other(), &sent, status, comment, now);
-        }
+        self.side_mut(leg.other()).outbox.fail(now);
+        let failed = self.fail(leg, now);
+        self.report_all(leg.other(), &failed, status, comment, now);
         self.phase = Phase::Ended;
     }
 
     /// The session ends although both connections are there: each side hears what became of what
     /// it sent, and both queues are still to be written.
     pub fn end(&mut self, status: StatusCode, comment: &[u8], now: Instant) {
-        let failed = [Leg::Near, Leg::Far].map(|leg| {
-            let outbox = &mut self.side_mut(leg).outbox;
-            outbox.close(Continuation::Abort, now);
-            (leg, outbox.fail())
-        });
-        for (leg, sends) in failed {
-            for sent in sends {
-                self.report(leg.other(), &sent, status, comment, now);
-            }
+        for (leg, failed) in LEGS.map(|leg| (leg, self.fail(leg, now))) {
+            self.report_all(leg.other(), &failed, status, comment, now);
         }
         self.phase = Phase::Ended;
+    }
+
+    /// Gives up all that was on its way to `leg`.
+    fn fail(&mut self, leg: Leg, now: Instant) -> Vec<Sent> {
+        let mut failed = self.side_mut(leg).outbox.fail(now);
+        let sender = self.side_mut(leg.other());
+        if let Inbound::Collect(collected) = &mut sender.inbound
+            && let Some(sent) = collected.send.take()
+        {
+            failed.push(Sent { octets: collected.body.len() as u64, ..sent });
+        }
+        failed
     }
 
     fn side(&self, leg: Leg) -> &Side {
@@ -439,7 +483,7 @@ impl Session {
 
     /// A leg's answers can only be waited for while it is read.
     fn settle(&mut self, now: Instant) {
-        for leg in [Leg::Near, Leg::Far] {
+        for leg in LEGS {
             let reading = self.wants_read(leg);
             self.side_mut(leg).outbox.transactions.set_reading(reading, now);
         }
@@ -455,8 +499,26 @@ impl Session {
         self.say(leg, acknowledgement.map(|acknowledgement| acknowledgement.response()), now);
     }
 
+    fn report_all(
+        &mut self,
+        to: Leg,
+        failed: &[Sent],
+        status: StatusCode,
+        comment: &[u8],
+        now: Instant,
+    ) {
+        for sent in failed {
+            self.report(to, sent, status, comment, now);
+        }
+    }
+
+    /// Tells the sender of a chunk that it failed, if the sender wants to hear of it.
     fn report(&mut self, to: Leg, sent: &Sent, status: StatusCode, comment: &[u8], now: Instant) {
-        let id = self.side(to).outbox.next_id();
+        if sent.failure_report == FailureReport::No {
+            return;
+        }
+        debug!(?to, %status, "a SEND failed");
+        let id = self.side(to).outbox.id_for(&[]);
         // The URI nearest to the addressee comes first, as if each session had passed it on.
         let report = report::report(id, sent, self.own_from(to), status, comment);
         self.say(to, Some(report), now);
@@ -504,3 +566,6 @@ impl Session {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

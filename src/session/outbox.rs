@@ -11,8 +11,12 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use memchr::memmem;
 
-use super::transactions::{Sent, Transaction, Transactions};
+use super::{
+    Limits,
+    transactions::{Sent, Transaction, Transactions},
+};
 use crate::msrp::{
     ByteRange, ChunkQueue, Continuation, FailureReport, TransactId,
     encode::{self, Template},
@@ -62,6 +66,9 @@ struct OpenSend {
     /// The range of what is still to be sent; its end is always open.
     range: ByteRange,
     from: Sent,
+    /// Of the piece under way, or of the next one: it is chosen before the body is seen, so that
+    /// the decoder can look out for it.
+    id: TransactId,
     piece: Option<Piece>,
     last_body: Instant,
 }
@@ -69,7 +76,6 @@ struct OpenSend {
 /// The piece of a SEND whose head has been queued, and whose end-line has not.
 #[derive(Debug)]
 struct Piece {
-    id: TransactId,
     octets: u64,
     answered: bool,
 }
@@ -83,10 +89,10 @@ struct OwnOctets {
 }
 
 impl Outbox {
-    pub(super) fn new(new_id: fn() -> TransactId) -> Self {
+    pub(super) fn new(new_id: fn() -> TransactId, limits: &Limits) -> Self {
         Self {
             queue: ChunkQueue::default(),
-            transactions: Transactions::default(),
+            transactions: Transactions::new(2 * limits.transactions),
             open: None,
             held: VecDeque::new(),
             own: OwnOctets::default(),
@@ -109,9 +115,14 @@ impl Outbox {
         self.own.total
     }
 
-    /// A transact-id for a request to be sent here.
-    pub(super) fn next_id(&self) -> TransactId {
-        (self.new_id)()
+    /// A transact-id for a request to be sent here, which its body does not hold (RFC 4975 §7.1).
+    pub(super) fn id_for(&self, body: &[u8]) -> TransactId {
+        loop {
+            let id = (self.new_id)();
+            if memmem::find(body, id.as_bytes()).is_none() {
+                return id;
+            }
+        }
     }
 
     /// Queues bytes that were encoded elsewhere, before anything else.
@@ -133,7 +144,7 @@ impl Outbox {
         }
         match self.open.as_ref().and_then(|open| open.piece.as_ref()) {
             Some(piece) if piece.octets < MIN_PIECE => return self.held.push_back(message),
-            Some(_) => self.end_piece(Continuation::More),
+            Some(_) => self.interrupt(),
             None => {}
         }
         self.append(message);
@@ -144,7 +155,8 @@ impl Outbox {
     pub(super) fn open(&mut self, template: Template, from: Sent, now: Instant) {
         debug_assert!(self.open.is_none(), "two SENDs at once in one direction");
         let range = ByteRange { end: None, ..from.range };
-        self.open = Some(OpenSend { template, range, from, piece: None, last_body: now });
+        let id = (self.new_id)();
+        self.open = Some(OpenSend { template, range, from, id, piece: None, last_body: now });
     }
 
     /// Queues a piece of body of the SEND under way, in its allocation.
@@ -157,17 +169,17 @@ impl Outbox {
         let enough = piece.octets >= MIN_PIECE;
         self.queue.push(bytes);
         if enough && !self.held.is_empty() {
-            self.give_way();
+            self.interrupt();
+            self.release();
         }
         self.mark_waiting(now);
     }
 
-    /// The body under way holds the end-line of its own piece: the rest needs another id (RFC
-    /// 4975 §7.1).
+    /// The body under way goes on with what would be its own end-line: that has to leave under
+    /// another id (RFC 4975 §7.1).
     pub(super) fn change_id(&mut self) {
-        if self.piece_id().is_some() {
-            self.give_way();
-        }
+        self.interrupt();
+        self.release();
     }
 
     /// Ends the SEND under way.
@@ -183,20 +195,35 @@ impl Outbox {
         self.mark_waiting(now);
     }
 
-    /// The id under which the SEND under way is leaving.
-    pub(super) fn piece_id(&self) -> Option<TransactId> {
-        Some(self.open.as_ref()?.piece.as_ref()?.id)
-    }
-
-    /// The SEND under way, as its sender would hear of it.
-    pub(super) fn under_way(&self) -> Option<Sent> {
+    /// Gives up the SEND under way: what was sent of it is ended with `#`, and nobody is waited
+    /// for. Returns it as its sender would hear of it.
+    pub(super) fn abandon(&mut self, now: Instant) -> Option<Sent> {
         let open = self.open.as_ref()?;
         let octets = open.piece.as_ref().map_or(0, |piece| piece.octets);
-        Some(Sent { range: open.range, octets, ..open.from.clone() })
+        let sent = Sent { range: open.range, octets, ..open.from.clone() };
+        self.begin_piece();
+        self.answer_early();
+        self.close(Continuation::Abort, now);
+        Some(sent)
     }
 
-    /// A response to the piece under way came before its end-line.
-    pub(super) fn answered_early(&mut self) {
+    /// The id under which the body under way leaves.
+    pub(super) fn body_id(&self) -> Option<TransactId> {
+        self.open.as_ref().map(|open| open.id)
+    }
+
+    /// Whether a piece is leaving under this id.
+    pub(super) fn is_leaving(&self, id: TransactId) -> bool {
+        self.open.as_ref().is_some_and(|open| open.piece.is_some() && open.id == id)
+    }
+
+    /// Whether the SEND under way is a chunk of this message.
+    pub(super) fn is_under_way(&self, message_id: &[u8]) -> bool {
+        self.open.as_ref().is_some_and(|open| open.from.message_id == message_id)
+    }
+
+    /// The response to the piece under way came before its end-line: none is waited for.
+    pub(super) fn answer_early(&mut self) {
         if let Some(piece) = self.open.as_mut().and_then(|open| open.piece.as_mut()) {
             piece.answered = true;
         }
@@ -204,6 +231,9 @@ impl Outbox {
 
     /// The socket took `octets`.
     pub(super) fn sent(&mut self, octets: usize, now: Instant) {
+        if octets == 0 {
+            return;
+        }
         self.queue.advance(octets);
         let taken = self.queue.taken();
         self.transactions.sent(taken, now);
@@ -225,48 +255,49 @@ impl Outbox {
     /// Ends the piece under way if a message has been held back for long enough.
     pub(super) fn expire_pause(&mut self, now: Instant) {
         if self.pause_deadline().is_some_and(|deadline| deadline <= now) {
-            self.give_way();
+            self.interrupt();
+            self.release();
             self.mark_waiting(now);
         }
     }
 
-    /// Everything that was sent here or was being sent, and that its sender wants to hear of:
-    /// the leg is lost.
-    pub(super) fn fail(&mut self) -> Vec<Sent> {
-        let under_way = self.under_way();
-        self.open = None;
-        let sends =
-            self.transactions.drain().into_iter().filter_map(|transaction| match transaction {
-                Transaction::Send(sent) => Some(sent),
-                Transaction::Other { .. } => None,
-            });
-        sends.chain(under_way).filter(|sent| sent.failure_report != FailureReport::No).collect()
+    /// Gives up everything that was sent here and not answered, or was being sent.
+    pub(super) fn fail(&mut self, now: Instant) -> Vec<Sent> {
+        let sends = self.transactions.drain().filter_map(|transaction| match transaction {
+            Transaction::Send(sent) => Some(sent),
+            Transaction::Other { .. } => None,
+        });
+        let mut sends: Vec<Sent> = sends.collect();
+        sends.extend(self.abandon(now));
+        sends
     }
 
     fn begin_piece(&mut self) {
         let Some(open) = self.open.as_mut().filter(|open| open.piece.is_none()) else { return };
-        let id = (self.new_id)();
-        self.queue.write(|out| open.template.write(out, &id, &open.range));
-        open.piece = Some(Piece { id, octets: 0, answered: false });
+        self.queue.write(|out| open.template.write(out, &open.id, &open.range));
+        open.piece = Some(Piece { octets: 0, answered: false });
     }
 
     fn end_piece(&mut self, flag: Continuation) {
         let Some(open) = &mut self.open else { return };
         let Some(piece) = open.piece.take() else { return };
-        self.queue.write(|out| encode::end_line(out, &piece.id, flag, true));
+        self.queue.write(|out| encode::end_line(out, &open.id, flag, true));
         if open.from.failure_report != FailureReport::No && !piece.answered {
             let sent = Sent { range: open.range, octets: piece.octets, ..open.from.clone() };
-            self.transactions.register(piece.id, self.queue.end(), Transaction::Send(sent));
+            self.transactions.register(open.id, self.queue.end(), Transaction::Send(sent));
         }
         open.range.start = open.range.start.saturating_add(piece.octets);
     }
 
-    /// Interrupts the SEND under way for what is held back.
-    fn give_way(&mut self) {
+    /// Ends the piece under way, if there is one; more of its SEND will follow under another id.
+    fn interrupt(&mut self) {
         self.end_piece(Continuation::More);
-        self.release();
+        if let Some(open) = &mut self.open {
+            open.id = (self.new_id)();
+        }
     }
 
+    /// Queues what was held back.
     fn release(&mut self) {
         while let Some(message) = self.held.pop_front() {
             self.append(message);

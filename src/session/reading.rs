@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
+use tracing::debug;
 
 use super::{
     Collected, Inbound, Leg, MAX_OTHER_BODY, Phase, Received, Reject, Session, Violation,
@@ -22,7 +23,7 @@ impl Session {
                 return Ok(Received::NeedsFar(path));
             }
             let guard = match self.side(from).inbound {
-                Inbound::Stream(_) => self.side(from.other()).outbox.piece_id(),
+                Inbound::Stream(_) => self.side(from.other()).outbox.body_id(),
                 _ => None,
             };
             let side = self.side_mut(from);
@@ -45,6 +46,9 @@ impl Session {
                         return Ok(Received::Auth { leg: from, head });
                     }
                 }
+            }
+            if let Some(leg) = self.locked_out.take() {
+                return Ok(Received::LockedOut(leg));
             }
         }
         Ok(Received::Idle)
@@ -83,6 +87,7 @@ impl Session {
         };
         let inbound = match refused {
             Err(reject) => {
+                debug!(?from, to = %head.to_path.first(), "{method} refused: {reject}");
                 self.say(from, refusal(&head, &reject), now);
                 Inbound::Discard(None)
             }
@@ -95,6 +100,7 @@ impl Session {
 
     pub(super) fn malformed(&mut self, from: Leg, message: &Malformed, now: Instant) {
         let reject = Reject::Unintelligible(message.error);
+        debug!(?from, "message refused: {reject}");
         self.say(from, refusal_of_malformed(message, &reject), now);
         self.side_mut(from).inbound = Inbound::Discard(None);
     }

@@ -5,10 +5,10 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 
 use super::{
-    Collected, Inbound, Leg, Link, Phase, Reject, Session, WHOLE_SEND, detail,
+    Collected, Inbound, Leg, Link, MAX_MESSAGE_ID, Phase, Reject, Session, WHOLE_SEND, detail,
     outbox::Message,
     report::Acknowledgement,
-    transactions::{Sent, Transaction},
+    transactions::{Auth, Sent, Transaction},
 };
 use crate::msrp::{
     ByteRange, Continuation, FailureReport, Head, HeaderError, Method, Name, Path, Start, Uri,
@@ -48,12 +48,8 @@ impl Session {
         if *method != Method::Send {
             return Ok(());
         }
-        let Some(message_id) = head.headers.value(Name::MessageId).filter(|id| !id.is_empty())
-        else {
-            let missing = HeaderError::Missing { method: "SEND", header: Name::MessageId.as_str() };
-            return Err(missing.into());
-        };
         // RFC 4975 §10.5: no further chunks after a 413.
+        let message_id = message_id(head)?;
         if self.side(from).stopped.as_deref() == Some(message_id) {
             return Err(Reject::StopSending);
         }
@@ -88,7 +84,7 @@ impl Session {
         match &self.side(from).party {
             Some(party) => head.from_path == *party,
             // The first SEND says who the far party is.
-            None => *method == Method::Send && self.is_next_hop(head.from_path.first()),
+            None => *method == Method::Send && self.leads_to(head.from_path.first()),
         }
     }
 
@@ -99,25 +95,22 @@ impl Session {
         }
         match &self.side(from.other()).party {
             Some(party) if beyond == &party[..] => true,
-            // An AUTH goes to the relay next door, not to the party.
-            Some(_) => *method == Method::Auth && self.is_dialled(&beyond[0]),
-            None => self.is_next_hop(&beyond[0]),
+            // An AUTH goes to a relay on the way, not to the party.
+            Some(_) => *method == Method::Auth && from == Leg::Near && self.is_dialled(&beyond[0]),
+            None => self.leads_to(&beyond[0]),
         }
     }
 
-    pub(super) fn is_dialled(&self, hop: &Uri) -> bool {
-        matches!(&self.link, Link::Dialled { next_hop, .. } if next_hop == hop)
+    /// Whether the far leg, before it is known who is there, leads to this URI: anything may be
+    /// dialled, and anybody may come.
+    fn leads_to(&self, hop: &Uri) -> bool {
+        matches!(self.link, Link::None | Link::Arrived) || self.is_dialled(hop)
     }
 
-    /// Whether the far leg leads to this URI: the one that was dialled, or what the relay there
-    /// gave out.
-    pub(super) fn is_next_hop(&self, hop: &Uri) -> bool {
-        match &self.link {
-            Link::None | Link::Arrived => true,
-            Link::Dialled { next_hop, use_path } => {
-                next_hop == hop || use_path.as_ref().is_some_and(|path| path.contains(hop))
-            }
-        }
+    /// Whether this is what was dialled, or what a relay there gave out.
+    fn is_dialled(&self, hop: &Uri) -> bool {
+        let Link::Dialled { next_hop, use_path } = &self.link else { return false };
+        next_hop == hop || use_path.as_ref().is_some_and(|path| path.contains(hop))
     }
 
     pub(super) fn serves_other_methods(&self, from: Leg) -> bool {
@@ -131,9 +124,11 @@ impl Session {
         // Both were checked before the SEND was admitted.
         let range = head.headers.byte_range().ok().flatten();
         let failure_report = head.headers.failure_report().unwrap_or(FailureReport::Yes);
+        let party = self.side(from).party.as_ref();
         let sent = Sent {
             failure_report,
-            from_path: head.from_path.clone(),
+            // Equal to From-Path, and shared by all.
+            from_path: party.unwrap_or(&head.from_path).clone(),
             // Kept for up to 30 s: a copy, so that it does not keep a read buffer.
             message_id: Bytes::copy_from_slice(head.headers.value(Name::MessageId).unwrap_or(b"")),
             range: range.unwrap_or(ByteRange::WHOLE),
@@ -174,7 +169,7 @@ impl Session {
     ) {
         let Collected { head, body, send } = collected;
         let Start::Request(method) = &head.start else { return };
-        let id = self.side(from.other()).outbox.next_id();
+        let id = self.side(from.other()).outbox.id_for(&body);
         let mut out = BytesMut::with_capacity(512 + body.len());
         encode::request_line(&mut out, &id, method);
         self.forwarded(&mut out, &head);
@@ -192,7 +187,7 @@ impl Session {
             (_, Some(sent)) => Some(Transaction::Send(Sent { octets, ..sent })),
             (method, None) => Some(Transaction::Other {
                 incoming: head.transact_id,
-                auth: *method == Method::Auth,
+                auth: (*method == Method::Auth).then(|| auth(&head)),
             }),
         };
         let message = Message {
@@ -210,6 +205,28 @@ impl Session {
         for (_, line) in encode::forwarded_lines(head) {
             out.extend_from_slice(line);
         }
+    }
+}
+
+/// What a SEND must have to be passed on, wherever it goes.
+pub fn check_send(head: &Head) -> Result<(), Reject> {
+    head.headers.check()?;
+    message_id(head).map(drop)
+}
+
+fn message_id(head: &Head) -> Result<&[u8], Reject> {
+    let header = Name::MessageId.as_str();
+    match head.headers.value(Name::MessageId) {
+        None | Some([]) => Err(HeaderError::Missing { method: "SEND", header }.into()),
+        Some(id) if id.len() > MAX_MESSAGE_ID => Err(HeaderError::Unreadable(header).into()),
+        Some(id) => Ok(id),
+    }
+}
+
+fn auth(head: &Head) -> Auth {
+    match head.headers.value(Name::Authorization) {
+        Some(_) => Auth::Attempt,
+        None => Auth::Bare,
     }
 }
 

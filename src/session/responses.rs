@@ -7,10 +7,10 @@ use bytes::BytesMut;
 use super::{
     Inbound, Leg, Link, Phase, Session,
     outbox::Message,
-    transactions::{Sent, Transaction},
+    transactions::{Auth, Sent, Transaction},
 };
 use crate::msrp::{
-    Continuation, FailureReport, Head, Name, Path, StatusCode, TransactId, Uri, encode,
+    Continuation, Head, Name, Path, StatusCode, TransactId, Uri, digest::Challenge, encode,
 };
 
 impl Session {
@@ -27,8 +27,8 @@ impl Session {
             return;
         }
         let outbox = &mut self.side_mut(from).outbox;
-        if outbox.piece_id() == Some(head.transact_id) {
-            outbox.answered_early();
+        if outbox.is_leaving(head.transact_id) {
+            outbox.answer_early();
             if !status.is_ok() {
                 self.stop(from, status, comment, now);
             }
@@ -59,20 +59,15 @@ impl Session {
             return;
         }
         // RFC 4975 §10.5: whatever else there is of this message stays here.
-        let same = |under_way: &Sent| under_way.message_id == sent.message_id;
-        if self.side(by).outbox.under_way().as_ref().is_some_and(same) {
+        self.side_mut(by.other()).stopped = Some(sent.message_id.clone());
+        if self.side(by).outbox.is_under_way(&sent.message_id) {
             self.stop(by, status, comment, now);
-        } else {
-            self.side_mut(by.other()).stopped = Some(sent.message_id.clone());
         }
     }
 
     /// Gives up the SEND that is on its way to `by`, who refused it.
     pub(super) fn stop(&mut self, by: Leg, status: StatusCode, comment: &[u8], now: Instant) {
-        let outbox = &mut self.side_mut(by).outbox;
-        let Some(sent) = outbox.under_way() else { return };
-        outbox.answered_early();
-        outbox.close(Continuation::Abort, now);
+        let Some(sent) = self.side_mut(by).outbox.abandon(now) else { return };
         let sender = self.side_mut(by.other());
         if let Inbound::Stream(acknowledgement) = &mut sender.inbound {
             sender.inbound = Inbound::Discard(acknowledgement.take());
@@ -80,7 +75,8 @@ impl Session {
         if status == StatusCode::STOP_SENDING {
             sender.stopped = Some(sent.message_id.clone());
         }
-        if sent.failure_report != FailureReport::No {
+        // Pieces that have left are reported by their own responses.
+        if sent.octets > 0 {
             self.report(by.other(), &sent, status, comment, now);
         }
     }
@@ -90,7 +86,7 @@ impl Session {
         from: Leg,
         head: &Head,
         (status, comment): (StatusCode, &[u8]),
-        (incoming, auth): (TransactId, bool),
+        (incoming, auth): (TransactId, Option<Auth>),
         now: Instant,
     ) {
         let ours = head.to_path.len() > self.own.len()
@@ -98,8 +94,12 @@ impl Session {
         if !ours || head.headers.check().is_err() {
             return;
         }
-        if auth && status.is_ok() {
-            self.note_use_path(head);
+        match auth {
+            Some(_) if status.is_ok() => self.note_use_path(head),
+            Some(Auth::Attempt) if is_login_failure(head, status) => {
+                self.note_failure(from.other())
+            }
+            _ => {}
         }
         let mut out = BytesMut::with_capacity(512);
         encode::status_line(&mut out, &incoming, status, comment);
@@ -117,4 +117,20 @@ impl Session {
             *use_path = Path::from_uris(&given);
         }
     }
+
+    /// RFC 4976 §6.3: a client that tries passwords on another relay is not helped for ever.
+    fn note_failure(&mut self, client: Leg) {
+        let side = self.side_mut(client);
+        side.failed_logins += 1;
+        let most = side.holding.as_ref().map_or(0, |holding| holding.max_auth_attempts);
+        if most != 0 && side.failed_logins >= most {
+            self.locked_out = Some(client);
+        }
+    }
+}
+
+/// Whether the credentials were wrong, not merely too old.
+fn is_login_failure(head: &Head, status: StatusCode) -> bool {
+    let stale = |value| Challenge::parse(value).is_ok_and(|challenge| challenge.is_stale());
+    status == StatusCode::UNAUTHORIZED && !head.headers.values(Name::WwwAuthenticate).any(stale)
 }

@@ -11,6 +11,8 @@ use crate::msrp::{ByteRange, FailureReport, Path, TransactId};
 
 /// How long the next hop has to answer, counted from the last octet sent (RFC 4976 §6.4.1).
 pub(super) const RESPONSE_TIME: Duration = Duration::from_secs(30);
+/// How many records that are no longer needed are not worth tidying up.
+const SLACK: usize = 32;
 
 /// What must be known of a request when its response comes, or does not.
 #[derive(Debug)]
@@ -21,9 +23,18 @@ pub(super) enum Transaction {
     Other {
         /// The transact-id under which the request came.
         incoming: TransactId,
-        /// Whether it was an AUTH for a relay further out.
-        auth: bool,
+        /// If it was an AUTH for a relay further out.
+        auth: Option<Auth>,
     },
+}
+
+/// What an AUTH that was passed on held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Auth {
+    /// No credentials: it asks for a challenge.
+    Bare,
+    /// An Authorization header.
+    Attempt,
 }
 
 /// A chunk that went out, as its sender would hear of it in a REPORT.
@@ -42,8 +53,10 @@ pub(super) struct Sent {
 ///
 /// All of them last equally long, so two FIFOs are the whole timer wheel. Ids that were answered
 /// are skipped when they surface.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Transactions {
+    /// Beyond this many, the oldest are forgotten.
+    most: usize,
     open: HashMap<TransactId, Transaction>,
     /// By the position of the last octet in the outgoing stream.
     unsent: VecDeque<(u64, TransactId)>,
@@ -67,6 +80,16 @@ struct ReadingClock {
 }
 
 impl Transactions {
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            most,
+            open: HashMap::new(),
+            unsent: VecDeque::new(),
+            waiting: VecDeque::new(),
+            clock: ReadingClock::default(),
+        }
+    }
+
     /// Requests that are not answered yet.
     pub(super) fn len(&self) -> usize {
         self.open.len()
@@ -74,19 +97,23 @@ impl Transactions {
 
     /// Remembers a request whose last octet is at `position` of the outgoing stream.
     pub(super) fn register(&mut self, id: TransactId, position: u64, transaction: Transaction) {
+        if self.open.len() >= self.most {
+            self.forget_oldest();
+        }
         self.open.insert(id, transaction);
         self.unsent.push_back((position, id));
     }
 
     /// Everything up to `position` is with the socket: time runs.
     pub(super) fn sent(&mut self, position: u64, now: Instant) {
-        while let Some((end, id)) = self.unsent.front().copied().filter(|(end, _)| *end <= position)
-        {
-            debug_assert!(end <= position);
-            self.unsent.pop_front();
+        while let Some((_, id)) = self.unsent.pop_front_if(|(end, _)| *end <= position) {
             if self.open.contains_key(&id) {
                 self.waiting.push_back(Waiting { since: now, stood: self.clock.stood(now), id });
             }
+        }
+        // One request that nobody answers would keep all that were sent after it, answered or not.
+        if self.waiting.len() > 2 * self.open.len() + SLACK {
+            self.waiting.retain(|waiting| self.open.contains_key(&waiting.id));
         }
     }
 
@@ -95,6 +122,7 @@ impl Transactions {
         let transaction = self.open.remove(id);
         if self.open.is_empty() {
             // Idle sessions hold no memory.
+            self.open = HashMap::new();
             self.unsent = VecDeque::new();
             self.waiting = VecDeque::new();
         }
@@ -128,10 +156,19 @@ impl Transactions {
     }
 
     /// Takes all that are open, oldest first: the leg is lost.
-    pub(super) fn drain(&mut self) -> Vec<Transaction> {
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = Transaction> {
+        let mut open = std::mem::take(&mut self.open);
         let waiting = std::mem::take(&mut self.waiting).into_iter().map(|waiting| waiting.id);
         let unsent = std::mem::take(&mut self.unsent).into_iter().map(|(_, id)| id);
-        waiting.chain(unsent).filter_map(|id| self.open.remove(&id)).collect()
+        waiting.chain(unsent).filter_map(move |id| open.remove(&id))
+    }
+
+    fn forget_oldest(&mut self) {
+        while let Some(oldest) = self.waiting.pop_front() {
+            if self.open.remove(&oldest.id).is_some() {
+                return;
+            }
+        }
     }
 }
 
