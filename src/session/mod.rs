@@ -270,8 +270,8 @@ impl Inbound {
 }
 
 impl Session {
-    /// The session of a client that has just been answered 200 to its AUTH. Its input goes on
-    /// where `decoder` is, and `queued` (that 200, say) is still to be written to it.
+    /// The session of a client whose AUTH has been accepted. Its input goes on where `decoder`
+    /// is, and `queued` is still to be written to it, the 200 for instance.
     pub fn new(
         holding: Holding,
         decoder: Decoder,
@@ -329,6 +329,8 @@ impl Session {
         self.far.decoder = decoder;
         self.far.outbox.adopt(queued, now);
         self.link = Link::Arrived;
+        // It came just before the session would have lapsed.
+        self.phase = Phase::Open;
     }
 
     /// Gives up an unbound session, so that its connection can become the far leg of another.
@@ -339,6 +341,11 @@ impl Session {
     /// Whether there is a far leg, or one on its way.
     pub fn is_bound(&self) -> bool {
         !matches!(self.link, Link::None)
+    }
+
+    /// Whether the URI has expired before anybody joined.
+    pub fn is_lapsed(&self) -> bool {
+        matches!(self.phase, Phase::Lapsed { .. })
     }
 
     /// Reads what `from` sent, as far as the limits allow.

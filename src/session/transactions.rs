@@ -163,6 +163,12 @@ impl Transactions {
         waiting.chain(unsent).filter_map(move |id| open.remove(&id))
     }
 
+    /// Records that are kept, needed or not.
+    #[cfg(test)]
+    pub(super) fn remembered(&self) -> usize {
+        self.open.len() + self.unsent.len() + self.waiting.len()
+    }
+
     fn forget_oldest(&mut self) {
         while let Some(oldest) = self.waiting.pop_front() {
             if self.open.remove(&oldest.id).is_some() {

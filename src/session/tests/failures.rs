@@ -1,1 +1,402 @@
-//! To be written.
+//! Every way to fail, for every Failure-Report: one indication, about the right octets.
+//!
+//! The matrix of RFC 4976 §6.4.1 and §6.4.3, and RFC 4975 §7.1.4.
+
+use super::*;
+
+const REPORTING: [&str; 3] = ["yes", "partial", "no"];
+
+fn failure_report(value: &str) -> String {
+    format!("Failure-Report: {value}\n")
+}
+
+/// A chunk `1001-1005/5000`, ended with `+`.
+fn chunk(value: &str) -> String {
+    format!(
+        "MSRP tid1 SEND\nTo-Path: R B\nFrom-Path: A\nMessage-ID: m1\nByte-Range: 1001-*/1005\n\
+         Failure-Report: {value}\n\nhello\n-------tid1+\n"
+    )
+}
+
+/// The head and 3000 octets of a long SEND, not ended.
+fn open_chunk(pair: &mut Pair, value: &str) {
+    let head = format!(
+        "MSRP tid1 SEND\nTo-Path: R B\nFrom-Path: A\nMessage-ID: m1\nByte-Range: 1001-*/9000\n\
+         Failure-Report: {value}\n\n"
+    );
+    pair.says(Near, &head);
+    pair.says_raw(Near, &[b'a'; 3000]);
+}
+
+fn report(status: &str, range: &str) -> String {
+    format!(
+        "MSRP <report> REPORT\nTo-Path: A\nFrom-Path: R\nStatus: 000 {status}\nMessage-ID: m1\n\
+         Byte-Range: {range}\n-------<report>$\n"
+    )
+}
+
+const OK: &str = "MSRP tid1 200 OK\nTo-Path: A\nFrom-Path: R\n-------tid1$\n";
+
+/// What Alice heard, ids and all left out: the codes of responses and REPORTs, with ranges.
+fn indications(pair: &mut Pair) -> Vec<String> {
+    let heard = property::messages(&pair.take(Near));
+    let text = |heard: &property::Heard| match &heard.head.start {
+        Start::Response { status, .. } => format!("response {status}"),
+        Start::Request(Method::Report) => {
+            let (status, _) = heard.head.headers.status().unwrap().unwrap();
+            let range = heard.head.headers.byte_range().unwrap().unwrap();
+            assert!(heard.head.headers.value(Name::FailureReport).is_none());
+            assert!(heard.head.headers.value(Name::SuccessReport).is_none());
+            format!("REPORT {status} {range}")
+        }
+        other @ Start::Request(_) => panic!("{other:?}"),
+    };
+    heard.iter().map(text).collect()
+}
+
+/// What is heard for yes, partial and no: `failure` where it is wanted, a 200 before it for yes.
+fn expected(value: &str, accepted: bool, failure: &str, wanted: bool) -> Vec<String> {
+    let ok = (accepted && value == "yes").then(|| "response 200".to_owned());
+    ok.into_iter().chain(wanted.then(|| failure.to_owned())).collect()
+}
+
+#[test]
+fn the_next_hop_answers_with_an_error() {
+    for code in [400, 403, 408, 413, 415, 481, 499, 501, 506] {
+        for value in REPORTING {
+            let mut pair = Pair::dialled();
+            pair.says(Near, &chunk(value));
+            let id = property::messages(&pair.take(Far))[0].head.transact_id;
+            let answer =
+                format!("MSRP {id} {code} Why not\nTo-Path: R\nFrom-Path: B\n-------{id}$\n");
+            // The same answer twice.
+            pair.says(Far, &answer);
+            pair.says(Far, &answer);
+            pair.passes(seconds(60));
+            let failure = format!("REPORT {code} 1001-1005/1005");
+            assert_eq!(
+                indications(&mut pair),
+                expected(value, true, &failure, value != "no"),
+                "{code} {value}"
+            );
+            pair.lost(Far);
+            assert_eq!(indications(&mut pair), Vec::<String>::new());
+        }
+    }
+}
+
+#[test]
+fn the_comment_of_the_next_hop_is_handed_on() {
+    let mut pair = Pair::dialled();
+    pair.says(Near, &chunk("yes"));
+    pair.hears(
+        Far,
+        "MSRP <x> SEND\nTo-Path: B\nFrom-Path: R A\nMessage-ID: m1\nByte-Range: 1001-*/1005\n\
+         Failure-Report: yes\n\nhello\n-------<x>+\n",
+    );
+    pair.says(Far, "MSRP <x> 415 Unsupported média type\nTo-Path: R\nFrom-Path: B\n-------<x>$\n");
+    let text = report("415 Unsupported média type", "1001-1005/1005");
+    pair.hears(Near, &format!("{OK}{text}"));
+}
+
+#[test]
+fn r4976_6_4_1_05_silence_of_30_s() {
+    for value in REPORTING {
+        let mut pair = Pair::dialled();
+        pair.says(Near, &chunk(value));
+        pair.take(Far);
+        pair.passes(millis(29_999));
+        assert_eq!(indications(&mut pair), expected(value, true, "", false));
+        pair.passes(millis(1));
+        let failure = "REPORT 408 1001-1005/1005".to_owned();
+        let wanted = if value == "yes" { vec![failure] } else { vec![] };
+        assert_eq!(indications(&mut pair), wanted, "{value}");
+        assert_eq!(pair.session.far.outbox.transactions.len(), 0);
+        pair.passes(seconds(100));
+        pair.lost(Far);
+        assert_eq!(indications(&mut pair), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn r4976_6_4_3_03_an_answer_after_29_s_is_in_time() {
+    let mut pair = Pair::dialled();
+    pair.says(Near, &chunk("yes"));
+    let id = property::messages(&pair.take(Far))[0].head.transact_id;
+    pair.passes(seconds(29));
+    pair.says(Far, &format!("MSRP {id} 200 OK\nTo-Path: R\nFrom-Path: B\n-------{id}$\n"));
+    pair.passes(seconds(60));
+    assert_eq!(indications(&mut pair), ["response 200"]);
+}
+
+#[test]
+fn r4976_6_4_1_05_time_runs_from_the_last_octet_sent() {
+    let mut pair = Pair::dialled();
+    pair.says(Near, &chunk("yes"));
+    pair.passes(seconds(50));
+    let all = pair.session.outgoing(Far).len();
+    pair.take_some(Far, all - 1);
+    pair.passes(seconds(50));
+    assert_eq!(indications(&mut pair), ["response 200"]);
+    pair.take_some(Far, 1);
+    pair.passes(millis(29_999));
+    assert_eq!(indications(&mut pair), Vec::<String>::new());
+    pair.passes(millis(1));
+    assert_eq!(indications(&mut pair), ["REPORT 408 1001-1005/1005"]);
+}
+
+#[test]
+fn each_piece_has_a_time_and_a_report_of_its_own() {
+    let mut pair = Pair::dialled();
+    open_chunk(&mut pair, "yes");
+    pair.take(Far);
+    pair.says(Far, &send("psst", "R A", "B", "Failure-Report: yes\n"));
+    pair.take(Far);
+    pair.passes(seconds(10));
+    pair.says_raw(Near, &[b'a'; 500]);
+    pair.says_raw(Near, b"\r\n-------tid1$\r\n");
+    pair.take(Far);
+    let heard = pair.take(Near);
+    assert_eq!(property::messages(&heard).len(), 2);
+    pair.passes(seconds(20));
+    assert_eq!(indications(&mut pair), ["REPORT 408 1001-4000/9000"]);
+    pair.passes(seconds(10));
+    assert_eq!(indications(&mut pair), ["REPORT 408 4001-4500/9000"]);
+}
+
+#[test]
+fn time_stands_still_for_a_leg_that_is_not_read() {
+    let limits = Limits { outbox: 4000, ..Limits::DEFAULT };
+    let mut pair = Pair::dialled_with(limits);
+    pair.says(Near, &chunk("yes"));
+    pair.take(Far);
+    assert_eq!(indications(&mut pair), ["response 200"]);
+    pair.passes(seconds(20));
+    // Alice takes nothing of what Bob sends, so Bob's answer cannot be read.
+    let long = send(&"x".repeat(1900), "R A", "B", "Failure-Report: no\n");
+    pair.says(Far, &format!("{long}{long}"));
+    assert!(!pair.session.wants_read(Far));
+    pair.passes(seconds(100));
+    let stuck = pair.take(Near);
+    assert_eq!(property::messages(&stuck).len(), 2);
+    assert!(pair.session.wants_read(Far));
+    pair.passes(millis(9_999));
+    assert_eq!(indications(&mut pair), Vec::<String>::new());
+    pair.passes(millis(1));
+    assert_eq!(indications(&mut pair), ["REPORT 408 1001-1005/1005"]);
+}
+
+#[test]
+fn the_far_leg_is_lost() {
+    for value in REPORTING {
+        for taken in [true, false] {
+            let mut pair = Pair::dialled();
+            pair.says(Near, &chunk(value));
+            if taken {
+                pair.take(Far);
+            }
+            pair.lost(Far);
+            pair.lost(Far);
+            let failure = "REPORT 408 1001-1005/1005";
+            assert_eq!(indications(&mut pair), expected(value, true, failure, value != "no"));
+            assert_eq!(pair.session.deadline(), None);
+            assert!(!pair.session.wants_read(Near));
+        }
+    }
+}
+
+#[test]
+fn the_far_leg_is_lost_in_the_midst() {
+    for value in REPORTING {
+        let mut pair = Pair::dialled();
+        open_chunk(&mut pair, value);
+        pair.lost(Far);
+        let failure = "REPORT 408 1001-4000/9000";
+        assert_eq!(indications(&mut pair), expected(value, false, failure, value != "no"));
+        // Also of a short one that is not whole yet.
+        let mut pair = Pair::dialled();
+        let text = pair.wire_text(&chunk(value));
+        pair.says_raw(Near, &text[..text.len() - b"lo\r\n-------tid1+\r\n".len()]);
+        pair.says_raw(Near, b"");
+        pair.lost(Far);
+        let failure = "REPORT 408 1001-1003/1005";
+        assert_eq!(indications(&mut pair), expected(value, false, failure, value != "no"));
+    }
+}
+
+#[test]
+fn the_far_leg_is_lost_between_two_pieces() {
+    let mut pair = Pair::dialled();
+    open_chunk(&mut pair, "partial");
+    pair.says(Far, &send("psst", "R A", "B", "Failure-Report: no\n"));
+    pair.says(Far, &send("psst", "R A", "B", ""));
+    let heard = property::messages(&pair.take(Near));
+    assert_eq!(heard.len(), 2);
+    pair.lost(Far);
+    assert_eq!(indications(&mut pair), ["REPORT 408 1001-4000/9000", "REPORT 408 4001-4000/9000"]);
+}
+
+#[test]
+fn the_next_hop_cannot_be_reached() {
+    for value in REPORTING {
+        let mut pair = Pair::unbound();
+        assert!(matches!(pair.asks(Near, &chunk(value)), Received::NeedsFar(_)));
+        pair.session.dial(uri("B"));
+        pair.says(Near, "");
+        assert_eq!(indications(&mut pair), expected(value, true, "", false));
+        pair.lost(Far);
+        let failure = "REPORT 408 1001-1005/1005";
+        assert_eq!(indications(&mut pair), expected(value, false, failure, value != "no"));
+    }
+}
+
+#[test]
+fn the_relay_refuses() {
+    for value in REPORTING {
+        let mut pair = Pair::unbound();
+        assert!(matches!(pair.asks(Near, &chunk(value)), Received::NeedsFar(_)));
+        pair.session.refuse_next(Reject::Bound);
+        pair.says(Near, "");
+        let wanted = expected(value, false, "response 506", value != "no");
+        assert_eq!(indications(&mut pair), wanted);
+        assert!(!pair.session.is_bound());
+        // The next one is asked about again.
+        assert!(matches!(pair.asks(Near, &chunk(value)), Received::NeedsFar(_)));
+
+        let mut pair = Pair::dialled();
+        pair.says(Near, &chunk(value).replace("R B", "R C"));
+        let wanted = expected(value, false, "response 481", value != "no");
+        assert_eq!(indications(&mut pair), wanted);
+        pair.hears_nothing(Far);
+        pair.passes(seconds(60));
+        pair.lost(Far);
+        assert_eq!(indications(&mut pair), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn the_session_is_ended() {
+    for value in REPORTING {
+        let mut pair = Pair::dialled();
+        pair.says(Far, &send("mine", "R A", "B", &failure_report(value)));
+        pair.take(Near);
+        pair.take(Far);
+        pair.says(Near, &chunk(value));
+        open_chunk(&mut pair, value);
+        pair.session.end(StatusCode::TIMEOUT, b"Going down", pair.now);
+        let mut wanted = expected(value, true, "REPORT 408 1001-1005/1005", value != "no");
+        if value != "no" {
+            wanted.push("REPORT 408 1001-4000/9000".into());
+        }
+        assert_eq!(indications(&mut pair), wanted, "{value}");
+        // What was cut is whole for the receiver, and the receiver hears of its own.
+        let far = property::messages(&pair.take(Far));
+        assert_eq!(far[1].flag, Continuation::Abort);
+        assert_eq!(far.len(), if value == "no" { 2 } else { 3 });
+        pair.session.end(StatusCode::TIMEOUT, b"", pair.now);
+        pair.hears_nothing(Near);
+        pair.hears_nothing(Far);
+    }
+}
+
+#[test]
+fn r4975_7_1_11_a_sender_that_vanishes_leaves_an_aborted_message() {
+    let mut pair = Pair::dialled();
+    open_chunk(&mut pair, "yes");
+    pair.says(Far, &send("psst", "R A", "B", ""));
+    pair.says_raw(Near, b"more");
+    pair.lost(Near);
+    let far = property::messages(&pair.take(Far));
+    let flags: Vec<u8> = far.iter().map(|message| message.flag.as_byte()).collect();
+    // The first piece, the 200 for Bob, the rest, and what became of Bob's own message.
+    assert_eq!(flags, *b"+$#$");
+    assert_eq!(far[2].body, b"more");
+    assert_eq!(far[3].head.start, Start::Request(Method::Report));
+}
+
+#[test]
+fn r4975_10_5_a_413_stops_the_chunk_under_way() {
+    for value in REPORTING {
+        let mut pair = Pair::dialled();
+        open_chunk(&mut pair, value);
+        let id = nth_id(MADE.get());
+        let answer = format!("MSRP {id} 413 Enough\nTo-Path: R\nFrom-Path: B\n-------{id}$\n");
+        pair.says(Far, &answer);
+        let far = property::messages(&pair.take(Far));
+        assert_eq!((far.len(), far[0].flag), (1, Continuation::Abort));
+        let failure = "REPORT 413 1001-4000/9000";
+        assert_eq!(indications(&mut pair), expected(value, false, failure, value != "no"));
+        // The rest goes nowhere, and further chunks do not either.
+        pair.says(Far, &answer);
+        pair.says_raw(Near, &[b'a'; 5000]);
+        pair.says_raw(Near, b"\r\n-------tid1+\r\n");
+        pair.says(Near, &chunk(value));
+        pair.hears_nothing(Far);
+        pair.passes(seconds(60));
+        let refused = "response 413";
+        assert_eq!(indications(&mut pair), expected(value, true, refused, value != "no"));
+        // Other messages do.
+        pair.says(Near, &chunk(value).replace("m1", "m2"));
+        assert_eq!(property::messages(&pair.take(Far)).len(), 1);
+    }
+}
+
+#[test]
+fn r4975_10_5_a_413_to_an_earlier_piece_stops_the_later_one() {
+    for octets_since in [0, 100] {
+        let mut pair = Pair::dialled();
+        open_chunk(&mut pair, "partial");
+        let id = nth_id(MADE.get());
+        pair.says(Far, &send("psst", "R A", "B", ""));
+        pair.take(Near);
+        pair.says_raw(Near, &vec![b'b'; octets_since]);
+        pair.says(Far, &format!("MSRP {id} 413 Enough\nTo-Path: R\nFrom-Path: B\n-------{id}$\n"));
+        let mut wanted = vec!["REPORT 413 1001-4000/9000".to_owned()];
+        if octets_since > 0 {
+            wanted.push("REPORT 413 4001-4100/9000".into());
+        }
+        assert_eq!(indications(&mut pair), wanted);
+        let far = property::messages(&pair.take(Far));
+        assert_eq!(far.last().unwrap().flag, Continuation::Abort);
+        // Nobody waits for an answer to what was given up.
+        pair.passes(seconds(60));
+        pair.lost(Far);
+        assert_eq!(indications(&mut pair), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn an_early_200_is_an_answer() {
+    let mut pair = Pair::dialled();
+    open_chunk(&mut pair, "yes");
+    let id = nth_id(MADE.get());
+    pair.says(Far, &format!("MSRP {id} 200 OK\nTo-Path: R\nFrom-Path: B\n-------{id}$\n"));
+    pair.says_raw(Near, b"\r\n-------tid1$\r\n");
+    pair.take(Far);
+    pair.passes(seconds(60));
+    assert_eq!(indications(&mut pair), ["response 200"]);
+}
+
+#[test]
+fn s8_answers_count_only_from_the_leg_and_to_the_uri_they_belong_to() {
+    let mut pair = Pair::dialled();
+    pair.says(Near, &chunk("yes"));
+    let id = property::messages(&pair.take(Far))[0].head.transact_id;
+    pair.says(Near, &format!("MSRP {id} 481 No\nTo-Path: R\nFrom-Path: A\n-------{id}$\n"));
+    pair.says(Far, &format!("MSRP {id} 481 No\nTo-Path: S\nFrom-Path: B\n-------{id}$\n"));
+    pair.says(Far, "MSRP never 481 No\nTo-Path: R\nFrom-Path: B\n-------never$\n");
+    pair.says(Far, &format!("MSRP {id} 481 No\nTo-Path: R\nno header\n-------{id}$\n"));
+    assert_eq!(indications(&mut pair), ["response 200"]);
+    pair.hears_nothing(Far);
+    pair.passes(seconds(30));
+    assert_eq!(indications(&mut pair), ["REPORT 408 1001-1005/1005"]);
+}
+
+#[test]
+fn nobody_hears_of_what_the_lost_one_sent() {
+    let mut pair = Pair::dialled();
+    pair.says(Near, &chunk("yes"));
+    pair.take(Far);
+    pair.lost(Near);
+    pair.hears_nothing(Far);
+}

@@ -27,7 +27,8 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 
-pub(super) use super::{Leg::*, *};
+use super::{Leg::*, *};
+use crate::msrp::{Continuation, DecodeError, Event, Name, Start};
 
 /// The URIs of the transcripts: two clients, the relay's sessions of both, others.
 const URIS: [(&str, &str); 8] = [
@@ -280,9 +281,6 @@ impl Pair {
 /// The octets of a transcript.
 fn wire_text(text: &str) -> Vec<u8> {
     let mut lines: Vec<&str> = text.split('\n').map(str::trim_start).collect();
-    if lines.first() == Some(&"") {
-        lines.remove(0);
-    }
     if lines.last() == Some(&"") {
         lines.pop();
     }
