@@ -55,7 +55,7 @@ impl Session {
     }
 
     /// Where the owner's first request goes, if that is what comes next and it may go there.
-    pub(super) fn needs_far(&mut self, from: Leg, buf: &mut BytesMut) -> Option<Path> {
+    fn needs_far(&mut self, from: Leg, buf: &mut BytesMut) -> Option<Path> {
         if self.is_bound() || self.refusal.is_some() || self.phase != Phase::Open {
             return None;
         }
@@ -69,7 +69,7 @@ impl Session {
         Path::from_uris(&head.to_path[self.own.len()..])
     }
 
-    pub(super) fn head(&mut self, from: Leg, head: Head, now: Instant) {
+    fn head(&mut self, from: Leg, head: Head, now: Instant) {
         let method = match &head.start {
             Start::Response { status, comment } => {
                 let (status, comment) = (*status, comment.clone());
@@ -98,21 +98,21 @@ impl Session {
         self.side_mut(from).inbound = inbound;
     }
 
-    pub(super) fn malformed(&mut self, from: Leg, message: &Malformed, now: Instant) {
+    fn malformed(&mut self, from: Leg, message: &Malformed, now: Instant) {
         let reject = Reject::Unintelligible(message.error);
         debug!(?from, "message refused: {reject}");
         self.say(from, refusal_of_malformed(message, &reject), now);
         self.side_mut(from).inbound = Inbound::Discard(None);
     }
 
-    pub(super) fn refuse_lost_place(&mut self, from: Leg, error: &DecodeError, now: Instant) {
+    fn refuse_lost_place(&mut self, from: Leg, error: &DecodeError, now: Instant) {
         if let DecodeError::Head { limit, message: Some(message) } = error {
             let response = refusal_of_malformed(message, &Reject::TooLarge(limit));
             self.say(from, response, now);
         }
     }
 
-    pub(super) fn body(&mut self, from: Leg, bytes: Bytes, now: Instant) -> Result<(), Violation> {
+    fn body(&mut self, from: Leg, bytes: Bytes, now: Instant) -> Result<(), Violation> {
         let side = self.side_mut(from);
         match &mut side.inbound {
             Inbound::Stream(_) => self.side_mut(from.other()).outbox.body(bytes, now),
@@ -139,7 +139,7 @@ impl Session {
 
     /// A message does not fit what it was expected to have: a SEND is let through as it comes,
     /// anything else must not be (RFC 4975 §7.1).
-    pub(super) fn outgrown(
+    fn outgrown(
         &mut self,
         from: Leg,
         collected: Collected,
@@ -161,12 +161,7 @@ impl Session {
     }
 
     /// Returns an AUTH that is now complete.
-    pub(super) fn message_end(
-        &mut self,
-        from: Leg,
-        flag: Continuation,
-        now: Instant,
-    ) -> Option<Box<Head>> {
+    fn message_end(&mut self, from: Leg, flag: Continuation, now: Instant) -> Option<Box<Head>> {
         match std::mem::replace(&mut self.side_mut(from).inbound, Inbound::Nothing) {
             Inbound::Nothing => {}
             Inbound::Discard(acknowledgement) => self.acknowledge(from, acknowledgement, now),

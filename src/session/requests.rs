@@ -56,7 +56,7 @@ impl Session {
         Ok(())
     }
 
-    pub(super) fn route(&self, from: Leg, head: &Head, method: &Method) -> Result<(), Reject> {
+    fn route(&self, from: Leg, head: &Head, method: &Method) -> Result<(), Reject> {
         let no_session = |detail| Err(Reject::NoSession(detail));
         let (mine, beyond) = head.to_path.split_at(self.own.len().min(head.to_path.len()));
         if self.phase != Phase::Open {
@@ -80,7 +80,7 @@ impl Session {
         Ok(())
     }
 
-    pub(super) fn is_source(&self, from: Leg, head: &Head, method: &Method) -> bool {
+    fn is_source(&self, from: Leg, head: &Head, method: &Method) -> bool {
         match &self.side(from).party {
             Some(party) => head.from_path == *party,
             // The first SEND says who the far party is.
@@ -88,7 +88,7 @@ impl Session {
         }
     }
 
-    pub(super) fn is_destination(&self, from: Leg, beyond: &[Uri], method: &Method) -> bool {
+    fn is_destination(&self, from: Leg, beyond: &[Uri], method: &Method) -> bool {
         // RFC 4976 §9.4: a way that leads back here leads nowhere.
         if beyond.iter().any(|uri| self.own.contains(uri)) {
             return false;
@@ -113,7 +113,7 @@ impl Session {
         next_hop == hop || use_path.as_ref().is_some_and(|path| path.contains(hop))
     }
 
-    pub(super) fn serves_other_methods(&self, from: Leg) -> bool {
+    fn serves_other_methods(&self, from: Leg) -> bool {
         let holding = self.side(from).holding.as_ref().or(self.near.holding.as_ref());
         holding.is_none_or(|holding| holding.other_methods)
     }
@@ -142,7 +142,7 @@ impl Session {
     }
 
     /// The first SEND, in either direction, says who the two parties are.
-    pub(super) fn fix_parties(&mut self, from: Leg, head: &Head) {
+    fn fix_parties(&mut self, from: Leg, head: &Head) {
         if self.far.party.is_some() {
             return;
         }

@@ -46,14 +46,7 @@ impl Session {
     }
 
     /// The next hop refused a chunk.
-    pub(super) fn failed(
-        &mut self,
-        by: Leg,
-        sent: &Sent,
-        status: StatusCode,
-        comment: &[u8],
-        now: Instant,
-    ) {
+    fn failed(&mut self, by: Leg, sent: &Sent, status: StatusCode, comment: &[u8], now: Instant) {
         self.report(by.other(), sent, status, comment, now);
         if status != StatusCode::STOP_SENDING {
             return;
@@ -66,7 +59,7 @@ impl Session {
     }
 
     /// Gives up the SEND that is on its way to `by`, who refused it.
-    pub(super) fn stop(&mut self, by: Leg, status: StatusCode, comment: &[u8], now: Instant) {
+    fn stop(&mut self, by: Leg, status: StatusCode, comment: &[u8], now: Instant) {
         let Some(sent) = self.side_mut(by).outbox.abandon(now) else { return };
         let sender = self.side_mut(by.other());
         if let Inbound::Stream(acknowledgement) = &mut sender.inbound {
@@ -81,7 +74,7 @@ impl Session {
         }
     }
 
-    pub(super) fn forward_response(
+    fn forward_response(
         &mut self,
         from: Leg,
         head: &Head,
@@ -97,7 +90,7 @@ impl Session {
         match auth {
             Some(_) if status.is_ok() => self.note_use_path(head),
             Some(Auth::Attempt) if is_login_failure(head, status) => {
-                self.note_failure(from.other())
+                self.note_failure(from.other());
             }
             _ => {}
         }
@@ -110,7 +103,7 @@ impl Session {
     }
 
     /// A relay further out gave our client a URI: the client will name it behind ours.
-    pub(super) fn note_use_path(&mut self, head: &Head) {
+    fn note_use_path(&mut self, head: &Head) {
         let Some(Ok(given)) = head.headers.value(Name::UsePath).map(Path::parse) else { return };
         let given: Vec<Uri> = given.iter().filter(|uri| !self.own.contains(uri)).cloned().collect();
         if let Link::Dialled { use_path, .. } = &mut self.link {
