@@ -1,4 +1,4 @@
 //! An MSRP relay (RFC 4975, RFC 4976).
 
-pub mod config {}
+pub mod config;
 pub mod msrp {}
