@@ -435,3 +435,6 @@ fn decode(bytes: &[u8]) -> Result<String, Vec<Finding>> {
 fn absolute(file: &Path) -> PathBuf {
     path::absolute(file).unwrap_or_else(|_| file.to_owned())
 }
+
+#[cfg(test)]
+mod tests;

@@ -500,7 +500,7 @@ pub fn sample() -> String {
          # remove the semicolon and change the value to set it. After a change: systemctl reload msrprelay\n",
     );
     for (section, doc) in SECTIONS {
-        sample.push_str(&format!("\n\n[{section}]\n"));
+        sample.extend(["\n\n[", section, "]\n"]);
         comment(doc, &mut sample);
         if section == MEMORY {
             sample.push_str("\n;alice@example.com = secret\n");
@@ -511,7 +511,7 @@ pub fn sample() -> String {
             sample.push_str(format!(";{} = {}", option.name, option.default).trim_end());
             sample.push('\n');
             if let Some(value) = option.sample {
-                sample.push_str(&format!("{} = {value}\n", option.name));
+                sample.extend([option.name, " = ", value, "\n"]);
             }
         }
     }
@@ -540,4 +540,74 @@ fn comment(text: &str, sample: &mut String) {
     }
     sample.push_str(&line);
     sample.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_option_stands_twice_and_each_is_explained() {
+        for (index, option) in OPTIONS.iter().enumerate() {
+            let twice = OPTIONS[..index]
+                .iter()
+                .any(|other| other.name == option.name && other.section == option.section);
+            assert!(!twice, "{}", option.name);
+            assert!(
+                !option.doc.is_empty() && !option.accepted.is_empty(),
+                "{}",
+                option.name
+            );
+            assert!(!option.name.contains(['-', ' ']), "{}", option.name);
+        }
+    }
+
+    #[test]
+    fn the_name_that_was_meant() {
+        let table = [
+            (RELAY, "adress", "did you mean address?"),
+            (RELAY, "Hostname", "did you mean hostname?"),
+            (RELAY, "max_auth_attempt", "did you mean max_auth_attempts?"),
+            (
+                RELAY,
+                "session_expiration_time_min",
+                "did you mean session_expiration_time_minimum?",
+            ),
+            (RELAY, "uri", "it belongs to [Database]"),
+            (DATABASE, "certificate", "it belongs to [Relay]"),
+            (DATABASE, "user_col", "did you mean username_col?"),
+            ("DEFAULT", "log_levl", "did you mean log_level?"),
+            (RELAY, "zzz", ""),
+        ];
+        for (section, name, expected) in table {
+            assert_eq!(meant_option(section, name), expected, "{name}");
+        }
+        assert_eq!(meant_option(RELAY, &"a".repeat(1 << 20)), "");
+        let table = [
+            ("relay", "did you mean [Relay]?"),
+            (" Relay ", "did you mean [Relay]?"),
+            ("Databse", "did you mean [Database]?"),
+            ("SIPThor", ""),
+        ];
+        for (name, expected) in table {
+            assert_eq!(meant_section(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    #[ignore = "no test: writes the sample again after a change of the table"]
+    fn write_the_sample() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/config.ini.sample");
+        std::fs::write(file, sample()).unwrap();
+    }
+
+    /// The sample is this table as text: run `write_the_sample` after a change.
+    #[test]
+    fn the_sample_is_the_table() {
+        let shipped = include_str!("../../config.ini.sample");
+        for (number, (shipped, expected)) in shipped.lines().zip(sample().lines()).enumerate() {
+            assert_eq!(shipped, expected, "line {}", number + 1);
+        }
+        assert_eq!(shipped, sample());
+    }
 }

@@ -13,7 +13,7 @@ use std::{
 use ipnet::IpNet;
 use secrecy::SecretString;
 
-/// Port of MSRP relays (RFC 4976 §12.2, also what RFC 4975 §15.4 registers).
+/// Port of MSRP (RFC 4975 §15.4).
 pub const DEFAULT_PORT: u16 = 2855;
 
 /// Smallest limit on a session's bandwidth, in bytes per second: less could not pass one line in time.
@@ -415,7 +415,7 @@ pub(super) fn pool_size(text: &str) -> Result<NonZeroU32, Refused> {
     NonZeroU32::new(size).ok_or_else(|| Refused::new(text))
 }
 
-/// A database URI in one of SQLObject's forms; taken apart by the backend.
+/// A database URI in one of `SQLObject`'s forms; taken apart by the backend.
 pub(super) fn database_uri(text: &str) -> Result<SecretString, Refused> {
     let schemes = ["mysql://", "postgres://", "postgresql://", "sqlite:"];
     let known = schemes.iter().any(|scheme| {
@@ -483,4 +483,296 @@ fn items(text: &str) -> Result<Vec<&str>, Refused> {
         return Err(Refused::new(text));
     }
     Ok(items)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use secrecy::ExposeSecret as _;
+
+    use super::*;
+
+    fn refused<T>(part: &str) -> Result<T, Refused> {
+        Err(Refused::new(part))
+    }
+
+    #[test]
+    fn booleans() {
+        for text in ["1", "yes", "TRUE", "On"] {
+            assert_eq!(boolean(text), Ok(true));
+        }
+        for text in ["0", "no", "False", "OFF"] {
+            assert_eq!(boolean(text), Ok(false));
+        }
+        for text in ["2", "y", "enabled", "yes please"] {
+            assert_eq!(boolean(text), refused(text));
+        }
+    }
+
+    #[test]
+    fn numbers() {
+        assert_eq!(number(0..=10)("+7"), Ok(7));
+        for text in ["11", "-1", "7s", "1.5", "0x1", "99999999999999999999"] {
+            assert_eq!(number(0..=10)(text), refused(text));
+        }
+        assert_eq!(seconds(1..=60)("15"), Ok(Duration::from_secs(15)));
+        assert_eq!(seconds(1..=60)("0"), refused("0"));
+        assert_eq!(time_limit("0"), Ok(None));
+        assert_eq!(time_limit("9"), Ok(Some(Duration::from_secs(9))));
+        assert_eq!(limit("0"), Ok(None));
+        assert_eq!(limit("9"), Ok(NonZeroU32::new(9)));
+        assert_eq!(limit("-9"), refused("-9"));
+        assert_eq!(attempts("3"), Ok(NonZeroU32::new(3)));
+        assert_eq!(attempts("0"), Ok(None));
+        assert_eq!(attempts("-1"), Ok(None), "1.x: negative is never");
+        assert_eq!(attempts("4294967296"), refused("4294967296"));
+        assert_eq!(connection_limit("0"), Ok(ConnectionLimit::Unlimited));
+        assert_eq!(bandwidth("0"), Ok(None));
+        assert_eq!(bandwidth("16383"), refused("16383"));
+        assert_eq!(bandwidth("16384"), Ok(NonZeroU64::new(16_384)));
+        assert_eq!(pool_size("0"), refused("0"));
+        assert_eq!(pool_size("1024"), Ok(NonZeroU32::new(1024).unwrap()));
+    }
+
+    #[test]
+    fn listening_addresses() {
+        let table = [
+            ("192.0.2.1:28550", "192.0.2.1:28550"),
+            ("192.0.2.1", "192.0.2.1:2855"),
+            ("relay.example.com", "relay.example.com:2855"),
+            (":5000", "0.0.0.0:5000"),
+            ("any:5000", "0.0.0.0:5000"),
+            ("Any", "0.0.0.0:2855"),
+            ("default", "0.0.0.0:2855"),
+            ("[::]:5000", "[::]:5000"),
+            ("[2001:db8::1]", "[2001:db8::1]:2855"),
+            ("127.0.0.1:0", "127.0.0.1:0"),
+            ("0.0.0.0, [::]:1 ,\na:2,", "0.0.0.0:2855 [::]:1 a:2"),
+        ];
+        for (text, expected) in table {
+            let read = addresses(text).unwrap();
+            let shown: Vec<String> = read.iter().map(ToString::to_string).collect();
+            assert_eq!(shown.join(" "), expected, "{text:?}");
+        }
+        let wrong = [
+            "none x",
+            "a b",
+            "a:",
+            "a:x",
+            "a:+1",
+            "a:65536",
+            "a:99999",
+            "::1",
+            "2001:db8::1",
+            "[::1",
+            "[::1]5",
+            "[a]:1",
+            "[192.0.2.1]:1",
+            "a/b",
+            "a..b",
+            ",",
+            "msrp://a",
+        ];
+        for text in wrong {
+            assert_eq!(addresses(text), refused(text));
+        }
+        assert_eq!(addresses("a:1, b:x"), refused("b:x"));
+        assert_eq!(
+            service_addresses("a"),
+            refused("a"),
+            "there is no port to fall back on"
+        );
+        assert_eq!(service_addresses("None"), Ok(Vec::new()));
+        assert_eq!(
+            service_address(":9"),
+            Ok(Some(ListenAddress::new("0.0.0.0", 9)))
+        );
+        assert_eq!(service_address("a:1,b:2"), refused("a:1,b:2"));
+    }
+
+    #[test]
+    fn lists_of_peers() {
+        let peers_of = |text: &str| {
+            peers(text).map(|list| {
+                let networks: Vec<String> = list.networks.iter().map(ToString::to_string).collect();
+                (networks.join(" "), list.special)
+            })
+        };
+        let table = [
+            ("none", "", false),
+            ("special", "", true),
+            (
+                "10.0.0.0/8, SPECIAL\n2001:db8::/32",
+                "10.0.0.0/8 2001:db8::/32",
+                true,
+            ),
+            ("10.1.2.3/8", "10.0.0.0/8", false),
+            ("192.0.2.1,::1", "192.0.2.1/32 ::1/128", false),
+            ("0.0.0.0/0", "0.0.0.0/0", false),
+        ];
+        for (text, networks, special) in table {
+            assert_eq!(
+                peers_of(text),
+                Ok((networks.to_owned(), special)),
+                "{text:?}"
+            );
+        }
+        // A malformed rule must never be passed over: it would protect nothing.
+        for text in [
+            "10.0.0.0/33",
+            "10.0.0/8",
+            "10.0.0.0/-1",
+            "::/129",
+            "a.example",
+            "10.0.0.0-10.0.0.9",
+            ",",
+        ] {
+            assert_eq!(peers(text), refused(text));
+        }
+        assert_eq!(peers("10.0.0.0/8, none"), refused("none"));
+        assert_eq!(networks("special"), refused("special"));
+        assert_eq!(networks("none"), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn choices() {
+        use BackendKind::{Database, Memory};
+        assert_eq!(backends("DataBase"), Ok(vec![Database]));
+        assert_eq!(
+            backends("memory, database, memory"),
+            Ok(vec![Memory, Database])
+        );
+        assert_eq!(backends("memory, sipthor"), refused("sipthor"));
+        assert_eq!(verify_next_hop("Enforce"), Ok(VerifyNextHop::Enforce));
+        assert_eq!(verify_next_hop("yes"), refused("yes"));
+        let both = vec![DigestAlgorithm::Sha256, DigestAlgorithm::Md5];
+        assert_eq!(digest_algorithms("md5, sha-256"), Ok(both));
+        assert_eq!(digest_algorithms("SHA-1"), refused("SHA-1"));
+    }
+
+    #[test]
+    fn log_levels() {
+        use LogLevel::{Critical, Debug, Error, Info, NotSet, Warning};
+        let table = [
+            ("critical", Critical),
+            ("Error", Error),
+            ("WARNING", Warning),
+            ("info", Info),
+            ("DEBUG", Debug),
+            ("NotSet", NotSet),
+            ("0", NotSet),
+            ("5", Debug),
+            ("10", Debug),
+            ("20", Info),
+            ("25", Warning),
+            ("30", Warning),
+            ("40", Error),
+            ("50", Critical),
+            ("60", Critical),
+        ];
+        for (text, level) in table {
+            assert_eq!(log_level(text), Ok(level), "{text}");
+        }
+        for text in ["LOUD", "-1", "10.0"] {
+            assert_eq!(log_level(text), refused(text));
+        }
+        assert!(Debug > Info && NotSet > Debug && Critical < Error);
+    }
+
+    #[test]
+    fn names() {
+        for (text, expected) in [
+            ("Relay.Example.com", "Relay.Example.com"),
+            ("localhost", "localhost"),
+            ("192.0.2.1", "192.0.2.1"),
+            ("2001:db8::1", "2001:db8::1"),
+            ("[2001:db8::1]", "2001:db8::1"),
+        ] {
+            assert_eq!(host(text), Ok(expected.to_owned()));
+        }
+        for text in ["a b", "a:1", "*.example.com", "https://a", "a\n"] {
+            assert_eq!(host(text), refused(text));
+        }
+        assert_eq!(realm("My realm"), Ok("My realm".to_owned()));
+        assert_eq!(realm("a\"b"), refused("a\"b"));
+        assert_eq!(
+            domains("a.example, B.example"),
+            Ok(vec!["a.example".into(), "B.example".into()])
+        );
+        assert_eq!(domains("any"), Ok(Vec::new()));
+        assert_eq!(
+            domains("a.example b.example"),
+            refused("a.example b.example")
+        );
+        assert_eq!(
+            origins("https://a.example:8080"),
+            Ok(vec!["https://a.example:8080".into()])
+        );
+        for text in ["a.example", "https://", "https://a/b", "://a"] {
+            assert_eq!(origins(text), refused(text));
+        }
+        assert_eq!(identifier("_a1"), Ok("_a1".to_owned()));
+        for text in ["1a", "a b", "a.b", "a`", "ä", ""] {
+            assert_eq!(identifier(text), refused(text));
+        }
+        assert_eq!(system_name("msrprelay"), Ok("msrprelay".to_owned()));
+        assert_eq!(system_name("a b"), refused("a b"));
+    }
+
+    #[test]
+    fn database_uris() {
+        for text in [
+            "mysql://u:p@ss/w@db/opensips?charset=utf8",
+            "POSTGRES://db/x",
+            "postgresql://db/x",
+            "sqlite:/f",
+            "sqlite:///f",
+        ] {
+            assert_eq!(database_uri(text).unwrap().expose_secret(), text);
+        }
+        for text in [
+            "db/opensips",
+            "mysql:",
+            "mysql://",
+            "mssql://db/x",
+            "sqlite:",
+            "é",
+        ] {
+            assert!(database_uri(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn files_are_looked_for_in_both_directories() {
+        let root = tempfile::tempdir().unwrap();
+        let [own, system] = ["own", "system"].map(|name| root.path().join(name));
+        for (directory, name) in [(&own, "both"), (&system, "both"), (&system, "system")] {
+            std::fs::create_dir_all(directory).unwrap();
+            std::fs::write(directory.join(name), "").unwrap();
+        }
+        let directories = [own.as_path(), system.as_path()];
+        let table = [
+            ("both", own.join("both")),
+            ("system", system.join("system")),
+            ("neither", own.join("neither")),
+            ("/absolute", PathBuf::from("/absolute")),
+            ("~/x", own.join("~/x")),
+        ];
+        for (text, expected) in table {
+            assert_eq!(file(directories)(text), Ok(expected));
+        }
+        assert_eq!(file(directories)("a\nb"), refused("a\nb"));
+        let both = vec![own.join("both"), system.join("system")];
+        assert_eq!(files(directories)("both,\nsystem"), Ok(both));
+    }
+
+    proptest! {
+        /// What is printed is read back as the same.
+        #[test]
+        fn an_address_survives_printing(host in prop_oneof!["[a-z0-9]{1,9}(\\.[a-z0-9]{1,9}){0,3}", any::<Ipv6Addr>().prop_map(|address| address.to_string())], port: u16) {
+            prop_assume!(!["any", "default"].contains(&host.as_str()));
+            let address = ListenAddress { host, port };
+            prop_assert_eq!(addresses(&address.to_string()), Ok(vec![address]));
+        }
+    }
 }
