@@ -1037,3 +1037,693 @@ impl fmt::Display for Utc {
         )
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::{
+        os::unix::fs::PermissionsExt,
+        process::{Command, Output},
+    };
+
+    use rcgen::{
+        BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
+    };
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// Writes a self-signed pair as `NAME.crt` and `NAME.key`.
+    fn write_pair(dir: &Path, name: &str, sans: &[&str]) -> (PathBuf, PathBuf) {
+        let key = KeyPair::generate().unwrap();
+        let certificate = params(name, sans).self_signed(&key).unwrap();
+        (
+            write(dir, &format!("{name}.crt"), certificate.pem()),
+            write_key(dir, &format!("{name}.key"), &key.serialize_pem()),
+        )
+    }
+
+    fn params(common_name: &str, sans: &[&str]) -> CertificateParams {
+        let names: Vec<String> = sans.iter().map(|&san| san.to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, common_name);
+        params
+    }
+
+    fn write(dir: &Path, name: &str, contents: impl AsRef<[u8]>) -> PathBuf {
+        let path = dir.join(name);
+        fs::write(&path, contents).unwrap();
+        path
+    }
+
+    fn write_key(dir: &Path, name: &str, contents: &str) -> PathBuf {
+        let path = write(dir, name, contents);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        path
+    }
+
+    /// A self-signed identity for `sans`.
+    pub(in crate::transport) fn identity(sans: &[&str]) -> Identity {
+        let dir = TempDir::new().unwrap();
+        let (certificate, key) = write_pair(dir.path(), sans[0], sans);
+        Identity::load(&certificate, &key).unwrap()
+    }
+
+    pub(in crate::transport) fn trusting(identity: &Identity) -> RootCertStore {
+        let mut anchors = RootCertStore::empty();
+        anchors.add(identity.chain()[0].clone()).unwrap();
+        anchors
+    }
+
+    fn openssl(arguments: &[&str], dir: &Path) {
+        let output = Command::new("openssl")
+            .args(arguments)
+            .current_dir(dir)
+            .output();
+        assert_success(&output.expect("the tests need openssl"));
+    }
+
+    fn assert_success(output: &Output) {
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+
+    fn at(year: i32, month: u8, day: u8) -> SystemTime {
+        date_time_ymd(year, month, day).into()
+    }
+
+    fn error(certificate: &Path, key: &Path) -> TlsError {
+        Identity::load(certificate, key).unwrap_err()
+    }
+
+    #[test]
+    fn an_identity_knows_its_certificate() {
+        let dir = TempDir::new().unwrap();
+        let key = KeyPair::generate().unwrap();
+        let mut params = params(
+            "relay",
+            &["relay.example.com", "*.example.org", "192.0.2.1"],
+        );
+        params.not_before = date_time_ymd(2026, 1, 1);
+        params.not_after = date_time_ymd(2026, 12, 31);
+        params.serial_number = Some(vec![0x01, 0xab].into());
+        let certificate = write(dir.path(), "c", params.self_signed(&key).unwrap().pem());
+        let identity = Identity::load(
+            &certificate,
+            &write_key(dir.path(), "k", &key.serialize_pem()),
+        )
+        .unwrap();
+        assert_eq!(identity.dns_names(), ["relay.example.com", "*.example.org"]);
+        assert_eq!(identity.serial(), "01:ab");
+        assert_eq!(identity.not_after(), at(2026, 12, 31));
+        assert_eq!(
+            identity.to_string(),
+            "CN=relay, serial 01:ab, valid until 2026-12-31 00:00:00 UTC"
+        );
+        assert_eq!(identity.findings(at(2026, 6, 1)), []);
+        let path = certificate;
+        assert_eq!(
+            identity.findings(at(2027, 1, 1)),
+            [Finding::Expired {
+                path: path.clone(),
+                not_after: at(2026, 12, 31)
+            }]
+        );
+        assert_eq!(
+            identity.findings(at(2025, 12, 31)),
+            [Finding::NotYetValid {
+                path: path.clone(),
+                not_before: at(2026, 1, 1)
+            }]
+        );
+        assert_eq!(
+            identity.findings(at(2026, 12, 20)),
+            [Finding::ExpiresSoon {
+                path,
+                not_after: at(2026, 12, 31)
+            }]
+        );
+    }
+
+    #[test]
+    fn every_form_of_key_is_read() {
+        let dir = TempDir::new().unwrap();
+        let d = dir.path();
+        let request = |key: &str| {
+            let san = "subjectAltName=DNS:relay.example.com";
+            openssl(
+                &[
+                    "req", "-x509", "-key", key, "-subj", "/CN=r", "-addext", san, "-out", "c.pem",
+                ],
+                d,
+            );
+        };
+        // SEC1 with a leading EC PARAMETERS section, as openssl writes it.
+        openssl(
+            &[
+                "ecparam",
+                "-name",
+                "prime256v1",
+                "-genkey",
+                "-out",
+                "sec1.pem",
+            ],
+            d,
+        );
+        assert!(
+            fs::read_to_string(d.join("sec1.pem"))
+                .unwrap()
+                .contains("EC PARAMETERS")
+        );
+        request("sec1.pem");
+        Identity::load(&d.join("c.pem"), &d.join("sec1.pem")).unwrap();
+        openssl(
+            &[
+                "pkcs8",
+                "-topk8",
+                "-nocrypt",
+                "-in",
+                "sec1.pem",
+                "-out",
+                "pkcs8.pem",
+            ],
+            d,
+        );
+        Identity::load(&d.join("c.pem"), &d.join("pkcs8.pem")).unwrap();
+        openssl(&["genrsa", "-traditional", "-out", "pkcs1.pem", "2048"], d);
+        assert!(
+            fs::read_to_string(d.join("pkcs1.pem"))
+                .unwrap()
+                .contains("BEGIN RSA PRIVATE KEY")
+        );
+        request("pkcs1.pem");
+        Identity::load(&d.join("c.pem"), &d.join("pkcs1.pem")).unwrap();
+        // Both in one file.
+        let both = fs::read_to_string(d.join("pkcs1.pem")).unwrap()
+            + &fs::read_to_string(d.join("c.pem")).unwrap();
+        let both = write_key(d, "both.pem", &both);
+        Identity::load(&both, &both).unwrap();
+    }
+
+    #[test]
+    fn encrypted_keys_of_both_forms_are_told() {
+        let dir = TempDir::new().unwrap();
+        let d = dir.path();
+        let (certificate, _) = write_pair(d, "r", &["r.example.com"]);
+        openssl(
+            &[
+                "pkcs8", "-topk8", "-in", "r.key", "-out", "new", "-passout", "pass:x",
+            ],
+            d,
+        );
+        openssl(
+            &[
+                "ec", "-in", "r.key", "-aes128", "-out", "old", "-passout", "pass:x",
+            ],
+            d,
+        );
+        assert!(
+            fs::read_to_string(d.join("new"))
+                .unwrap()
+                .contains("ENCRYPTED PRIVATE KEY")
+        );
+        assert!(
+            fs::read_to_string(d.join("old"))
+                .unwrap()
+                .contains("Proc-Type")
+        );
+        for name in ["new", "old"] {
+            let error = error(&certificate, &d.join(name));
+            assert!(matches!(error, TlsError::EncryptedKey { .. }), "{error}");
+            assert!(error.to_string().contains("openssl pkey -in"), "{error}");
+        }
+    }
+
+    #[test]
+    fn chains_are_put_in_order() {
+        let authority = |name: &str| {
+            let mut params = params(name, &[]);
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            params
+        };
+        let key = || KeyPair::generate().unwrap();
+        let root = CertifiedIssuer::self_signed(authority("root"), key()).unwrap();
+        let middle = CertifiedIssuer::signed_by(authority("middle"), key(), &root).unwrap();
+        let leaf_key = key();
+        let leaf = params("leaf", &["r.example.com"])
+            .signed_by(&leaf_key, &middle)
+            .unwrap();
+        let stranger = params("stranger", &["s.example.com"])
+            .self_signed(&key())
+            .unwrap();
+        let expected = [leaf.der(), middle.der(), root.der()].map(Clone::clone);
+        let dir = TempDir::new().unwrap();
+        let key = write_key(dir.path(), "k", &leaf_key.serialize_pem());
+        let load = |pems: &[String]| {
+            let path = write(dir.path(), "c", pems.concat());
+            let identity = Identity::load(&path, &key).unwrap();
+            assert_eq!(identity.chain(), expected);
+            identity.file_findings
+        };
+        let path = dir.path().join("c");
+        let (leaf, middle, root) = (leaf.pem(), middle.pem(), root.pem());
+        assert_eq!(load(&[leaf.clone(), middle.clone(), root.clone()]), []);
+        let reordered = Finding::ChainReordered { path: path.clone() };
+        assert_eq!(
+            load(&[root.clone(), middle.clone(), leaf.clone()]),
+            [reordered]
+        );
+        let unrelated = Finding::Unrelated { path, count: 1 };
+        assert_eq!(load(&[leaf, middle, root, stranger.pem()]), [unrelated]);
+    }
+
+    #[test]
+    fn errors_say_what_to_do() {
+        let dir = TempDir::new().unwrap();
+        let d = dir.path();
+        let (certificate, key) = write_pair(d, "r", &["r.example.com"]);
+        let (_, foreign) = write_pair(d, "other", &["o.example.com"]);
+        let (no_dns, no_dns_key) = write_pair(d, "no-dns", &["192.0.2.1"]);
+        let der = rustls_pemfile::certs(&mut &*fs::read(&certificate).unwrap())
+            .next()
+            .unwrap();
+        let der = write(d, "der", der.unwrap());
+        let missing = d.join("missing");
+        let empty = write(d, "empty", "\n");
+        let text = fs::read_to_string(&certificate).unwrap();
+        let cut = write(d, "cut", &text[..text.len() / 2]);
+        let parameters =
+            "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n";
+        let parameters = write(d, "parameters", parameters);
+        let garbage = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let garbage = write(d, "garbage", garbage);
+        let bad_key = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+        let bad_key = write(d, "bad-key", bad_key);
+        let cases = [
+            (
+                &missing,
+                &key,
+                "certificate file",
+                "does not exist: make a pair",
+            ),
+            (
+                &certificate,
+                &missing,
+                "key file",
+                "does not exist: make a pair",
+            ),
+            (&empty, &key, "certificate file", "is empty: make a pair"),
+            (&certificate, &empty, "key file", "is empty: make a pair"),
+            (
+                &der,
+                &key,
+                "certificate file",
+                "is not in PEM: if it is in DER",
+            ),
+            (
+                &certificate,
+                &der,
+                "key file",
+                "is not in PEM: if it is in DER",
+            ),
+            (&cut, &key, "certificate file", "is damaged"),
+            (
+                &key,
+                &key,
+                "certificate file",
+                "holds no certificate but a private key",
+            ),
+            (
+                &parameters,
+                &key,
+                "certificate file",
+                "must have a BEGIN CERTIFICATE section",
+            ),
+            (
+                &garbage,
+                &key,
+                "certificate file",
+                "a certificate that cannot be used",
+            ),
+            (
+                &certificate,
+                &certificate,
+                "key file",
+                "holds no private key but a certificate",
+            ),
+            (
+                &certificate,
+                &parameters,
+                "key file",
+                "must have a BEGIN PRIVATE KEY",
+            ),
+            (&certificate, &bad_key, "key file", "cannot be used"),
+            (
+                &certificate,
+                &foreign,
+                "private key",
+                "does not belong to the certificate",
+            ),
+            (
+                &no_dns,
+                &no_dns_key,
+                "certificate",
+                "has no DNS name in its subjectAltName",
+            ),
+        ];
+        for (certificate, key, subject, advice) in cases {
+            let error = error(certificate, key).to_string();
+            assert!(error.contains(subject) && error.contains(advice), "{error}");
+            assert!(error.contains(d.to_str().unwrap()), "no path in: {error}");
+        }
+        let directory = error(d, &key).to_string();
+        assert!(
+            directory.contains("cannot be read: Is a directory"),
+            "{directory}"
+        );
+    }
+
+    #[test]
+    fn a_file_without_end_is_not_read() {
+        let zero = Path::new("/dev/zero");
+        assert!(matches!(error(zero, zero), TlsError::TooLarge { .. }));
+    }
+
+    /// The tests may run as root, who may read everything: the error is made by hand.
+    #[test]
+    fn a_forbidden_file_is_named_with_owner_and_mode() {
+        let dir = TempDir::new().unwrap();
+        let key = write_key(dir.path(), "k", "");
+        let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
+        let error = unreadable(PemFile::Key, &key, denied()).to_string();
+        let uid = fs::metadata(&key).unwrap().uid();
+        assert!(
+            error.contains("cannot be read: permission denied; it belongs to"),
+            "{error}"
+        );
+        assert!(
+            error.contains(&format!("{uid}:")) && error.contains("mode 0600"),
+            "{error}"
+        );
+        assert!(
+            error.ends_with(&format!("chmod 0640 {}`", key.display())),
+            "{error}"
+        );
+        let below = dir.path().join("hidden/k");
+        let error = unreadable(PemFile::Key, &below, denied()).to_string();
+        assert!(
+            error.ends_with(&format!("chmod 0750 {}`", dir.path().display())),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn an_exposed_key_is_found() {
+        let dir = TempDir::new().unwrap();
+        let (certificate, key) = write_pair(dir.path(), "r", &["r.example.com"]);
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+        let identity = Identity::load(&certificate, &key).unwrap();
+        assert_eq!(
+            identity.file_findings,
+            [Finding::KeyExposed {
+                path: key,
+                mode: 0o644
+            }]
+        );
+    }
+
+    #[test]
+    fn host_names_follow_the_certificate() {
+        let names = identity(&["*.example.org", "Relay.example.com", "second.example.com"]);
+        for accepted in [
+            "relay.EXAMPLE.com",
+            "second.example.com",
+            "a.example.org",
+            "a.b.example.org",
+        ] {
+            assert_eq!(host_name(Some(accepted), &names).unwrap(), accepted);
+        }
+        for refused in [
+            "example.org",
+            ".example.org",
+            "example.com",
+            "xexample.org",
+            "é.org",
+            "192.0.2.1",
+        ] {
+            let error = host_name(Some(refused), &names).unwrap_err();
+            assert!(
+                matches!(error, HostNameError::NotInCertificate { .. }),
+                "{refused}"
+            );
+            assert!(
+                error
+                    .to_string()
+                    .contains("(*.example.org, Relay.example.com, second.example.com)"),
+                "{error}"
+            );
+        }
+        assert_eq!(host_name(None, &names).unwrap(), "Relay.example.com");
+        let wildcards = identity(&["*.example.org"]);
+        assert!(matches!(
+            host_name(None, &wildcards),
+            Err(HostNameError::OnlyWildcards { .. })
+        ));
+    }
+
+    #[test]
+    fn enforcing_needs_somebody_to_trust() {
+        let nobody = RootCertStore::empty;
+        let enforce = client_config(Verification::Enforce { anchors: nobody() }, None);
+        assert!(matches!(enforce, Err(TlsError::NoTrustAnchors)));
+        let observer = Box::new(|_: &str, _: &rustls::Error| ());
+        client_config(
+            Verification::Log {
+                anchors: nobody(),
+                observer,
+            },
+            None,
+        )
+        .unwrap();
+        assert!(matches!(server_config(&[]), Err(TlsError::NoIdentity)));
+    }
+
+    #[test]
+    fn bundles_are_read_whole() {
+        let dir = TempDir::new().unwrap();
+        let (one, key) = write_pair(dir.path(), "one", &["one.example.com"]);
+        let (two, _) = write_pair(dir.path(), "two", &["two.example.com"]);
+        let bundle = [fs::read(&one).unwrap(), fs::read(&two).unwrap()].concat();
+        let mut anchors = RootCertStore::empty();
+        add_bundle(&mut anchors, &write(dir.path(), "bundle", bundle)).unwrap();
+        assert_eq!(anchors.len(), 2);
+        let error = add_bundle(&mut anchors, &key).unwrap_err().to_string();
+        assert!(
+            error.contains("CA file") && error.contains("holds no certificate"),
+            "{error}"
+        );
+    }
+
+    /// Runs a script of `tls/` with `tool`.
+    fn script(name: &str, tool: &str, dir: &Path, arguments: &[&str]) -> Output {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tls").join(name);
+        let mut command = Command::new(path);
+        command
+            .args(["-t", tool, "-o"])
+            .arg(dir)
+            .args(arguments)
+            .current_dir(dir);
+        command.output().unwrap()
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o777
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the scripts count from today")]
+    fn now() -> SystemTime {
+        SystemTime::now()
+    }
+
+    const NAMES: [&str; 4] = [
+        "relay.example.com",
+        "*.example.org",
+        "192.0.2.1",
+        "2001:db8::1",
+    ];
+
+    /// Loads what a script made and checks names, dates and modes.
+    fn check_script_pair(dir: &Path, days: u64) -> Identity {
+        let (certificate, key) = (dir.join("relay.crt"), dir.join("relay.key"));
+        let identity = Identity::load(&certificate, &key).unwrap();
+        assert_eq!(identity.dns_names(), ["relay.example.com", "*.example.org"]);
+        assert_eq!(identity.file_findings, []);
+        let lifetime = identity.not_after().duration_since(now()).unwrap();
+        let day = Duration::from_hours(24);
+        let days = u32::try_from(days).unwrap();
+        assert!(
+            lifetime <= day * days && lifetime > day * (days - 1),
+            "{lifetime:?}"
+        );
+        assert_eq!((mode(&key), mode(&certificate)), (0o600, 0o644));
+        let (_, parsed) = parse_x509_certificate(&identity.chain()[0]).unwrap();
+        let sans = parsed.subject_alternative_name().unwrap().unwrap();
+        let addresses: Vec<&[u8]> = sans
+            .value
+            .general_names
+            .iter()
+            .filter_map(|name| match name {
+                GeneralName::IPAddress(octets) => Some(*octets),
+                _ => None,
+            })
+            .collect();
+        let v6 = "2001:db8::1"
+            .parse::<std::net::Ipv6Addr>()
+            .unwrap()
+            .octets();
+        assert_eq!(addresses, [&[192, 0, 2, 1][..], &v6[..]]);
+        assert!(!parsed.is_ca());
+        let usage = parsed.key_usage().unwrap().unwrap().value;
+        assert!(usage.digital_signature() && !usage.key_cert_sign());
+        let extended = parsed.extended_key_usage().unwrap().unwrap().value;
+        assert!(extended.server_auth && extended.client_auth);
+        identity
+    }
+
+    /// A handshake in memory with `verify_next_hop = enforce`.
+    fn trusted_by_our_verifier(identity: &Identity, ca: &Path) {
+        let mut anchors = RootCertStore::empty();
+        add_bundle(&mut anchors, ca).unwrap();
+        let config = client_config(Verification::Enforce { anchors }, None).unwrap();
+        let name = ServerName::try_from("relay.example.com").unwrap();
+        let mut client = rustls::ClientConnection::new(config, name).unwrap();
+        let server = server_config(std::slice::from_ref(identity)).unwrap();
+        let mut server = rustls::ServerConnection::new(server).unwrap();
+        while client.is_handshaking() {
+            let mut wire = Vec::new();
+            client.write_tls(&mut wire).unwrap();
+            server.read_tls(&mut &*wire).unwrap();
+            server.process_new_packets().unwrap();
+            wire.clear();
+            server.write_tls(&mut wire).unwrap();
+            client.read_tls(&mut &*wire).unwrap();
+            client.process_new_packets().unwrap();
+        }
+    }
+
+    fn the_scripts_work_with(tool: &str) {
+        let installed = Command::new(tool).arg("--version").output();
+        assert!(
+            installed.is_ok(),
+            "the tests need {tool} (packages openssl and gnutls-bin)"
+        );
+        let dir = TempDir::new().unwrap();
+        let own = dir.path().join("own");
+        let signed = dir.path().join("signed");
+        fs::create_dir(&own).unwrap();
+        fs::create_dir(&signed).unwrap();
+        // A file that the asterisk would match if it were taken for a pattern.
+        write(&own, "x.example.org", "");
+        let arguments = [&["-d", "30"][..], &NAMES].concat();
+        assert_success(&script("make-selfsigned.sh", tool, &own, &arguments));
+        assert_success(&script("make-ca-signed.sh", tool, &signed, &arguments));
+        assert_eq!(mode(&signed.join("ca.key")), 0o600);
+        openssl(
+            &["verify", "-x509_strict", "-CAfile", "ca.crt", "relay.crt"],
+            &signed,
+        );
+        openssl(&["verify", "-CAfile", "relay.crt", "relay.crt"], &own);
+        let (own_pair, signed_pair) = (check_script_pair(&own, 30), check_script_pair(&signed, 30));
+        trusted_by_our_verifier(&own_pair, &own.join("relay.crt"));
+        trusted_by_our_verifier(&signed_pair, &signed.join("ca.crt"));
+
+        // Nothing is overwritten; with -f the mode stays and the authority too.
+        let before = fs::read(signed.join("relay.key")).unwrap();
+        let authority = fs::read(signed.join("ca.crt")).unwrap();
+        let kept = script("make-ca-signed.sh", tool, &signed, &arguments);
+        assert_eq!(kept.status.code(), Some(1));
+        assert!(String::from_utf8_lossy(&kept.stderr).contains("relay.crt exists and is kept"));
+        assert_eq!(fs::read(signed.join("relay.key")).unwrap(), before);
+        let key = signed.join("relay.key");
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+        let force = [&["-f"][..], &arguments].concat();
+        assert_success(&script("make-ca-signed.sh", tool, &signed, &force));
+        assert_ne!(fs::read(&key).unwrap(), before);
+        assert_eq!(mode(&key), 0o640, "mode kept, but nothing for others");
+        assert_eq!(fs::read(signed.join("ca.crt")).unwrap(), authority);
+        openssl(&["verify", "-CAfile", "ca.crt", "relay.crt"], &signed);
+
+        // Half an authority is no reason to make another.
+        fs::remove_file(signed.join("ca.key")).unwrap();
+        let half = script("make-ca-signed.sh", tool, &signed, &force);
+        assert!(String::from_utf8_lossy(&half.stderr).contains("only one of ca.crt and ca.key"));
+        let left: Vec<_> = fs::read_dir(&signed)
+            .unwrap()
+            .map(|e| e.unwrap().file_name())
+            .collect();
+        assert_eq!(left.len(), 3, "temporary files are left: {left:?}");
+    }
+
+    #[test]
+    fn the_scripts_work_with_openssl() {
+        the_scripts_work_with("openssl");
+    }
+
+    #[test]
+    fn the_scripts_work_with_certtool() {
+        the_scripts_work_with("certtool");
+    }
+
+    #[test]
+    fn the_scripts_refuse_what_they_cannot_do() {
+        let dir = TempDir::new().unwrap();
+        let run = |arguments: &[&str]| {
+            let output = script("make-selfsigned.sh", "openssl", dir.path(), arguments);
+            (
+                output.status.code(),
+                String::from_utf8(output.stderr).unwrap(),
+            )
+        };
+        let long = format!("{}.example.com", "a".repeat(250));
+        let cases = [
+            (&[][..], "name the relay"),
+            (&["-d", "0", "r.example.com"], "-d wants a number of days"),
+            (&["-d", "1x", "r.example.com"], "-d wants a number of days"),
+            (
+                &["-d", "99999", "r.example.com"],
+                "-d wants a number of days",
+            ),
+            (&["-d"], "option -d needs a value"),
+            (&["-x", "r.example.com"], "unknown option -x"),
+            (&["192.0.2.1"], "must be a host name"),
+            (&["r example.com"], "neither a host name nor an address"),
+            (
+                &["r.example.com", "a\nDNS.9 = evil.example.com"],
+                "neither a host name",
+            ),
+            (&["r..example.com"], "is not a host name"),
+            (
+                &["a.*.example.com"],
+                "an asterisk stands for the first label only",
+            ),
+            (&[&long], "is longer than the 253 characters"),
+        ];
+        for (arguments, reason) in cases {
+            let (code, stderr) = run(arguments);
+            assert_eq!(code, Some(2), "{arguments:?}: {stderr}");
+            assert!(stderr.contains(reason), "{arguments:?}: {stderr}");
+        }
+        assert_eq!(run(&["--help"]), (Some(0), String::new()));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        let (code, stderr) = run(&["-o", "nowhere", "r.example.com"]);
+        assert_eq!(
+            (code, stderr.contains("no directory nowhere")),
+            (Some(1), true),
+            "{stderr}"
+        );
+    }
+}
