@@ -100,9 +100,7 @@ async fn measure(options: &Options) -> Result<Vec<Finding>, Failure> {
     let relay = options.relay.clone().unwrap_or_else(rig::built_relay);
     let scale = options.scale();
     let mut findings = Vec::new();
-    if !options.json {
-        println!("{}", Contest::HEADING);
-    }
+    let mut headed = false;
     for scenario in options.scenarios() {
         for &over in options.transports() {
             let rig = Rig::start(&relay, over).await?;
@@ -118,14 +116,23 @@ async fn measure(options: &Options) -> Result<Vec<Finding>, Failure> {
                     }
                 })?;
             if !options.json {
-                for finding in &found {
-                    println!("{finding}");
-                }
+                print(&found, &mut headed);
             }
             findings.extend(found);
         }
     }
     Ok(findings)
+}
+
+/// Shows findings as they come; the first line of the table has a heading above it.
+fn print(findings: &[Finding], headed: &mut bool) {
+    for finding in findings {
+        if matches!(finding, Finding::Contest(_)) && !*headed {
+            println!("{}", Contest::HEADING);
+            *headed = true;
+        }
+        println!("{finding}");
+    }
 }
 
 impl Options {

@@ -13,6 +13,8 @@ const GIB: f64 = 1024.0 * MIB;
 /// What a relay may keep for a session whose receiver does not read: its queues in both
 /// directions, the buffers of TLS, and pages that the allocator does not give back.
 const STALLED_GROWTH: u64 = 1024 * 1024;
+/// What it may grow by once, whatever the number of sessions: arenas of its threads.
+const STALLED_ONCE: u64 = 4 * 1024 * 1024;
 
 /// The outcome of a scenario.
 pub(crate) enum Finding {
@@ -161,8 +163,8 @@ impl Spread {
 impl Contest {
     /// The heading of the table whose lines [`fmt::Display`] writes.
     pub(crate) const HEADING: &str = "\
-        what                 over  CPU of relay  of copier             ratio min  med  max  limit   \
-        relay at  copier at             peak memory";
+        CPU of               over      relay     copier             ratio    min    max  limit  \
+        pace: relay     copier          peak memory: both";
 
     fn ratio(&self) -> Spread {
         let pairs = self.relay.iter().zip(&self.copier);
@@ -231,8 +233,8 @@ impl fmt::Display for Contest {
         };
         write!(
             out,
-            "{:<20} {:>4}  {:>12.3} {:>10.3} {:<11} {min:>9.2} {median:>4.2} {max:>4.2}  {limit:<5} \
-             {:>10.0} {:>10.0} {:<7} {:>5.1}, {:>5.1} MiB",
+            "{:<20} {:>4} {:>10.3} {:>10.3} {:<10} {median:>6.2} {min:>6.2} {max:>6.2}  {limit:<6}\
+             {:>12.0} {:>10.0} {:<5} {:>7.1} {:>7.1} MiB",
             self.name,
             self.over.name(),
             self.cost(&self.relay).median,
@@ -282,8 +284,12 @@ impl Stalled {
         self.resident_after.saturating_sub(self.resident_before)
     }
 
+    fn growth_limit(&self) -> u64 {
+        STALLED_ONCE + STALLED_GROWTH * self.sessions as u64
+    }
+
     fn is_flat(&self) -> bool {
-        self.growth() / self.sessions as u64 <= STALLED_GROWTH
+        self.growth() <= self.growth_limit()
     }
 
     fn to_json(&self) -> Value {
@@ -295,7 +301,7 @@ impl Stalled {
             "accepted_octets_each": self.accepted,
             "resident_octets_before": self.resident_before,
             "resident_octets_after": self.resident_after,
-            "growth_limit_each": STALLED_GROWTH,
+            "growth_limit_octets": self.growth_limit(),
             "other_session_served_ns": nanoseconds(self.served_in),
             "good": self.is_flat(),
         })
@@ -309,7 +315,7 @@ impl fmt::Display for Stalled {
             out,
             "stalled over {}: {} receivers never read; senders held back at {:.1} MiB of {:.0} \
              each (socket buffers included); memory of the relay {:.1} -> {:.1} MiB, {:.0} KiB \
-             each{}; 1 MiB for somebody else took {:.0} ms",
+             each (limit {:.1} MiB in all{}); 1 MiB for somebody else took {:.0} ms",
             self.over.name(),
             self.sessions,
             float(self.accepted) / MIB,
@@ -317,7 +323,8 @@ impl fmt::Display for Stalled {
             float(self.resident_before) / MIB,
             float(self.resident_after) / MIB,
             growth / float(self.sessions as u64),
-            if self.is_flat() { "" } else { ", TOO MUCH" },
+            float(self.growth_limit()) / MIB,
+            if self.is_flat() { "" } else { ": EXCEEDED" },
             self.served_in.as_secs_f64() * 1e3,
         )
     }
