@@ -68,6 +68,7 @@ pub(crate) struct Stalled {
     pub(crate) accepted: u64,
     pub(crate) resident_before: u64,
     pub(crate) resident_after: u64,
+    pub(crate) peak: u64,
     /// For 1 MiB through another session meanwhile.
     pub(crate) served_in: Duration,
 }
@@ -301,6 +302,7 @@ impl Stalled {
             "accepted_octets_each": self.accepted,
             "resident_octets_before": self.resident_before,
             "resident_octets_after": self.resident_after,
+            "peak_octets": self.peak,
             "growth_limit_octets": self.growth_limit(),
             "other_session_served_ns": nanoseconds(self.served_in),
             "good": self.is_flat(),

@@ -89,7 +89,7 @@ pub(crate) struct Scale {
 
 impl Scale {
     pub(crate) const FULL: Self = Self {
-        rounds: 5,
+        rounds: 9,
         warm_up: 1,
         bulk: 512 * MIB,
         messages: 500,
@@ -386,6 +386,7 @@ async fn stalled(rig: &Rig, scale: &Scale) -> Result<Stalled, Failure> {
         accepted: held_at / scale.stalled as u64,
         resident_before: before.resident,
         resident_after: after.resident,
+        peak: after.peak,
         served_in,
     })
 }
