@@ -155,7 +155,7 @@ pub static OPTIONS: &[ConfigOption] = &[
         "",
         "accepted is a host name, or with debug_notls an address",
         "Host name in the URIs that clients are given. It must be one of the names in the \
-         certificate, where *. fits any name. When not set it is the first name in the certificate; \
+         certificate, where *. stands for any name. When not set it is the first name in the certificate; \
          without TLS the address of the relay.",
     ),
     ConfigOption::relay(

@@ -45,6 +45,9 @@ impl ListenAddress {
         if text.eq_ignore_ascii_case("default") {
             return default_port.map(|port| Self::new(ANY_HOST, port));
         }
+        if is_none(text) {
+            return None;
+        }
         let (host, port) = match text.strip_prefix('[') {
             Some(rest) => {
                 let (host, rest) = rest.split_once(']')?;
@@ -556,6 +559,7 @@ mod tests {
             assert_eq!(shown.join(" "), expected, "{text:?}");
         }
         let wrong = [
+            "none",
             "none x",
             "a b",
             "a:",
