@@ -1,0 +1,9 @@
+//! Black-box tests of the relay: a real process, real sockets, MSRP written by hand.
+//!
+//! A module per theme; `harness` is the language they are written in. A test whose name begins with
+//! `r4975_`, `r4976_` and so on is the witness of that row of the requirements; see `tests/README.md`.
+
+mod harness;
+mod auth;
+mod framing;
+mod uri;
