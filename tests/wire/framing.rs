@@ -353,12 +353,20 @@ fn an_end_line_directly_after_the_blank_line_ends_an_empty_body() {
 fn r4975_7_1_05_the_crlf_before_the_end_line_is_not_body() {
     let scene = Scene::plain();
     let (mut alice, mut bob) = scene.joined();
-    for body in ["", "\r\n", "hello\r\n", "\r\n\r\n", "\r", "\n", "a\r\n\r", "\r\n--"] {
+    for body in [
+        "",
+        "\r\n",
+        "hello\r\n",
+        "\r\n\r\n",
+        "\r",
+        "\n",
+        "a\r\n\r",
+        "\r\n--",
+    ] {
         scene.names.bind("body", body);
         let length = body.len();
         let with_body = |tid: &str, to: &str, from: &str| {
-            send(tid, to, from, "{body}")
-                .replace("1-6/6", &format!("1-{length}/{length}"))
+            send(tid, to, from, "{body}").replace("1-6/6", &format!("1-{length}/{length}"))
         };
         bob.says(&with_body("s0000001", "{A} {alice}", "{bob}"));
         bob.hears_response("s0000001", "200 OK", "{A}");
@@ -434,7 +442,11 @@ fn r4975_7_1_07_look_alikes_of_end_lines_stay_body() {
         bob.hears_response(tid, "200 OK", "{A}");
         let heard = alice.message();
         assert_eq!(
-            heard.body.as_deref().map(<[u8]>::escape_ascii).map(|b| b.to_string()),
+            heard
+                .body
+                .as_deref()
+                .map(<[u8]>::escape_ascii)
+                .map(|b| b.to_string()),
             Some(body.as_bytes().escape_ascii().to_string())
         );
         alice.answers(&heard, "200 OK");
@@ -447,9 +459,8 @@ fn r4975_7_1_08_an_end_line_without_crlf_before_it_is_data() {
     let scene = Scene::plain();
     let (mut alice, mut bob) = scene.joined();
     scene.names.bind("body", "x-------s0000001$\r\ny");
-    let text = |tid: &str, to: &str, from: &str| {
-        send(tid, to, from, "{body}").replace("1-6/6", "1-20/20")
-    };
+    let text =
+        |tid: &str, to: &str, from: &str| send(tid, to, from, "{body}").replace("1-6/6", "1-20/20");
     bob.says(&text("s0000001", "{A} {alice}", "{bob}"));
     alice.hears(&text("{t}", "{alice}", "{A} {bob}"));
 }
@@ -481,7 +492,10 @@ fn r4975_7_1_09_transact_ids_of_the_relay_are_random_and_fit_the_grammar() {
             assert!((4..=32).contains(&tid.len()), "{tid}");
             assert!(tid.len() >= 11, "at least 64 bits: {tid}");
             assert!(tid.starts_with(|c: char| c.is_ascii_alphanumeric()));
-            assert!(tid.chars().all(|c| c.is_ascii_alphanumeric() || ".+%=-".contains(c)));
+            assert!(
+                tid.chars()
+                    .all(|c| c.is_ascii_alphanumeric() || ".+%=-".contains(c))
+            );
             let shared = tid
                 .bytes()
                 .zip(last.bytes())
@@ -507,8 +521,20 @@ fn r4975_7_1_10_other_requests_carry_at_most_10240_octets() {
     let scene = Scene::plain();
     for method in ["NICKNAME", "FOOBAR"] {
         let (mut alice, mut bob) = scene.joined();
-        bob.says(&other_request(method, "n0000001", "{A} {alice}", "{bob}", 10_240));
-        alice.hears(&other_request(method, "{t}", "{alice}", "{A} {bob}", 10_240));
+        bob.says(&other_request(
+            method,
+            "n0000001",
+            "{A} {alice}",
+            "{bob}",
+            10_240,
+        ));
+        alice.hears(&other_request(
+            method,
+            "{t}",
+            "{alice}",
+            "{A} {bob}",
+            10_240,
+        ));
         let _ = bob.tries(&bob.octets(&other_request(
             method,
             "n0000002",
@@ -556,12 +582,14 @@ fn r4975_14_5_01_no_memory_is_sized_from_byte_range() {
         "",
     ] {
         let (mut alice, mut bob) = scene.joined();
-        bob.says(
-            &send("s0000001", "{A} {alice}", "{bob}", "hello").replace("1-5/5", range),
-        );
+        bob.says(&send("s0000001", "{A} {alice}", "{bob}", "hello").replace("1-5/5", range));
         let answer = bob.message();
         if answer.what.starts_with("200") {
-            assert_eq!(alice.message().body.as_deref(), Some(&b"hello"[..]), "{range}");
+            assert_eq!(
+                alice.message().body.as_deref(),
+                Some(&b"hello"[..]),
+                "{range}"
+            );
         } else {
             assert!(answer.what.starts_with("400"), "{range}: {answer:?}");
             alice.hears_nothing(Duration::from_millis(50));
@@ -748,7 +776,11 @@ fn a_request_without_readable_paths_is_dropped_with_its_body() {
         ));
         bob.says(&send("s0000001", "{A} {alice}", "{bob}", "hello"));
         bob.hears_response("s0000001", "200 OK", "{A}");
-        assert_eq!(alice.message().body.as_deref(), Some(&b"hello"[..]), "{paths}");
+        assert_eq!(
+            alice.message().body.as_deref(),
+            Some(&b"hello"[..]),
+            "{paths}"
+        );
     }
 }
 

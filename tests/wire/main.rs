@@ -3,7 +3,10 @@
 //! A module per theme; `harness` is the language they are written in. A test whose name begins with
 //! `r4975_`, `r4976_` and so on is the witness of that row of the requirements; see `tests/README.md`.
 
-mod harness;
 mod auth;
+mod forwarding;
 mod framing;
+mod harness;
+mod responses;
 mod uri;
+mod use_path;

@@ -241,9 +241,7 @@ fn r4975_6_1_02_ipv6_addresses_are_compared_by_value() {
         .names
         .bind("same", "msrp://[2001:DB8:0:0::0:1]:7394/bob;tcp");
     bob.says(&send("s0000001", "{A} {alice}", "{same}", "hello"));
-    bob.hears(
-        "MSRP s0000001 200 OK\nTo-Path: {same}\nFrom-Path: {A}\n-------s0000001$",
-    );
+    bob.hears("MSRP s0000001 200 OK\nTo-Path: {same}\nFrom-Path: {A}\n-------s0000001$");
     alice.hears(&send("{t}", "{alice}", "{A} {same}", "hello"));
 }
 
@@ -297,9 +295,10 @@ fn r4975_6_1_06_parameters_do_not_count_and_paths_are_not_normalised() {
 fn r7977_5_2_2_01_unknown_transports_pass_where_the_relay_need_not_connect() {
     for transport in ["ws", "dc", "xyz1", "TCP"] {
         let scene = Scene::plain();
-        scene
-            .names
-            .bind("far", format!("msrps://o41ue3a1.invalid:2855/x;{transport}"));
+        scene.names.bind(
+            "far",
+            format!("msrps://o41ue3a1.invalid:2855/x;{transport}"),
+        );
         let mut alice = scene.client("alice");
         let mut bob = scene.stranger("bob");
         bob.says(&send("s0000001", "{A} {alice}", "{bob} {far}", "hello"));

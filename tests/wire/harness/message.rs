@@ -123,7 +123,10 @@ impl Transfer {
     pub(crate) fn add(&mut self, piece: Message) -> bool {
         let (start, end, total) = piece.range();
         let length = piece.body_length();
-        assert!(length <= 2048 || end == "*", "range-end {end}, {length} octets");
+        assert!(
+            length <= 2048 || end == "*",
+            "range-end {end}, {length} octets"
+        );
         if let Some(before) = self.pieces.last() {
             let (before_start, _, before_total) = before.range();
             assert_eq!(start, before_start + before.body_length(), "range-start");

@@ -16,7 +16,7 @@ pub(crate) use credentials::{Algorithm, Credentials};
 pub(crate) use message::{Message, Transfer};
 pub(crate) use peer::Peer;
 pub(crate) use relay::Relay;
-pub(crate) use scene::{Scene, TOPOLOGIES, Topology, empty_send, quiet_send};
+pub(crate) use scene::{Scene, TOPOLOGIES, Topology, empty_send, first, quiet_send};
 pub(crate) use script::{report, send, send_with};
 
 use peer::Listener;

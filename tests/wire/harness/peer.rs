@@ -60,8 +60,8 @@ impl Peer {
         socket.set_nodelay(true).expect("TCP_NODELAY");
         let stream: Box<dyn Duplex> = if secure {
             let name = ServerName::try_from("localhost").expect("a name");
-            let tls = ClientConnection::new(Arc::clone(&IDENTITY.client), name)
-                .expect("a TLS client");
+            let tls =
+                ClientConnection::new(Arc::clone(&IDENTITY.client), name).expect("a TLS client");
             Box::new(StreamOwned::new(tls, clone(&socket)))
         } else {
             Box::new(clone(&socket))
@@ -125,7 +125,7 @@ impl Peer {
     /// Answers a request that was read with [`Self::message`], as RFC 4975 §7.2 wants it for a SEND.
     #[track_caller]
     pub(crate) fn answers(&mut self, request: &Message, status: &str) {
-        let first = |name| request.the(name).split(' ').next().unwrap_or_default();
+        let first = |name| super::first(request.the(name));
         let (tid, to, from) = (&request.tid, first("From-Path"), first("To-Path"));
         self.says(&format!(
             "MSRP {tid} {status}\nTo-Path: {to}\nFrom-Path: {from}\n-------{tid}$"
@@ -242,8 +242,13 @@ impl Peer {
     /// The next message, taken apart.
     #[track_caller]
     pub(crate) fn message(&mut self) -> Message {
-        self.message_within(PATIENCE)
-            .unwrap_or_else(|| panic!("{} waits for a message, has\n{}", self.me, escaped(&self.unread)))
+        self.message_within(PATIENCE).unwrap_or_else(|| {
+            panic!(
+                "{} waits for a message, has\n{}",
+                self.me,
+                escaped(&self.unread)
+            )
+        })
     }
 
     /// The next message, if one comes in time.
@@ -399,7 +404,7 @@ impl Peer {
         self.socket
             .set_read_timeout(Some(left))
             .expect("SO_RCVTIMEO");
-        let mut buffer = [0; 64 * 1024];
+        let mut buffer = vec![0; 64 * 1024];
         match self.stream.read(&mut buffer) {
             Ok(0) => Read1::Ended,
             Ok(length) => {

@@ -170,11 +170,11 @@ fn configuration(options: &str, secure: bool) -> String {
     }
     let mut text = "[Relay]\n".to_owned();
     for (name, value) in relay {
-        text += &format!("{name} = {value}\n");
+        text.extend([name, " = ", value, "\n"]);
     }
     text += "\n[Memory]\n";
     for user in USERS {
-        text += &format!("{user}@example.com = secret-{user}\n");
+        text.extend([user, "@example.com = secret-", user, "\n"]);
     }
     text
 }

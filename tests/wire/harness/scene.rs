@@ -95,6 +95,15 @@ impl Scene {
         drop(self.listener(me));
     }
 
+    /// A port that takes connections and never says a word, under an `msrps` URI: the handshake of
+    /// whoever dials it stalls.
+    pub(crate) fn stalls(&self, me: &str) -> Listener {
+        let listener = self.listener(me);
+        let uri = self.names.text(me).replacen("msrp:", "msrps:", 1);
+        self.names.bind(me, uri);
+        listener
+    }
+
     /// Topology a: alice has a session, bob connects to it and joins by an empty SEND.
     #[track_caller]
     pub(crate) fn joined(&self) -> (Peer, Peer) {
@@ -143,6 +152,8 @@ impl Scene {
         Session {
             alice,
             bob,
+            out: ours.to_owned(),
+            back: theirs.to_owned(),
             to_bob: format!("{ours} {{bob}}"),
             from_alice: format!("{theirs} {{alice}}"),
             to_alice: format!("{theirs} {{alice}}"),
@@ -166,6 +177,10 @@ pub(crate) const TOPOLOGIES: [Topology; 3] =
 pub(crate) struct Session {
     pub(crate) alice: Peer,
     pub(crate) bob: Peer,
+    /// The relay's own URIs on the way from alice to bob: the first one is alice's next hop.
+    pub(crate) out: String,
+    /// ... and from bob to alice.
+    pub(crate) back: String,
     /// To-Path of alice, and From-Path as bob then sees it.
     pub(crate) to_bob: String,
     pub(crate) from_alice: String,
@@ -178,13 +193,7 @@ impl Session {
     /// One short message from alice to bob and one back, both answered.
     #[track_caller]
     pub(crate) fn talks(&mut self) {
-        let first_own = self.to_bob.split(' ').next().unwrap_or_default().to_owned();
-        let first_other = self
-            .to_alice
-            .split(' ')
-            .next()
-            .unwrap_or_default()
-            .to_owned();
+        let (first_own, first_other) = (first(&self.out), first(&self.back));
         self.alice
             .says(&send("talk0001", &self.to_bob, "{alice}", "hello"));
         self.alice.hears_response("talk0001", "200 OK", &first_own);
@@ -198,6 +207,11 @@ impl Session {
         assert_eq!(heard.body.as_deref(), Some(&b"and you"[..]));
         self.alice.answers(&heard, "200 OK");
     }
+}
+
+/// The first URI of a path.
+pub(crate) fn first(path: &str) -> String {
+    path.split(' ').next().unwrap_or_default().to_owned()
 }
 
 /// A SEND with neither body nor Content-Type, as endpoints send it first (RFC 4975 §5.4).
@@ -214,10 +228,10 @@ pub(crate) fn quiet_send(tid: &str, to: &str, from: &str, body: &str) -> String 
 }
 
 #[track_caller]
-fn introduce(first: &mut Peer, to: &str, from: &str, second: &mut Peer) {
-    let own = to.split(' ').next().unwrap_or_default();
-    first.says(&empty_send("join0001", to, from));
-    first.hears_response("join0001", "200 OK", own);
+fn introduce(active: &mut Peer, to: &str, from: &str, second: &mut Peer) {
+    let own = first(to);
+    active.says(&empty_send("join0001", to, from));
+    active.hears_response("join0001", "200 OK", &own);
     let request = second.message();
     assert_eq!(request.what, "SEND");
     second.answers(&request, "200 OK");
