@@ -36,9 +36,7 @@ fn r4976_6_2_02_r4976_6_4_1_02_a_request_for_another_machine_gets_481_and_goes_n
     let scene = Scene::plain();
     let (mut alice, mut bob) = scene.joined();
     let other = scene.listener("carol");
-    for peer in [&mut alice, &mut bob] {
-        let from = format!("{{{}}}", peer.session_name().to_lowercase());
-        let from = if from == "{a}" { "{alice}" } else { "{bob}" };
+    for (peer, from) in [(&mut alice, "{alice}"), (&mut bob, "{bob}")] {
         peer.says(&send("s0000001", "{carol} {dave}", from, "hello"));
         peer.hears_response(
             "s0000001",
@@ -314,15 +312,12 @@ fn r4976_1_01_two_mebibytes_of_noise_arrive_unchanged_in_every_topology() {
 
 #[test]
 fn several_sessions_at_once_do_not_mix() {
-    let scene = Scene::plain();
     let mut sessions = Vec::new();
     for number in 0..6_usize {
-        let kind = TOPOLOGIES[number % 3];
-        let session_scene = Scene::plain();
-        let session = session_scene.topology(kind);
-        sessions.push((session_scene, session));
+        let scene = Scene::plain();
+        let session = scene.topology(TOPOLOGIES[number % 3]);
+        sessions.push((scene, session));
     }
-    drop(scene);
     std::thread::scope(|scope| {
         for (number, (scene, session)) in sessions.iter_mut().enumerate() {
             let body = noise(100 + number as u64, 1 << 20);

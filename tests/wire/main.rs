@@ -4,9 +4,11 @@
 //! `r4975_`, `r4976_` and so on is the witness of that row of the requirements; see `tests/README.md`.
 
 mod auth;
+mod chunking;
 mod forwarding;
 mod framing;
 mod harness;
+mod reports;
 mod responses;
 mod uri;
 mod use_path;
