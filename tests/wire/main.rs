@@ -5,9 +5,12 @@
 
 mod auth;
 mod chunking;
+mod connections;
+mod expiry;
 mod forwarding;
 mod framing;
 mod harness;
+mod joining;
 mod reports;
 mod responses;
 mod uri;

@@ -181,6 +181,14 @@ impl Peer {
         message
     }
 
+    /// The relay's answer to `tid`, whatever it is.
+    #[track_caller]
+    pub(crate) fn hears_answer(&mut self, tid: &str) -> Message {
+        let message = self.message();
+        assert_eq!(message.tid, tid, "{message:?}");
+        message
+    }
+
     /// Nothing comes for this long, and the connection stays.
     #[track_caller]
     pub(crate) fn hears_nothing(&mut self, time: Duration) {
