@@ -576,7 +576,7 @@ fn r4976_1_02_a_slow_reader_stops_its_own_sender_and_nobody_else() {
 
     let expected: Vec<u8> = block.iter().copied().cycle().take(written).collect();
     thread::scope(|scope| {
-        bob.set_write_timeout(Duration::from_secs(60));
+        bob.set_write_timeout(Duration::from_mins(1));
         scope.spawn(|| ends(&mut bob, b"", "s0000001", '$'));
         let transfer = alice.receives();
         assert_eq!(fingerprint(&transfer.body), fingerprint(&expected));

@@ -9,7 +9,8 @@ use crate::harness::{
     send_with, sleep,
 };
 
-const THIRTY: Duration = Duration::from_secs(30);
+/// A little less than the 30 s: the test's clock may start before the relay's.
+const THIRTY: Duration = Duration::from_millis(29_800);
 
 /// Runs the parts at the same time; each fails the test.
 fn side_by_side(parts: &[fn()]) {
@@ -100,9 +101,13 @@ fn r4976_6_1_04_no_handshake() {
         .set_read_timeout(Some(Duration::from_secs(45)))
         .expect("SO_RCVTIMEO");
     let mut octets = [0; 64];
-    let read = std::io::Read::read(&mut &socket, &mut octets);
-    assert!(matches!(read, Ok(0)) || since.elapsed() < Duration::from_secs(40));
-    assert!(since.elapsed() < Duration::from_secs(37));
+    // An alert, the end, or a reset: anything but the time-out.
+    let _ = std::io::Read::read(&mut &socket, &mut octets);
+    let waited = since.elapsed();
+    assert!(
+        (Duration::from_secs(28)..Duration::from_secs(37)).contains(&waited),
+        "closed after {waited:?}"
+    );
 }
 
 fn r4976_6_1_05_only_challenges_heard() {
@@ -198,7 +203,7 @@ fn r4976_6_4_1_05_a_silent_next_hop_is_reported() {
                 session.bob.message();
                 let told = hears_408(&mut session.alice, Duration::from_secs(40));
                 let waited = since.elapsed();
-                assert!(waited > THIRTY - Duration::from_millis(200), "{waited:?}");
+                assert!(waited > THIRTY, "{waited:?}");
                 assert!(waited < THIRTY + Duration::from_secs(5), "{waited:?}");
                 assert_eq!(told.the("Message-ID"), "87652491");
                 assert_eq!(told.the("Byte-Range"), "1-5/5");
@@ -222,7 +227,7 @@ fn r4976_6_4_1_05_counted_from_the_last_octet_sent() {
     bob.hears_response("s0000001", "200 OK", "{A}");
     alice.message();
     hears_408(&mut bob, Duration::from_secs(40));
-    assert!(since.elapsed() > THIRTY - Duration::from_millis(200));
+    assert!(since.elapsed() > THIRTY);
 }
 
 fn r4976_3_04_partial_and_no_have_no_timer() {

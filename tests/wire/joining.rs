@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::harness::{
-    Message, Peer, SILENCE, Scene, TOPOLOGIES, empty_send, fingerprint, first, noise, report, send,
+    Message, Peer, SILENCE, Scene, TOPOLOGIES, fingerprint, first, noise, report, send,
 };
 
 const TAKEN: &str =

@@ -4,13 +4,17 @@
 //! `r4975_`, `r4976_` and so on is the witness of that row of the requirements; see `tests/README.md`.
 
 mod auth;
+mod chains;
 mod chunking;
+mod clients;
 mod connections;
 mod expiry;
 mod forwarding;
 mod framing;
 mod harness;
 mod joining;
+mod limits;
+mod original_bugs;
 mod reports;
 mod responses;
 mod uri;

@@ -14,12 +14,11 @@ use std::time::{Duration, Instant};
 
 pub(crate) use credentials::{Algorithm, Credentials};
 pub(crate) use message::{Message, Transfer};
-pub(crate) use peer::Peer;
+pub(crate) use peer::{Listener, Peer};
 pub(crate) use relay::Relay;
 pub(crate) use scene::{Scene, TOPOLOGIES, Topology, empty_send, first, quiet_send};
 pub(crate) use script::{report, send, send_with};
 
-use peer::Listener;
 use script::Names;
 
 /// How long a peer waits for something that should come at once.
