@@ -167,7 +167,7 @@ fn crocodile_logs_in(peer: &mut Peer, expires: u32) -> Result<(String, u32), u32
     ));
     let challenge = peer.hears_code("8x2k4m1q", "401");
     let mut credentials = peer.credentials(&challenge);
-    credentials.cnonce = "q3k7zp0a".to_owned();
+    "q3k7zp0a".clone_into(&mut credentials.cnonce);
     let (nonce, opaque) = (&credentials.nonce, &credentials.opaque);
     let response = credentials.response();
     peer.says(&format!(

@@ -15,8 +15,7 @@ fn a_message_in_a_line_too_long_is_not_read() {
         String::from_utf8(bob.octets(&send("inner001", "{A} {alice}", "{bob}", "smuggled")))
             .unwrap();
     let long = format!("X-Long: {}", "l".repeat(17_000));
-    let head = bob.octets("MSRP s0000001 SEND\nTo-Path: {A} {alice}\nFrom-Path: {bob}");
-    let mut octets = head;
+    let mut octets = bob.octets("MSRP s0000001 SEND\nTo-Path: {A} {alice}\nFrom-Path: {bob}");
     octets
         .extend_from_slice(format!("{long}\r\n\r\n{smuggled}\r\n-------s0000001$\r\n").as_bytes());
     let _ = bob.tries(&octets);

@@ -467,10 +467,6 @@ impl Listener {
         }
     }
 
-    pub(crate) fn port(&self) -> u16 {
-        self.socket.local_addr().expect("an address").port()
-    }
-
     /// The relay's next connection.
     #[track_caller]
     pub(crate) fn accepts(&self) -> Peer {

@@ -36,11 +36,6 @@ impl Scene {
         Self::of(Arc::new(Relay::start(options, false)))
     }
 
-    /// With a TLS relay of its own.
-    pub(crate) fn tls_with(options: &str) -> Self {
-        Self::of(Arc::new(Relay::start(options, true)))
-    }
-
     fn of(relay: Arc<Relay>) -> Self {
         let names = Names::default();
         let scheme = if relay.is_secure() { "msrps" } else { "msrp" };
