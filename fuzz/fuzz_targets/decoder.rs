@@ -214,7 +214,9 @@ fn rewrite(head: &Head) {
         }
     }
     encode::moved_paths(&mut out, &head.to_path, &head.from_path, own);
-    encode::forwarded_headers(&mut out, head, None);
+    for (_, line) in encode::forwarded_lines(head) {
+        out.extend_from_slice(line);
+    }
     if head.has_body {
         out.extend_from_slice(b"\r\n");
     }
