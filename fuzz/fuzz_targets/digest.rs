@@ -37,12 +37,11 @@ fn check<T: PartialEq + std::fmt::Debug>(
 /// `Debug` is for logs: no response, no nonce.
 fn is_discreet(authorization: &Authorization) {
     let shown = format!("{authorization:?}");
-    let public = [authorization.username(), authorization.realm()];
+    let public = format!("{:?} {:?}", authorization.username(), authorization.realm());
     for secret in [authorization.response(), authorization.nonce(), authorization.cnonce()] {
         let Some(secret) = secret.filter(|secret| secret.len() >= SECRET) else {
             continue;
         };
-        let by_chance = public.iter().flatten().any(|public| public.contains(secret));
-        assert!(by_chance || !shown.contains(secret));
+        assert!(public.contains(secret) || !shown.contains(secret));
     }
 }
