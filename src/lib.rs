@@ -2,6 +2,8 @@
 
 pub mod auth;
 pub mod config;
+pub mod logging;
 pub mod msrp;
+pub mod relay;
 pub mod session;
 pub mod transport;

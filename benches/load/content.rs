@@ -21,18 +21,12 @@ impl Content {
     pub(crate) fn new() -> Self {
         let mut block = vec![0; BLOCK];
         StdRng::seed_from_u64(4976).fill_bytes(&mut block);
-        Self {
-            block: block.into(),
-            shift: 0,
-        }
+        Self { block: block.into(), shift: 0 }
     }
 
     /// The text of one session.
     pub(crate) fn of_session(&self, number: usize) -> Self {
-        Self {
-            block: Arc::clone(&self.block),
-            shift: number * STRIDE % BLOCK,
-        }
+        Self { block: Arc::clone(&self.block), shift: number * STRIDE % BLOCK }
     }
 
     /// Up to `length` octets from `offset` on, fewer where the block wraps.

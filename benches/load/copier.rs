@@ -46,11 +46,7 @@ async fn relay(tcp: TcpStream, sink: SocketAddr, tls: &Tls) -> io::Result<()> {
         let forth = forth.poll(context, &mut near, &mut far)?;
         let back = back.poll(context, &mut far, &mut near)?;
         // Either end hanging up ends both, as in the real relay.
-        if forth.is_ready() || back.is_ready() {
-            Poll::Ready(Ok(()))
-        } else {
-            Poll::Pending
-        }
+        if forth.is_ready() || back.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
     })
     .await
 }
@@ -67,13 +63,7 @@ struct Pump {
 impl Pump {
     fn new() -> Self {
         let buffer = vec![0; BUFFER].into();
-        Self {
-            buffer,
-            start: 0,
-            end: 0,
-            dirty: false,
-            finished: false,
-        }
+        Self { buffer, start: 0, end: 0, dirty: false, finished: false }
     }
 
     /// Ready at the end of input, when all of it has been written and the peer has been told.
@@ -94,11 +84,7 @@ impl Pump {
                 ready!(to.as_mut().poll_flush(context))?;
                 self.dirty = false;
             }
-            return if self.finished {
-                to.poll_shutdown(context)
-            } else {
-                Poll::Pending
-            };
+            return if self.finished { to.poll_shutdown(context) } else { Poll::Pending };
         }
     }
 

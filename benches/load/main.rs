@@ -80,9 +80,7 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<bool, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     raise_descriptor_limit()?;
     if let Some(sink) = options.copier {
         runtime.block_on(copier::run(sink, options.tls.as_deref()))?;
@@ -104,17 +102,10 @@ async fn measure(options: &Options) -> Result<Vec<Finding>, Failure> {
     for scenario in options.scenarios() {
         for &over in options.transports() {
             let rig = Rig::start(&relay, over).await?;
-            let found = scenario::run(*scenario, &rig, &scale)
-                .await
-                .map_err(|cause| {
-                    let log = rig.process(Contestant::Relay).log();
-                    Failure::Scenario {
-                        scenario: *scenario,
-                        over,
-                        cause: Box::new(cause),
-                        log,
-                    }
-                })?;
+            let found = scenario::run(*scenario, &rig, &scale).await.map_err(|cause| {
+                let log = rig.process(Contestant::Relay).log();
+                Failure::Scenario { scenario: *scenario, over, cause: Box::new(cause), log }
+            })?;
             if !options.json {
                 print(&found, &mut headed);
             }
@@ -149,19 +140,11 @@ impl Options {
     }
 
     fn scenarios(&self) -> &[Scenario] {
-        if self.scenario.is_empty() {
-            &Scenario::ALL
-        } else {
-            &self.scenario
-        }
+        if self.scenario.is_empty() { &Scenario::ALL } else { &self.scenario }
     }
 
     fn transports(&self) -> &[Over] {
-        if self.over.is_empty() {
-            &[Over::Tls, Over::Tcp]
-        } else {
-            &self.over
-        }
+        if self.over.is_empty() { &[Over::Tls, Over::Tcp] } else { &self.over }
     }
 }
 
@@ -179,9 +162,7 @@ fn octets(text: &str) -> Result<u64, String> {
         Some(b'G' | b'g') => (&text[..text.len() - 1], 30),
         _ => (text, 0),
     };
-    let number: u64 = digits
-        .parse()
-        .map_err(|_| "not a number of octets".to_owned())?;
+    let number: u64 = digits.parse().map_err(|_| "not a number of octets".to_owned())?;
     number
         .checked_mul(1 << shift)
         .filter(|octets| *octets >= 1024)
@@ -214,10 +195,5 @@ pub(crate) enum Failure {
     #[error("a task failed: {0}")]
     Task(#[from] tokio::task::JoinError),
     #[error("{scenario:?} over {}: {cause}; the relay's last words:\n{log}", .over.name())]
-    Scenario {
-        scenario: Scenario,
-        over: Over,
-        cause: Box<Failure>,
-        log: String,
-    },
+    Scenario { scenario: Scenario, over: Over, cause: Box<Failure>, log: String },
 }

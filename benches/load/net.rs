@@ -74,10 +74,7 @@ impl Tls {
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        Ok(Self(Some((
-            Arc::new(server).into(),
-            Arc::new(client).into(),
-        ))))
+        Ok(Self(Some((Arc::new(server).into(), Arc::new(client).into()))))
     }
 
     /// Speaks first.
@@ -137,14 +134,8 @@ pub(crate) struct Outgoing {
 pub(crate) fn split(stream: Box<dyn Stream>) -> (Incoming, Outgoing) {
     let (reading, writing) = tokio::io::split(stream);
     (
-        Incoming {
-            half: reading,
-            parser: Parser::new(),
-        },
-        Outgoing {
-            half: writing,
-            buffer: Vec::new(),
-        },
+        Incoming { half: reading, parser: Parser::new() },
+        Outgoing { half: writing, buffer: Vec::new() },
     )
 }
 

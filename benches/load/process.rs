@@ -55,17 +55,10 @@ impl Process {
             let _ = child.kill();
             let _ = child.wait();
             let log = log.text();
-            return Err(Failure::Setup(format!(
-                "{program} does not listen; it said:\n{log}"
-            )));
+            return Err(Failure::Setup(format!("{program} does not listen; it said:\n{log}")));
         };
         let clock = clock_getcpuclockid(pid_of(&child))?;
-        Ok(Self {
-            address,
-            child,
-            clock,
-            log,
-        })
+        Ok(Self { address, child, clock, log })
     }
 
     /// User and system time of all its threads, ended ones included, by the scheduler's own count.
@@ -75,10 +68,7 @@ impl Process {
 
     pub(crate) fn memory(&self) -> Result<Memory, Failure> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        Ok(Memory {
-            resident: kibibytes(&status, "VmRSS:")?,
-            peak: kibibytes(&status, "VmHWM:")?,
-        })
+        Ok(Memory { resident: kibibytes(&status, "VmRSS:")?, peak: kibibytes(&status, "VmHWM:")? })
     }
 
     /// The last lines of its log.
@@ -134,24 +124,13 @@ fn announced_address(line: &str) -> Option<SocketAddr> {
 }
 
 fn pid_of(child: &Child) -> Pid {
-    Pid::from_raw(
-        child
-            .id()
-            .try_into()
-            .expect("a process id is positive and small"),
-    )
+    Pid::from_raw(child.id().try_into().expect("a process id is positive and small"))
 }
 
 fn kibibytes(status: &str, name: &str) -> Result<u64, Failure> {
     status
         .lines()
-        .find_map(|line| {
-            line.strip_prefix(name)?
-                .trim()
-                .strip_suffix(" kB")?
-                .parse()
-                .ok()
-        })
+        .find_map(|line| line.strip_prefix(name)?.trim().strip_suffix(" kB")?.parse().ok())
         .map(|kibibytes: u64| kibibytes * 1024)
         .ok_or_else(|| Failure::Setup(format!("no {name} in the status of the process")))
 }

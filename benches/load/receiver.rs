@@ -41,13 +41,7 @@ impl Sink {
         let address = listener.local_addr()?;
         let expected = Arc::<Expected>::default();
         let accepting = tokio::spawn(accept(listener, tls, Arc::clone(&expected)));
-        Ok(Self {
-            address,
-            over,
-            expected,
-            minted: AtomicUsize::new(0),
-            accepting,
-        })
+        Ok(Self { address, over, expected, minted: AtomicUsize::new(0), accepting })
     }
 
     /// A URI to send to, and the receiver that answers there once the first message has come.
@@ -90,11 +84,7 @@ async fn accept(listener: TcpListener, tls: Tls, expected: Arc<Expected>) {
 /// Reads and answers the first message, then hands the receiver to whoever expects it.
 async fn welcome(tcp: TcpStream, tls: &Tls, expected: &Expected) -> Result<(), Failure> {
     let (incoming, outgoing) = split(tls.accept(tcp).await?);
-    let mut receiver = Receiver {
-        incoming,
-        outgoing,
-        session_id: String::new(),
-    };
+    let mut receiver = Receiver { incoming, outgoing, session_id: String::new() };
     receiver.message(|_| Ok(())).await?;
     let waiting = expected.lock().remove(&receiver.session_id);
     let waiting = waiting.ok_or(Failure::Wire("a session that nobody expects"))?;
@@ -144,18 +134,11 @@ impl Receiver {
                     }
                 }
                 Some(Event::Body(octets)) => {
-                    check(Piece {
-                        offset: received,
-                        octets,
-                    })?;
+                    check(Piece { offset: received, octets })?;
                     received += octets.len() as u64;
                 }
                 Some(Event::End(flag)) => {
-                    let Open {
-                        transact_id,
-                        reply_to,
-                        reply_from,
-                    } = &open;
+                    let Open { transact_id, reply_to, reply_from } = &open;
                     let out = &mut self.outgoing.buffer;
                     wire::write_ok(transact_id, reply_to, reply_from, out);
                     match flag {
@@ -182,16 +165,10 @@ impl Receiver {
         let received = self
             .message(|piece| {
                 let equal = content.equals(piece.offset, piece.octets);
-                equal.then_some(()).ok_or(Failure::Content {
-                    offset: piece.offset,
-                })
+                equal.then_some(()).ok_or(Failure::Content { offset: piece.offset })
             })
             .await?;
-        if received == size {
-            Ok(())
-        } else {
-            Err(Failure::Content { offset: received })
-        }
+        if received == size { Ok(()) } else { Err(Failure::Content { offset: received }) }
     }
 
     /// Receives one message and gives its SHA-256.
@@ -218,11 +195,7 @@ struct Piece<'a> {
 
 impl Open {
     const fn none() -> Self {
-        Self {
-            transact_id: String::new(),
-            reply_to: String::new(),
-            reply_from: String::new(),
-        }
+        Self { transact_id: String::new(), reply_to: String::new(), reply_from: String::new() }
     }
 
     /// Keeps what the answer needs, in the space of the chunk before.

@@ -141,11 +141,7 @@ impl Spread {
         figures.sort_by(f64::total_cmp);
         let [min, .., max] = figures[..] else {
             let only = figures.first().copied().unwrap_or(f64::NAN);
-            return Self {
-                min: only,
-                median: only,
-                max: only,
-            };
+            return Self { min: only, median: only, max: only };
         };
         let middle = figures.len() / 2;
         let median = if figures.len() % 2 == 1 {
@@ -191,11 +187,7 @@ impl Contest {
             Unit::Octets => float(self.amount) / MIB,
             Unit::Messages => float(self.amount),
         };
-        Spread::of(
-            samples
-                .iter()
-                .map(|sample| amount / sample.wall.as_secs_f64()),
-        )
+        Spread::of(samples.iter().map(|sample| amount / sample.wall.as_secs_f64()))
     }
 
     fn to_json(&self) -> Value {
@@ -374,10 +366,7 @@ fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "figures are printed to three digits"
-)]
+#[expect(clippy::cast_precision_loss, reason = "figures are printed to three digits")]
 const fn float(figure: u64) -> f64 {
     figure as f64
 }

@@ -62,15 +62,7 @@ impl Rig {
         let relay = Process::start(&mut relay_command(program, over, directory.path())?)?;
         let copier = Process::start(&mut copier_command(&sink, over, directory.path())?)?;
         let content = Content::new();
-        Ok(Self {
-            over,
-            tls,
-            sink,
-            relay,
-            copier,
-            content,
-            _directory: directory,
-        })
+        Ok(Self { over, tls, sink, relay, copier, content, _directory: directory })
     }
 
     pub(crate) const fn over(&self) -> Over {
@@ -104,11 +96,7 @@ impl Rig {
             let content = self.content.of_session(number);
             opening.spawn(async move {
                 let _turn = turns.acquire().await;
-                timeout(
-                    OPENING_LIMIT,
-                    Pair::open(&target, &uri, arrived, content, number),
-                )
-                .await?
+                timeout(OPENING_LIMIT, Pair::open(&target, &uri, arrived, content, number)).await?
             });
         }
         let mut pairs = Vec::with_capacity(count);
@@ -130,20 +118,13 @@ impl Pair {
         let mut sender = Sender::open(target, receiver, number).await?;
         sender.message(b"hello").await?;
         let receiver = arrived.await.map_err(|_| Failure::Closed)?;
-        Ok(Self {
-            sender,
-            receiver,
-            content,
-        })
+        Ok(Self { sender, receiver, content })
     }
 }
 
 /// Closes both ends of each session; how the other side takes it is not judged here.
 pub(crate) async fn close(pairs: Vec<Pair>) {
-    for Pair {
-        sender, receiver, ..
-    } in pairs
-    {
+    for Pair { sender, receiver, .. } in pairs {
         let _ = sender.close().await;
         let _ = receiver.close().await;
     }

@@ -56,13 +56,8 @@ pub(crate) enum Scenario {
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 5] = [
-        Self::Bulk,
-        Self::Chat,
-        Self::Idle,
-        Self::Stalled,
-        Self::Crowd,
-    ];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Bulk, Self::Chat, Self::Idle, Self::Stalled, Self::Crowd];
 }
 
 /// How much of everything.
@@ -135,28 +130,11 @@ pub(crate) async fn run(
 
 async fn bulk(rig: &Rig, scale: &Scale) -> Result<Vec<Finding>, Failure> {
     let each = (scale.bulk / BULK_SESSIONS as u64).max(1);
-    let small = Load::File {
-        size: (each / SMALL_CHUNK_SHARE).max(1),
-        chunk: SMALL_CHUNK,
-    };
+    let small = Load::File { size: (each / SMALL_CHUNK_SHARE).max(1), chunk: SMALL_CHUNK };
     let kinds = [
         ("bulk, 2 KiB chunks", small, None),
-        (
-            "bulk, 64 KiB chunks",
-            Load::File {
-                size: each,
-                chunk: 64 * KIB,
-            },
-            Some(BULK_LIMIT),
-        ),
-        (
-            "bulk, whole files",
-            Load::File {
-                size: each,
-                chunk: each,
-            },
-            Some(BULK_LIMIT),
-        ),
+        ("bulk, 64 KiB chunks", Load::File { size: each, chunk: 64 * KIB }, Some(BULK_LIMIT)),
+        ("bulk, whole files", Load::File { size: each, chunk: each }, Some(BULK_LIMIT)),
     ];
     let mut findings = Vec::new();
     for (name, load, limit) in kinds {
@@ -167,18 +145,8 @@ async fn bulk(rig: &Rig, scale: &Scale) -> Result<Vec<Finding>, Failure> {
 }
 
 async fn chat(rig: &Rig, scale: &Scale) -> Result<Contest, Failure> {
-    let load = Load::Chat {
-        messages: scale.messages,
-    };
-    contest(
-        rig,
-        scale,
-        "chat, 200 octets",
-        load,
-        CHATS,
-        Some(CHAT_LIMIT),
-    )
-    .await
+    let load = Load::Chat { messages: scale.messages };
+    contest(rig, scale, "chat, 200 octets", load, CHATS, Some(CHAT_LIMIT)).await
 }
 
 /// Relay and copier under the same load, in turns.
@@ -259,23 +227,12 @@ impl Load {
     }
 
     async fn carry(self, pair: &mut Pair) -> Result<(), Failure> {
-        let Pair {
-            sender,
-            receiver,
-            content,
-        } = pair;
+        let Pair { sender, receiver, content } = pair;
         match self {
             Self::File { size, chunk } => {
-                let file = File {
-                    content: content.clone(),
-                    size,
-                    chunk,
-                };
+                let file = File { content: content.clone(), size, chunk };
                 let accepted = Arc::default();
-                tokio::try_join!(
-                    sender.file(&file, &accepted),
-                    receiver.expect(content, size)
-                )?;
+                tokio::try_join!(sender.file(&file, &accepted), receiver.expect(content, size))?;
             }
             Self::Chat { messages } => {
                 let mut text = Vec::new();
@@ -310,12 +267,7 @@ async fn idle(rig: &Rig, scale: &Scale) -> Result<Idle, Failure> {
     let sessions = scale.idle;
     let relay = idle_memory(rig, Contestant::Relay, sessions).await?;
     let copier = idle_memory(rig, Contestant::Copier, sessions).await?;
-    Ok(Idle {
-        over: rig.over(),
-        sessions,
-        relay,
-        copier,
-    })
+    Ok(Idle { over: rig.over(), sessions, relay, copier })
 }
 
 /// Octets of memory per session that has carried one message and is silent.
@@ -342,35 +294,19 @@ async fn stalled(rig: &Rig, scale: &Scale) -> Result<Stalled, Failure> {
     let accepted = Arc::<AtomicU64>::default();
     let (senders, silent): (Vec<_>, Vec<_>) = pairs
         .into_iter()
-        .map(
-            |Pair {
-                 mut sender,
-                 receiver,
-                 content,
-             }| {
-                let size = scale.stalled_offer;
-                let file = File {
-                    content,
-                    size,
-                    chunk: size,
-                };
-                let accepted = Arc::clone(&accepted);
-                (
-                    tokio::spawn(async move { sender.file(&file, &accepted).await }),
-                    receiver,
-                )
-            },
-        )
+        .map(|Pair { mut sender, receiver, content }| {
+            let size = scale.stalled_offer;
+            let file = File { content, size, chunk: size };
+            let accepted = Arc::clone(&accepted);
+            (tokio::spawn(async move { sender.file(&file, &accepted).await }), receiver)
+        })
         .unzip();
     let held_at = timeout(LOAD_LIMIT, standstill(&senders, &accepted, scale)).await??;
     let after = relay.memory()?;
 
     let start = now();
     for pair in &mut other {
-        let load = Load::File {
-            size: MIB,
-            chunk: MIB,
-        };
+        let load = Load::File { size: MIB, chunk: MIB };
         timeout(LOAD_LIMIT, load.carry(pair)).await??;
     }
     let served_in = start.elapsed();
@@ -402,14 +338,10 @@ async fn standstill(
         sleep(scale.stalled_after).await;
         let total = accepted.load(Ordering::Relaxed);
         if senders.iter().any(JoinHandle::is_finished) {
-            return Err(Failure::Setup(
-                "a sender to a silent receiver was not held back".into(),
-            ));
+            return Err(Failure::Setup("a sender to a silent receiver was not held back".into()));
         }
         if total == scale.stalled_offer * scale.stalled as u64 {
-            return Err(Failure::Setup(
-                "everything offered to silent receivers was taken".into(),
-            ));
+            return Err(Failure::Setup("everything offered to silent receivers was taken".into()));
         }
         if total == last {
             return Ok(total);
@@ -442,10 +374,7 @@ async fn crowd(rig: &Rig, scale: &Scale) -> Result<Crowd, Failure> {
     };
     timeout(LOAD_LIMIT, all).await??;
     let wall = start.elapsed();
-    let sample = Sample {
-        cpu: relay.cpu()?.saturating_sub(cpu),
-        wall,
-    };
+    let sample = Sample { cpu: relay.cpu()?.saturating_sub(cpu), wall };
     let memory = relay.memory()?;
     close(pairs).await;
     Ok(Crowd {
@@ -460,21 +389,14 @@ async fn crowd(rig: &Rig, scale: &Scale) -> Result<Crowd, Failure> {
 
 /// One file; whether it arrived with the SHA-256 it left with.
 async fn carry_hashed(pair: &mut Pair, size: u64) -> Result<bool, Failure> {
-    let file = File {
-        content: pair.content.clone(),
-        size,
-        chunk: 64 * KIB,
-    };
+    let file = File { content: pair.content.clone(), size, chunk: 64 * KIB };
     let accepted = Arc::default();
     let (sender, receiver) = (&mut pair.sender, &mut pair.receiver);
     let ((), arrived) = tokio::try_join!(sender.file(&file, &accepted), receiver.sha256())?;
     Ok(arrived == file.sha256())
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a benchmark is where time is measured"
-)]
+#[expect(clippy::disallowed_methods, reason = "a benchmark is where time is measured")]
 fn now() -> Instant {
     Instant::now()
 }

@@ -71,9 +71,7 @@ impl Sender {
         let port = target.address.port();
         let relay = match target.contestant {
             Contestant::Relay => {
-                sender
-                    .authenticate(&format!("{scheme}://{HOST}:{port};tcp"))
-                    .await?
+                sender.authenticate(&format!("{scheme}://{HOST}:{port};tcp")).await?
             }
             // As long as the URI that a relay hands out, so that both carry the same octets.
             Contestant::Copier => format!("{scheme}://{HOST}:{port}/0123456789abcdefghijkl;tcp"),
@@ -84,21 +82,13 @@ impl Sender {
 
     /// AUTH, challenge, AUTH: gives the Use-Path.
     async fn authenticate(&mut self, relay: &str) -> Result<String, Failure> {
-        let Answer {
-            status: 401,
-            challenge: Some(challenge),
-            ..
-        } = self.auth(relay, None).await?
+        let Answer { status: 401, challenge: Some(challenge), .. } = self.auth(relay, None).await?
         else {
             return Err(Failure::Wire("the first AUTH was not challenged"));
         };
         let credentials = credentials(&challenge, relay)?;
         match self.auth(relay, Some(&credentials)).await? {
-            Answer {
-                status: 200,
-                use_path: Some(path),
-                ..
-            } => Ok(path),
+            Answer { status: 200, use_path: Some(path), .. } => Ok(path),
             Answer { status, .. } => Err(Failure::Refused(status)),
         }
     }
@@ -234,11 +224,7 @@ async fn write_chunk(
         content.copy(head.offset + written, piece, &mut outgoing.buffer);
         written += piece;
         if written == head.length {
-            let flag = if head.offset + head.length == head.total {
-                '$'
-            } else {
-                '+'
-            };
+            let flag = if head.offset + head.length == head.total { '$' } else { '+' };
             wire::write_end(head.transact_id, flag, &mut outgoing.buffer);
         }
         outgoing.write().await?;

@@ -50,13 +50,7 @@ pub(crate) enum Kind<'a> {
 
 impl Parser {
     pub(crate) fn new() -> Self {
-        Self {
-            buffer: vec![0; BUFFER],
-            start: 0,
-            end: 0,
-            end_line: Vec::new(),
-            in_message: false,
-        }
+        Self { buffer: vec![0; BUFFER], start: 0, end: 0, end_line: Vec::new(), in_message: false }
     }
 
     /// Where the next octets of the stream go. Never empty as long as [`Parser::next`] was called
@@ -75,11 +69,7 @@ impl Parser {
 
     /// The next event, or nothing when it needs more octets.
     pub(crate) fn next(&mut self) -> Result<Option<Event<'_>>, Failure> {
-        if self.in_message {
-            self.body()
-        } else {
-            self.head()
-        }
+        if self.in_message { self.body() } else { self.head() }
     }
 
     fn head(&mut self) -> Result<Option<Event<'_>>, Failure> {
@@ -110,11 +100,7 @@ impl Parser {
         };
         let body = &self.buffer[self.start..self.start + length];
         self.start += length;
-        Ok(if body.is_empty() {
-            None
-        } else {
-            Some(Event::Body(body))
-        })
+        Ok(if body.is_empty() { None } else { Some(Event::Body(body)) })
     }
 
     fn end_of_message(&mut self) -> Result<Option<Event<'_>>, Failure> {
@@ -164,11 +150,7 @@ impl<'a> Head<'a> {
             Ok(status) => Kind::Response(status),
             Err(_) => Kind::Request(kind),
         };
-        Ok(Self {
-            transact_id,
-            kind,
-            headers,
-        })
+        Ok(Self { transact_id, kind, headers })
     }
 
     /// The value of a header, named in the letter case of the RFC.
@@ -213,15 +195,7 @@ pub(crate) struct SendHead<'a> {
 
 impl SendHead<'_> {
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
-        let Self {
-            transact_id,
-            to_path,
-            from_path,
-            message_id,
-            offset,
-            length,
-            total,
-        } = self;
+        let Self { transact_id, to_path, from_path, message_id, offset, length, total } = self;
         let (first, last) = (offset + 1, offset + length);
         write_all(
             out,

@@ -72,10 +72,7 @@ pub enum Problem {
     NoSection,
     /// Neither blank, comment, section, continuation nor assignment. The text is not repeated: it
     /// may be a password.
-    #[error(
-        "[{}] the line is not understood; accepted is {accepted}",
-        Shown(section)
-    )]
+    #[error("[{}] the line is not understood; accepted is {accepted}", Shown(section))]
     NotUnderstood {
         /// The section it stands in.
         section: String,
@@ -200,10 +197,7 @@ mod tests {
         let error = ConfigError {
             file: PathBuf::from("/etc/msrprelay/config.ini"),
             findings: vec![
-                Finding {
-                    line: Some(3),
-                    problem: Problem::NoSection,
-                },
+                Finding { line: Some(3), problem: Problem::NoSection },
                 Finding {
                     line: None,
                     problem: Problem::Missing {

@@ -13,14 +13,8 @@ use super::SYSTEM_DIRECTORY;
 pub const FILE_NAME: &str = "config.ini";
 
 /// Directories for programs of the system; a `config.ini` there is nobody's.
-const SYSTEM_BIN: [&str; 6] = [
-    "/bin",
-    "/sbin",
-    "/usr/bin",
-    "/usr/sbin",
-    "/usr/local/bin",
-    "/usr/local/sbin",
-];
+const SYSTEM_BIN: [&str; 6] =
+    ["/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"];
 
 /// There is no configuration file.
 #[derive(Debug, Error)]
@@ -71,9 +65,7 @@ fn own_directory(program: &Path) -> Option<PathBuf> {
     let directory = program.parent().filter(|parent| *parent != Path::new(""))?;
     let directory = path::absolute(directory).ok()?;
     // `/usr/local/../bin/msrprelay` and a linked directory are the system's too.
-    let real = directory
-        .canonicalize()
-        .unwrap_or_else(|_| directory.clone());
+    let real = directory.canonicalize().unwrap_or_else(|_| directory.clone());
     let system = SYSTEM_BIN.map(Path::new);
     let own = !system.contains(&directory.as_path()) && !system.contains(&real.as_path());
     own.then_some(directory)
@@ -90,10 +82,7 @@ fn is_there(file: &Path) -> bool {
 }
 
 fn listed(files: &[PathBuf]) -> String {
-    let files: Vec<String> = files
-        .iter()
-        .map(|file| file.display().to_string())
-        .collect();
+    let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
     files.join(", ")
 }
 
@@ -129,10 +118,7 @@ mod tests {
             ("/usr/bin/../bin/msrprelay", None),
             ("/usr/bin/./msrprelay", None),
             ("/opt/relay/msrprelay", Some(PathBuf::from("/opt/relay"))),
-            (
-                "/usr/bin/relay/msrprelay",
-                Some(PathBuf::from("/usr/bin/relay")),
-            ),
+            ("/usr/bin/relay/msrprelay", Some(PathBuf::from("/usr/bin/relay"))),
             ("./msrprelay", Some(here.clone())),
             ("target/debug/msrprelay", Some(here.join("target/debug"))),
         ];
@@ -151,23 +137,13 @@ mod tests {
         let look = || first_in([own.clone(), system.clone()].into_iter());
 
         let missing = look().unwrap_err();
-        assert_eq!(
-            missing.looked,
-            [own.join(FILE_NAME), system.join(FILE_NAME)]
-        );
-        assert!(
-            missing.to_string().contains("own/config.ini, "),
-            "{missing}"
-        );
+        assert_eq!(missing.looked, [own.join(FILE_NAME), system.join(FILE_NAME)]);
+        assert!(missing.to_string().contains("own/config.ini, "), "{missing}");
 
         fs::write(system.join(FILE_NAME), "").unwrap();
         assert_eq!(look().unwrap(), system.join(FILE_NAME));
         symlink("nowhere", own.join(FILE_NAME)).unwrap();
-        assert_eq!(
-            look().unwrap(),
-            own.join(FILE_NAME),
-            "a dangling link is to be told"
-        );
+        assert_eq!(look().unwrap(), own.join(FILE_NAME), "a dangling link is to be told");
     }
 
     #[test]

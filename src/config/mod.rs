@@ -67,10 +67,7 @@ pub struct Config {
 /// `[Relay]`; the fields are named as the options, whose meaning [`OPTIONS`] tells.
 #[derive(Debug, Clone)]
 #[expect(missing_docs, reason = "OPTIONS explains each option, and only it")]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is an option of the file"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the file")]
 pub struct RelayOptions {
     /// Never empty unless `debug_notls`, when it may also differ in length from `key`.
     pub certificate: Vec<PathBuf>,
@@ -162,17 +159,9 @@ pub struct MemoryUser {
 impl Config {
     /// Reads a file.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
-        let failed = |findings| ConfigError {
-            file: absolute(file),
-            findings,
-            warnings: Vec::new(),
-        };
-        let bytes = read(file).map_err(|problem| {
-            failed(vec![Finding {
-                line: None,
-                problem,
-            }])
-        })?;
+        let failed =
+            |findings| ConfigError { file: absolute(file), findings, warnings: Vec::new() };
+        let bytes = read(file).map_err(|problem| failed(vec![Finding { line: None, problem }]))?;
         let text = decode(&bytes).map_err(failed)?;
         Self::parse(&text, file)
     }
@@ -230,30 +219,20 @@ impl RelayOptions {
             debug_notls: relay.value("debug_notls", values::boolean),
             allow_other_methods: relay.value("allow_other_methods", values::boolean),
             max_auth_attempts: relay.value("max_auth_attempts", values::attempts),
-            auth_challenge_expiration_time: relay.value(
-                "auth_challenge_expiration_time",
-                values::seconds(1..=u32::MAX),
-            ),
-            session_expiration_time_minimum: relay.value(
-                "session_expiration_time_minimum",
-                values::seconds(0..=u32::MAX),
-            ),
-            session_expiration_time_default: relay.value(
-                "session_expiration_time_default",
-                values::seconds(1..=u32::MAX),
-            ),
-            session_expiration_time_maximum: relay.value(
-                "session_expiration_time_maximum",
-                values::seconds(1..=u32::MAX),
-            ),
+            auth_challenge_expiration_time: relay
+                .value("auth_challenge_expiration_time", values::seconds(1..=u32::MAX)),
+            session_expiration_time_minimum: relay
+                .value("session_expiration_time_minimum", values::seconds(0..=u32::MAX)),
+            session_expiration_time_default: relay
+                .value("session_expiration_time_default", values::seconds(1..=u32::MAX)),
+            session_expiration_time_maximum: relay
+                .value("session_expiration_time_maximum", values::seconds(1..=u32::MAX)),
             strict_expiry: relay.value("strict_expiry", values::boolean),
             digest_algorithms: relay.value("digest_algorithms", values::digest_algorithms),
             allow_basic_auth: relay.value("allow_basic_auth", values::boolean),
             websocket_address: relay.list("websocket_address", values::service_addresses),
             websocket_origins: relay.list("websocket_origins", values::origins),
-            allowed_peers: relay
-                .optional("allowed_peers", values::peers)
-                .unwrap_or_default(),
+            allowed_peers: relay.optional("allowed_peers", values::peers).unwrap_or_default(),
             denied_peers: relay.value("denied_peers", values::peers),
             verify_next_hop: relay.value("verify_next_hop", values::verify_next_hop),
             ca: relay.optional("ca", values::file(directories)),
@@ -270,9 +249,7 @@ impl RelayOptions {
             user: relay.optional("user", values::system_name),
             group: relay.optional("group", values::system_name),
             control_socket: relay.optional("control_socket", values::file(directories)),
-            metrics_address: relay
-                .optional("metrics_address", values::service_address)
-                .flatten(),
+            metrics_address: relay.optional("metrics_address", values::service_address).flatten(),
             session_records: relay.optional("session_records", values::file(directories)),
         }
     }
@@ -362,19 +339,13 @@ fn check_expiration_times(relay: &mut RelayOptions, reader: &mut Reader) {
     relay.session_expiration_time_default = within;
     section.warn(
         "session_expiration_time_default",
-        &format!(
-            "is not set and taken as {}, the nearest within the bounds",
-            within.as_secs()
-        ),
+        &format!("is not set and taken as {}, the nearest within the bounds", within.as_secs()),
     );
 }
 
 /// A realm of every authentication that is not served would refuse everybody.
 fn check_realm(relay: &RelayOptions, reader: &mut Reader) {
-    let refused = relay
-        .default_domain
-        .as_ref()
-        .is_some_and(|realm| !relay.serves(realm));
+    let refused = relay.default_domain.as_ref().is_some_and(|realm| !relay.serves(realm));
     if refused {
         let mut section = reader.section(options::RELAY);
         section.refuse(
@@ -388,10 +359,7 @@ fn warn_of_useless_settings(relay: &RelayOptions, memory: &[MemoryUser], reader:
     let mut section = reader.section(options::RELAY);
     let local = |host: &String| host.trim_end_matches('.').eq_ignore_ascii_case("localhost");
     if relay.hostname.as_ref().is_some_and(local) {
-        section.warn(
-            "hostname",
-            "is localhost, which clients on other machines cannot reach",
-        );
+        section.warn("hostname", "is localhost, which clients on other machines cannot reach");
     }
     if relay.backend.contains(&BackendKind::Memory) && memory.is_empty() {
         section.warn("backend", "is memory, but [Memory] has no user");
@@ -427,18 +395,11 @@ fn decode(bytes: &[u8]) -> Result<String, Vec<Finding>> {
         let comment = line_text.trim_start().starts_with([';', '#']);
         // Borrowed means that nothing had to be replaced.
         if matches!(line_text, std::borrow::Cow::Owned(_)) && !comment {
-            findings.push(Finding {
-                line: Some(index + 1),
-                problem: Problem::NotUtf8,
-            });
+            findings.push(Finding { line: Some(index + 1), problem: Problem::NotUtf8 });
         }
         text.push_str(&line_text);
     }
-    if findings.is_empty() {
-        Ok(text)
-    } else {
-        Err(findings)
-    }
+    if findings.is_empty() { Ok(text) } else { Err(findings) }
 }
 
 /// Absolute without following links: the relay changes its working directory later.

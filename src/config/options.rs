@@ -69,32 +69,20 @@ impl ConfigOption {
         accepted: &'static str,
         doc: &'static str,
     ) -> Self {
-        Self {
-            section: DATABASE,
-            ..Self::relay(name, default, accepted, doc).later()
-        }
+        Self { section: DATABASE, ..Self::relay(name, default, accepted, doc).later() }
     }
 
     /// Read and checked, but of no effect in this release.
     const fn later(self) -> Self {
-        Self {
-            in_force: false,
-            ..self
-        }
+        Self { in_force: false, ..self }
     }
 
     const fn secret(self) -> Self {
-        Self {
-            secret: true,
-            ..self
-        }
+        Self { secret: true, ..self }
     }
 
     const fn sample(self, value: &'static str) -> Self {
-        Self {
-            sample: Some(value),
-            ..self
-        }
+        Self { sample: Some(value), ..self }
     }
 }
 
@@ -105,10 +93,7 @@ pub(super) const DATABASE: &str = "Database";
 
 /// Every section that means something, with its explanation in the sample.
 pub(super) const SECTIONS: [(&str, &str); 3] = [
-    (
-        RELAY,
-        "The relay itself: certificate, addresses, sessions, limits.",
-    ),
+    (RELAY, "The relay itself: certificate, addresses, sessions, limits."),
     (
         MEMORY,
         "Users for backend = memory, one on each line: user@domain = password. Names and passwords \
@@ -467,9 +452,7 @@ pub static OPTIONS: &[ConfigOption] = &[
 
 /// The option of that name in that section.
 pub(super) fn option(section: &str, name: &str) -> Option<&'static ConfigOption> {
-    OPTIONS
-        .iter()
-        .find(|option| option.section == section && option.name == name)
+    OPTIONS.iter().find(|option| option.section == section && option.name == name)
 }
 
 /// Whether any section has an option of that name.
@@ -491,10 +474,7 @@ pub(super) fn meant_option(section: &str, name: &str) -> String {
 
 /// Says which section may have been meant by a name that is none.
 pub(super) fn meant_section(name: &str) -> String {
-    let names = SECTIONS
-        .iter()
-        .map(|(name, _)| *name)
-        .chain([super::syntax::DEFAULT]);
+    let names = SECTIONS.iter().map(|(name, _)| *name).chain([super::syntax::DEFAULT]);
     nearest(name, names).map_or_else(String::new, |name| format!("did you mean [{name}]?"))
 }
 
@@ -509,12 +489,8 @@ fn nearest(name: &str, known: impl Iterator<Item = &'static str>) -> Option<&'st
     if name.len() > LONGEST {
         return None;
     }
-    let likeness = known.map(|known| {
-        (
-            strsim::normalized_damerau_levenshtein(&name, &known.to_lowercase()),
-            known,
-        )
-    });
+    let likeness = known
+        .map(|known| (strsim::normalized_damerau_levenshtein(&name, &known.to_lowercase()), known));
     let best = likeness.max_by(|(a, _), (b, _)| a.total_cmp(b))?;
     (best.0 >= LEAST_LIKENESS).then_some(best.1)
 }
@@ -580,11 +556,7 @@ mod tests {
                 .iter()
                 .any(|other| other.name == option.name && other.section == option.section);
             assert!(!twice, "{}", option.name);
-            assert!(
-                !option.doc.is_empty() && !option.accepted.is_empty(),
-                "{}",
-                option.name
-            );
+            assert!(!option.doc.is_empty() && !option.accepted.is_empty(), "{}", option.name);
             assert!(!option.name.contains(['-', ' ']), "{}", option.name);
         }
     }
@@ -595,11 +567,7 @@ mod tests {
             (RELAY, "adress", "did you mean address?"),
             (RELAY, "Hostname", "did you mean hostname?"),
             (RELAY, "max_auth_attempt", "did you mean max_auth_attempts?"),
-            (
-                RELAY,
-                "session_expiration_time_min",
-                "did you mean session_expiration_time_minimum?",
-            ),
+            (RELAY, "session_expiration_time_min", "did you mean session_expiration_time_minimum?"),
             (RELAY, "uri", "it belongs to [Database]"),
             (DATABASE, "certificate", "it belongs to [Relay]"),
             (DATABASE, "user_col", "did you mean username_col?"),

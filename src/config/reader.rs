@@ -37,10 +37,7 @@ impl Reader {
 
     /// The options of one section.
     pub(super) fn section(&mut self, section: &'static str) -> SectionReader<'_> {
-        SectionReader {
-            reader: self,
-            section,
-        }
+        SectionReader { reader: self, section }
     }
 
     /// The users of [Memory]. Neither side of an entry is ever repeated in a message: a user may
@@ -52,10 +49,7 @@ impl Reader {
         };
         for entry in &section.entries {
             let Some((user, domain)) = user_and_domain(&entry.name) else {
-                self.findings.push(Finding {
-                    line: Some(entry.line),
-                    problem: Problem::BadUser,
-                });
+                self.findings.push(Finding { line: Some(entry.line), problem: Problem::BadUser });
                 continue;
             };
             if entry.value.is_empty() {
@@ -95,10 +89,8 @@ impl Reader {
                     continue;
                 }
                 let meant = options::meant_option(name, &entry.name);
-                let text = format!(
-                    "[{name}] unknown option {} is ignored; {meant}",
-                    Shown(&entry.name)
-                );
+                let text =
+                    format!("[{name}] unknown option {} is ignored; {meant}", Shown(&entry.name));
                 self.warnings.insert((entry.line, tidy(&text)));
             }
         }
@@ -112,26 +104,17 @@ impl Reader {
         };
         let warnings = self.warnings.iter().map(warning).collect();
         if self.findings.is_empty() {
-            return Ok(Findings {
-                warnings,
-                not_in_force: self.not_in_force(),
-            });
+            return Ok(Findings { warnings, not_in_force: self.not_in_force() });
         }
         // What is missing altogether comes last.
-        self.findings
-            .sort_by_key(|finding| finding.line.unwrap_or(usize::MAX));
-        Err(ConfigError {
-            file: source.to_owned(),
-            findings: self.findings,
-            warnings,
-        })
+        self.findings.sort_by_key(|finding| finding.line.unwrap_or(usize::MAX));
+        Err(ConfigError { file: source.to_owned(), findings: self.findings, warnings })
     }
 
     fn not_in_force(&self) -> Vec<String> {
         let later = options::OPTIONS.iter().filter(|option| !option.in_force);
         let set = later.filter(|option| self.found(option).is_some());
-        set.map(|option| format!("[{}] {}", option.section, option.name))
-            .collect()
+        set.map(|option| format!("[{}] {}", option.section, option.name)).collect()
     }
 
     /// Where an option is set: its own section, else [DEFAULT]. An empty value counts as not set,
@@ -173,11 +156,8 @@ impl SectionReader<'_> {
         match parse(&entry.value) {
             Ok(value) => Some(value),
             Err(Refused(part)) => {
-                let value = if part == entry.value {
-                    Value::Whole(part)
-                } else {
-                    Value::Item(part)
-                };
+                let value =
+                    if part == entry.value { Value::Whole(part) } else { Value::Item(part) };
                 self.bad(name, value, self.option(name).accepted.into());
                 None
             }
@@ -199,15 +179,8 @@ impl SectionReader<'_> {
 
     pub(super) fn missing(&mut self, name: &str, accepted: &'static str) {
         let option = self.option(name);
-        let problem = Problem::Missing {
-            section: option.section,
-            option: option.name,
-            accepted,
-        };
-        self.reader.findings.push(Finding {
-            line: None,
-            problem,
-        });
+        let problem = Problem::Missing { section: option.section, option: option.name, accepted };
+        self.reader.findings.push(Finding { line: None, problem });
     }
 
     /// Refuses a value that is good in itself but not beside the others.
@@ -219,10 +192,7 @@ impl SectionReader<'_> {
     }
 
     pub(super) fn warn(&mut self, name: &str, text: &str) {
-        let line = self
-            .reader
-            .found(self.option(name))
-            .map_or(0, |(_, entry)| entry.line);
+        let line = self.reader.found(self.option(name)).map_or(0, |(_, entry)| entry.line);
         let text = format!("[{}] {name} {text}", self.section);
         self.reader.warnings.insert((line, text));
     }
@@ -266,10 +236,8 @@ fn tidy(text: &str) -> String {
 /// name is an entry written with `:` in which the password holds the `=`.
 fn user_and_domain(name: &str) -> Option<(&str, &str)> {
     let (user, domain) = name.rsplit_once('@')?;
-    let bare = domain
-        .strip_prefix('[')
-        .and_then(|domain| domain.strip_suffix(']'))
-        .unwrap_or(domain);
+    let bare =
+        domain.strip_prefix('[').and_then(|domain| domain.strip_suffix(']')).unwrap_or(domain);
     let address = bare.parse::<Ipv6Addr>().is_ok();
     let clean =
         address || !domain.contains(|c: char| c.is_whitespace() || c.is_control() || c == ':');

@@ -132,20 +132,10 @@ impl Outline {
         let known = sections.iter().position(|section| section.name == name);
         let index = known.unwrap_or(sections.len());
         if known.is_none() {
-            sections.push(Section {
-                name: name.to_owned(),
-                line: number,
-                entries: Vec::new(),
-            });
+            sections.push(Section { name: name.to_owned(), line: number, entries: Vec::new() });
         } else if name != DEFAULT {
             let first = sections[index].line;
-            self.find(
-                number,
-                Problem::DuplicateSection {
-                    section: name.to_owned(),
-                    first,
-                },
-            );
+            self.find(number, Problem::DuplicateSection { section: name.to_owned(), first });
         }
         self.place = Place::Section(index);
         self.write(&format!("[{index}]"));
@@ -163,25 +153,13 @@ impl Outline {
         };
         let section = self.document.sections[index].name.clone();
         let users = section == MEMORY;
-        let split = if users {
-            text.split_once('=')
-        } else {
-            text.split_once(['=', ':'])
-        };
+        let split = if users { text.split_once('=') } else { text.split_once(['=', ':']) };
         let Some((name, value)) = split.filter(|(name, _)| !name.trim().is_empty()) else {
-            let accepted = if users {
-                "user@domain = password"
-            } else {
-                "name = value"
-            };
+            let accepted = if users { "user@domain = password" } else { "name = value" };
             self.find(number, Problem::NotUnderstood { section, accepted });
             return;
         };
-        let name = if users {
-            name.trim().to_owned()
-        } else {
-            option_name(name.trim())
-        };
+        let name = if users { name.trim().to_owned() } else { option_name(name.trim()) };
         self.names.insert(number, name);
         self.continuable = true;
         self.write(&format!("{number}={}", value.trim()));
@@ -209,10 +187,7 @@ impl Outline {
     }
 
     fn find(&mut self, line: usize, problem: Problem) {
-        self.document.findings.push(Finding {
-            line: Some(line),
-            problem,
-        });
+        self.document.findings.push(Finding { line: Some(line), problem });
     }
 
     fn finish(mut self) -> Document {
@@ -224,10 +199,10 @@ impl Outline {
         };
         match Ini::load_from_str_opt(&self.prepared, options) {
             Ok(ini) => self.collect(&ini),
-            Err(error) => self.document.findings.push(Finding {
-                line: None,
-                problem: Problem::Syntax(error.msg.into_owned()),
-            }),
+            Err(error) => self
+                .document
+                .findings
+                .push(Finding { line: None, problem: Problem::Syntax(error.msg.into_owned()) }),
         }
         self.document
     }
@@ -240,18 +215,12 @@ impl Outline {
                 continue;
             };
             for (line, value) in properties {
-                let Some((line, name)) = line
-                    .parse()
-                    .ok()
-                    .and_then(|line| self.names.remove_entry(&line))
+                let Some((line, name)) =
+                    line.parse().ok().and_then(|line| self.names.remove_entry(&line))
                 else {
                     continue;
                 };
-                let entry = Entry {
-                    name,
-                    line,
-                    value: percent.read(line, value),
-                };
+                let entry = Entry { name, line, value: percent.read(line, value) };
                 self.enter(index, entry);
             }
         }
@@ -300,10 +269,7 @@ impl Percent {
             self.doubled = self.doubled.or(Some(line));
         }
         let left = value.replace("%%", "");
-        if left
-            .split_once("%(")
-            .is_some_and(|(_, rest)| rest.contains(")s"))
-        {
+        if left.split_once("%(").is_some_and(|(_, rest)| rest.contains(")s")) {
             self.interpolated = self.interpolated.or(Some(line));
         }
         value.replace("%%", "%")
@@ -313,9 +279,7 @@ impl Percent {
         let doubled = "%% is read as %, as 1.x wrote it; a single % is enough now";
         let interpolated = "%(name)s is taken literally; 1.x replaced it by another option";
         let doubled = self.doubled.map(|line| (line, doubled.to_owned()));
-        let interpolated = self
-            .interpolated
-            .map(|line| (line, interpolated.to_owned()));
+        let interpolated = self.interpolated.map(|line| (line, interpolated.to_owned()));
         doubled.into_iter().chain(interpolated)
     }
 }
@@ -353,17 +317,11 @@ mod tests {
             ("\u{feff}[R]\na = 1", r#"[R] a="1"@2"#),
             ("; c\n# c\n\n[R]\n  ; c\n\t# c\na=1", r#"[R] a="1"@7"#),
             // No comment inside a line, no quoting, no escape.
-            (
-                "[R]\na = 1 ; c\nb = 2 # c",
-                r#"[R] a="1 ; c"@2 b="2 # c"@3"#,
-            ),
+            ("[R]\na = 1 ; c\nb = 2 # c", r#"[R] a="1 ; c"@2 b="2 # c"@3"#),
             ("[R]\na = \"x\"\nb = 'y'", r#"[R] a="\"x\""@2 b="'y'"@3"#),
             ("[R]\na = x\\\nb = \\n\\", r#"[R] a="x\\"@2 b="\\n\\"@3"#),
             ("[R]\na = x\\\r\nb = y\r\n", r#"[R] a="x\\"@2 b="y"@3"#),
-            (
-                "[R]\na = ;x\nb = [y]\nc = =",
-                r#"[R] a=";x"@2 b="[y]"@3 c="="@4"#,
-            ),
+            ("[R]\na = ;x\nb = [y]\nc = =", r#"[R] a=";x"@2 b="[y]"@3 c="="@4"#),
             // Continuation: deeper than the option, past blank lines and comments, whatever it
             // looks like.
             ("[R]\na = 1\n  2\n\t3", r#"[R] a="1\n2\n3"@2"#),
@@ -372,10 +330,7 @@ mod tests {
             ("[R]\na = 1\n [S]\n b = 2", r#"[R] a="1\n[S]\nb = 2"@2"#),
             ("[R]\na = 1\\\n 2\\", r#"[R] a="1\\\n2\\"@2"#),
             // Indented as a whole it is no continuation.
-            (
-                "[R]\n  a = 1\n  b = 2\n [S]\nc=3",
-                r#"[R] a="1"@2 b="2"@3 [S] c="3"@5"#,
-            ),
+            ("[R]\n  a = 1\n  b = 2\n [S]\nc=3", r#"[R] a="1"@2 b="2"@3 [S] c="3"@5"#),
             ("  [R]\n  a = 1", r#"[R] a="1"@2"#),
             ("[R]\n\ta b = 1\n", r#"[R] a b="1"@2"#),
             ("[R]\nlog-level = 1", r#"[R] log_level="1"@2"#),
@@ -388,16 +343,10 @@ mod tests {
                 r#"[DEFAULT] a="1"@2 c="3"@6 [R] b="2"@4"#,
             ),
             // Percent signs.
-            (
-                "[R]\na = 1%%2%%%%3\nb = 1%2%",
-                r#"[R] a="1%2%%3"@2 b="1%2%"@3"#,
-            ),
+            ("[R]\na = 1%%2%%%%3\nb = 1%2%", r#"[R] a="1%2%%3"@2 b="1%2%"@3"#),
             ("[R]\na = %%%", r#"[R] a="%%"@2"#),
             // Users.
-            (
-                "[Memory]\nsip:a-b@c = x:y=z",
-                r#"[Memory] sip:a-b@c="x:y=z"@2"#,
-            ),
+            ("[Memory]\nsip:a-b@c = x:y=z", r#"[Memory] sip:a-b@c="x:y=z"@2"#),
             ("[Memory]\na\\@b = c\\", r#"[Memory] a\@b="c\\"@2"#),
             ("", ""),
             ("\n\n", ""),
@@ -413,24 +362,15 @@ mod tests {
             ("a = 1\nb = 2\n[R]\nc=3", r#"[R] c="3"@4 !1"#),
             ("[R]\nnonsense\na=1", r#"[R] a="1"@3 !2"#),
             ("[R]\n= 1\n: 2", "[R] !2 !3"),
-            (
-                "[R]\na=1\n[S\nb=2\n[T]\nc=3",
-                r#"[R] a="1"@2 [T] c="3"@6 !3"#,
-            ),
+            ("[R]\na=1\n[S\nb=2\n[T]\nc=3", r#"[R] a="1"@2 [T] c="3"@6 !3"#),
             ("[]\na=1", "!1"),
             ("[R] junk\na=1", "!1"),
             ("[R]\na=1\na=2", r#"[R] a="1"@2 !3"#),
             ("[R]\na-b=1\na_b=2", r#"[R] a_b="1"@2 !3"#),
-            (
-                "[R]\na=1\n[S]\n[R]\nb=2\na=3",
-                r#"[R] a="1"@2 b="2"@5 [S] !4 !6"#,
-            ),
+            ("[R]\na=1\n[S]\n[R]\nb=2\na=3", r#"[R] a="1"@2 b="2"@5 [S] !4 !6"#),
             ("[DEFAULT]\na=1\n[DEFAULT]\na=2", r#"[DEFAULT] a="1"@2 !4"#),
             ("[Memory]\na@b: c\nd@e=f", r#"[Memory] d@e="f"@3 !2"#),
-            (
-                "[Memory]\na-b@c=1\na_b@c=2",
-                r#"[Memory] a-b@c="1"@2 a_b@c="2"@3"#,
-            ),
+            ("[Memory]\na-b@c=1\na_b@c=2", r#"[Memory] a-b@c="1"@2 a_b@c="2"@3"#),
             ("[Memory]\na@c=1\na@c=2", r#"[Memory] a@c="1"@2 !3"#),
         ];
         for (text, expected) in table {
@@ -441,11 +381,8 @@ mod tests {
     #[test]
     fn warns_once_of_what_1_x_wrote_or_hardly_meant() {
         let text = "[Relay]\na = 1%%\nb = 2%%\nc = %(a)s\nd = %%(a)s\ncertificate = x\n  key = y";
-        let lines: Vec<usize> = Document::read(text)
-            .warnings
-            .iter()
-            .map(|(line, _)| *line)
-            .collect();
+        let lines: Vec<usize> =
+            Document::read(text).warnings.iter().map(|(line, _)| *line).collect();
         assert_eq!(lines, [7, 2, 4]);
     }
 

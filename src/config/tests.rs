@@ -73,10 +73,7 @@ fn defaults() {
     assert!(database.cleartext_passwords);
     assert_eq!(database.subscriber_table, "subscriber");
     assert_eq!(database.ha1_sha256_col, "ha1_sha256");
-    assert_eq!(
-        (database.pool_size.get(), database.timeout.as_secs()),
-        (5, 5)
-    );
+    assert_eq!((database.pool_size.get(), database.timeout.as_secs()), (5, 5));
     assert_eq!(database.cache_time, Duration::ZERO);
     assert!(config.memory.is_empty() && config.not_in_force.is_empty());
 }
@@ -84,16 +81,11 @@ fn defaults() {
 #[test]
 fn the_sample_starts_a_new_installation() {
     let config = Config::parse(SAMPLE, Path::new("/nowhere/config.ini")).unwrap();
-    assert_eq!(
-        config.relay.certificate,
-        [Path::new("/nowhere/tls/relay.crt")]
-    );
+    assert_eq!(config.relay.certificate, [Path::new("/nowhere/tls/relay.crt")]);
     assert_eq!(config.relay.key, [Path::new("/nowhere/tls/relay.key")]);
     assert_eq!(config.relay.backend, [BackendKind::Memory]);
     assert!(config.not_in_force.is_empty());
-    let [warning] = &config.warnings[..] else {
-        panic!("{:?}", config.warnings)
-    };
+    let [warning] = &config.warnings[..] else { panic!("{:?}", config.warnings) };
     assert!(
         warning.ends_with(": [Relay] backend is memory, but [Memory] has no user"),
         "{warning}"
@@ -111,11 +103,7 @@ fn the_defaults_of_the_sample_are_the_real_ones() {
     });
     assert_eq!(relay.len() + database.len(), OPTIONS.len());
 
-    let written = format!(
-        "[Relay]\n{}\n[Database]\n{}",
-        relay.join("\n"),
-        database.join("\n")
-    );
+    let written = format!("[Relay]\n{}\n[Database]\n{}", relay.join("\n"), database.join("\n"));
     let written = parse(&written.replacen("debug_notls = No", "debug_notls = Yes", 1)).unwrap();
     assert_eq!(meaning(&written), meaning(&parse(PLAIN).unwrap()));
     assert!(written.warnings.is_empty(), "{:?}", written.warnings);
@@ -150,15 +138,8 @@ fn each_option_sets_the_field_of_its_name() {
     for option in OPTIONS.iter().filter(|option| option.name != "debug_notls") {
         let ConfigOption { section, name, .. } = option;
         // By way of [DEFAULT], which feeds both sections.
-        let config = parse(&format!(
-            "{PLAIN}[DEFAULT]\n{name} = {}",
-            other_value(option)
-        ))
-        .unwrap();
-        assert_eq!(
-            changed_field(&unset, &meaning(&config)).as_deref(),
-            Some(*name)
-        );
+        let config = parse(&format!("{PLAIN}[DEFAULT]\n{name} = {}", other_value(option))).unwrap();
+        assert_eq!(changed_field(&unset, &meaning(&config)).as_deref(), Some(*name));
         let late = (!option.in_force).then(|| format!("[{section}] {name}"));
         assert_eq!(config.not_in_force, Vec::from_iter(late));
     }
@@ -166,10 +147,8 @@ fn each_option_sets_the_field_of_its_name() {
 
 /// The first field that differs: its name stands on the line that differs, or above what it holds.
 fn changed_field(before: &str, after: &str) -> Option<String> {
-    let different = before
-        .lines()
-        .zip(after.lines())
-        .position(|(before, after)| before != after)?;
+    let different =
+        before.lines().zip(after.lines()).position(|(before, after)| before != after)?;
     let upwards = after.lines().take(different + 1).collect::<Vec<_>>();
     let field = upwards.iter().rev().find_map(|line| {
         let line = line.strip_prefix("    ").unwrap_or(line);
@@ -184,22 +163,12 @@ fn each_option_refuses_with_its_name() {
     // Any text without control characters may name a file.
     let refused = "a b\n\t\u{7}\"/:@";
     for option in OPTIONS {
-        let ConfigOption {
-            section,
-            name,
-            accepted,
-            ..
-        } = option;
-        let error = parse(&format!("[{section}]\n{name} = {refused}"))
-            .unwrap_err()
-            .to_string();
+        let ConfigOption { section, name, accepted, .. } = option;
+        let error = parse(&format!("[{section}]\n{name} = {refused}")).unwrap_err().to_string();
         let finding = error
             .lines()
             .find(|line| line.starts_with(&format!("{FILE}:2: [{section}] {name} = ")));
-        assert!(
-            finding.is_some_and(|line| line.ends_with(accepted)),
-            "{name}: {error}"
-        );
+        assert!(finding.is_some_and(|line| line.ends_with(accepted)), "{name}: {error}");
     }
 }
 
@@ -224,23 +193,14 @@ fn a_file_of_1_x() {
 
     let users = config.memory.iter();
     let users: Vec<[&str; 3]> = users
-        .map(|user| {
-            [
-                user.user.as_str(),
-                &user.domain,
-                user.password.expose_secret(),
-            ]
-        })
+        .map(|user| [user.user.as_str(), &user.domain, user.password.expose_secret()])
         .collect();
     let expected = [
         ["alice", "example.com", "100%"],
         ["bob-b", "sub-domain.example.com", "x=y:z ; not a comment"],
     ];
     assert_eq!(users, expected);
-    assert_eq!(
-        config.database.uri.expose_secret(),
-        "mysql://opensips:s3cr:et@db/opensips"
-    );
+    assert_eq!(config.database.uri.expose_secret(), "mysql://opensips:s3cr:et@db/opensips");
     assert_eq!(config.not_in_force, ["[Database] uri"]);
     let expected = [
         ": [Relay] session_expiration_time_default is not set and taken as 300, the nearest within the bounds",
@@ -276,14 +236,8 @@ fn errors_say_what_is_accepted() {
         ),
         ("[Relay]", "[Relay] stands twice, first on line 1"),
         ("key = x", "[Relay] key stands twice, first on line 4"),
-        (
-            "nonsense",
-            "[Relay] the line is not understood; accepted is name = value",
-        ),
-        (
-            "[nonsense",
-            "a section is written [Name] on a line of its own",
-        ),
+        ("nonsense", "[Relay] the line is not understood; accepted is name = value"),
+        ("[nonsense", "a section is written [Name] on a line of its own"),
         (
             "session_expiration_time_minimum = 4000",
             "[Relay] session_expiration_time_minimum = \"4000\": session_expiration_time_minimum (4000) must not \
@@ -300,11 +254,7 @@ fn errors_say_what_is_accepted() {
         ),
     ];
     for (text, expected) in table {
-        assert_eq!(
-            errors(&format!("{TLS}{text}")),
-            [format!(":5: {expected}")],
-            "{text}"
-        );
+        assert_eq!(errors(&format!("{TLS}{text}")), [format!(":5: {expected}")], "{text}");
     }
 }
 
@@ -329,10 +279,7 @@ fn all_errors_are_told_in_the_order_of_the_lines() {
 fn tls_needs_pairs() {
     let missing = |name: &str, text: &str| {
         let expected = format!(": [Relay] {name} is not set: TLS needs a certificate and its key");
-        assert!(
-            errors(text).iter().any(|line| line.starts_with(&expected)),
-            "{text}"
-        );
+        assert!(errors(text).iter().any(|line| line.starts_with(&expected)), "{text}");
     };
     missing("certificate", "");
     missing("key", "");
@@ -342,10 +289,7 @@ fn tls_needs_pairs() {
     assert_eq!(errors("[Relay]\ncertificate = a, b\nkey = k"), [expected]);
 
     let config = parse("[Relay]\ncertificate = a, b\nkey = c,\n d").unwrap();
-    assert_eq!(
-        config.relay.key,
-        [Path::new("/etc/example/c"), Path::new("/etc/example/d")]
-    );
+    assert_eq!(config.relay.key, [Path::new("/etc/example/c"), Path::new("/etc/example/d")]);
     assert!(parse(&format!("{PLAIN}certificate = a")).is_ok());
 }
 
@@ -369,11 +313,7 @@ fn warnings_name_what_was_meant() {
         ": [Database] uri is not set though backend is database; its default is a mere example";
     assert_eq!(warnings(PLAIN), [expected]);
     let error = parse("[Relay]\nadress = x").unwrap_err();
-    assert_eq!(
-        error.warnings.len(),
-        2,
-        "a file with errors tells its warnings too"
-    );
+    assert_eq!(error.warnings.len(), 2, "a file with errors tells its warnings too");
 }
 
 #[test]
@@ -382,10 +322,7 @@ fn default_feeds_the_others_but_memory() {
                 log-level = DEBUG\nhostname =\ndebug_notls = 1\n[Memory]\na@b = c";
     let config = parse(text).unwrap();
     assert_eq!(config.relay.log_level, LogLevel::Debug);
-    assert_eq!(
-        config.relay.hostname, None,
-        "an empty value hides the one of [DEFAULT]"
-    );
+    assert_eq!(config.relay.hostname, None, "an empty value hides the one of [DEFAULT]");
     assert_eq!(config.database.pool_size.get(), 7);
     assert_eq!(config.memory.len(), 1);
 }
@@ -396,10 +333,7 @@ fn users_part_at_the_last_at() {
         ("alice@example.com", Some(("alice", "example.com"))),
         ("sip:a-b@c@example.com", Some(("sip:a-b@c", "example.com"))),
         ("alice@[2001:db8::1]", Some(("alice", "[2001:db8::1]"))),
-        (
-            "alice smith@example.com",
-            Some(("alice smith", "example.com")),
-        ),
+        ("alice smith@example.com", Some(("alice smith", "example.com"))),
         ("alice", None),
         ("@example.com", None),
         ("alice@", None),
@@ -410,10 +344,7 @@ fn users_part_at_the_last_at() {
         let parsed = parse(&format!("{PLAIN}[Memory]\n{name} = s3cr3t"));
         let Some(expected) = expected else {
             let error = parsed.expect_err(name).to_string();
-            assert!(
-                error.contains(":4: [Memory] the name on the left"),
-                "{error}"
-            );
+            assert!(error.contains(":4: [Memory] the name on the left"), "{error}");
             continue;
         };
         let users = parsed.expect(name).memory;
@@ -424,12 +355,8 @@ fn users_part_at_the_last_at() {
 #[test]
 fn served_realms() {
     let some = parse(&format!("{PLAIN}domains = Example.com, other.example")).unwrap();
-    let table = [
-        ("example.COM", true),
-        ("other.example", true),
-        ("example.org", false),
-        ("", false),
-    ];
+    let table =
+        [("example.COM", true), ("other.example", true), ("example.org", false), ("", false)];
     for (realm, served) in table {
         assert_eq!(some.relay.serves(realm), served, "{realm}");
     }
@@ -482,20 +409,12 @@ fn files_are_read_as_they_are() {
     assert_eq!(config.relay.control_socket, Some(root.path().join("x")));
 
     let error = load(b"[Relay]\ndebug_notls = 1\nhostname = \xfc\n").unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        format!("{}:3: the line is not UTF-8", file.display())
-    );
+    assert_eq!(error.to_string(), format!("{}:3: the line is not UTF-8", file.display()));
     let large = usize::try_from(MAX_FILE_SIZE).unwrap() + 1;
     let error = load(&vec![b'\n'; large]).unwrap_err().to_string();
     assert!(error.contains("larger than 16 MiB"), "{error}");
-    let error = Config::load(&root.path().join("none"))
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("/none: cannot be read: No such file"),
-        "{error}"
-    );
+    let error = Config::load(&root.path().join("none")).unwrap_err().to_string();
+    assert!(error.contains("/none: cannot be read: No such file"), "{error}");
     let error = Config::load(root.path()).unwrap_err().to_string();
     assert!(error.contains("cannot be read: "), "{error}");
 }

@@ -71,21 +71,14 @@ impl ListenAddress {
     }
 
     fn new(host: &str, port: u16) -> Self {
-        Self {
-            host: host.to_owned(),
-            port,
-        }
+        Self { host: host.to_owned(), port }
     }
 }
 
 impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { host, port } = self;
-        if host.contains(':') {
-            write!(f, "[{host}]:{port}")
-        } else {
-            write!(f, "{host}:{port}")
-        }
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
     }
 }
 
@@ -106,9 +99,7 @@ fn port_number(text: &str) -> Option<u16> {
 fn is_host_name(text: &str) -> bool {
     let label = |label: &str| {
         !label.is_empty()
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
     };
     text.len() <= 253 && text.strip_suffix('.').unwrap_or(text).split('.').all(label)
 }
@@ -261,9 +252,7 @@ pub(super) fn service_address(text: &str) -> Result<Option<ListenAddress>, Refus
 }
 
 pub(super) fn host(text: &str) -> Result<String, Refused> {
-    let bare = text
-        .strip_prefix('[')
-        .and_then(|text| text.strip_suffix(']'));
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
     let address = bare.unwrap_or(text).parse::<Ipv6Addr>();
     match address {
         Ok(_) => Ok(bare.unwrap_or(text).to_owned()),
@@ -284,11 +273,7 @@ pub(super) fn domains(text: &str) -> Result<Vec<String>, Refused> {
     if text.eq_ignore_ascii_case("any") {
         return Ok(Vec::new());
     }
-    list(text, |item| {
-        realm(item)
-            .ok()
-            .filter(|item| !item.contains(char::is_whitespace))
-    })
+    list(text, |item| realm(item).ok().filter(|item| !item.contains(char::is_whitespace)))
 }
 
 /// `scheme://host[:port]`, as browsers write it (RFC 6454 §6.2).
@@ -319,9 +304,7 @@ pub(super) fn peers(text: &str) -> Result<PeerList, Refused> {
             peers.special = true;
             continue;
         }
-        peers
-            .networks
-            .push(network(item).ok_or_else(|| Refused::new(item))?);
+        peers.networks.push(network(item).ok_or_else(|| Refused::new(item))?);
     }
     Ok(peers)
 }
@@ -334,10 +317,7 @@ fn network(text: &str) -> Option<IpNet> {
 }
 
 pub(super) fn backends(text: &str) -> Result<Vec<BackendKind>, Refused> {
-    let kinds = [
-        ("database", BackendKind::Database),
-        ("memory", BackendKind::Memory),
-    ];
+    let kinds = [("database", BackendKind::Database), ("memory", BackendKind::Memory)];
     let mut backends = Vec::new();
     for backend in list(text, |item| choice(item, &kinds))? {
         if !backends.contains(&backend) {
@@ -349,16 +329,10 @@ pub(super) fn backends(text: &str) -> Result<Vec<BackendKind>, Refused> {
 
 /// The algorithms in the order in which they are offered: MD5 last, whatever the order in the file.
 pub(super) fn digest_algorithms(text: &str) -> Result<Vec<DigestAlgorithm>, Refused> {
-    let kinds = [
-        ("MD5", DigestAlgorithm::Md5),
-        ("SHA-256", DigestAlgorithm::Sha256),
-    ];
+    let kinds = [("MD5", DigestAlgorithm::Md5), ("SHA-256", DigestAlgorithm::Sha256)];
     let named = list(text, |item| choice(item, &kinds))?;
     let offered = [DigestAlgorithm::Sha256, DigestAlgorithm::Md5];
-    Ok(offered
-        .into_iter()
-        .filter(|algorithm| named.contains(algorithm))
-        .collect())
+    Ok(offered.into_iter().filter(|algorithm| named.contains(algorithm)).collect())
 }
 
 pub(super) fn verify_next_hop(text: &str) -> Result<VerifyNextHop, Refused> {
@@ -396,20 +370,14 @@ pub(super) fn log_level(text: &str) -> Result<LogLevel, Refused> {
 /// The name of a user, group or other thing of the system.
 pub(super) fn system_name(text: &str) -> Result<String, Refused> {
     let printable = !text.contains(|c: char| c.is_whitespace() || c.is_control() || c == ':');
-    printable
-        .then(|| text.to_owned())
-        .ok_or_else(|| Refused::new(text))
+    printable.then(|| text.to_owned()).ok_or_else(|| Refused::new(text))
 }
 
 /// The name of a table or column, which is written into a query.
 pub(super) fn identifier(text: &str) -> Result<String, Refused> {
     let first = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-    let rest = text
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    (first && rest)
-        .then(|| text.to_owned())
-        .ok_or_else(|| Refused::new(text))
+    let rest = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    (first && rest).then(|| text.to_owned()).ok_or_else(|| Refused::new(text))
 }
 
 /// Connections of a pool: one at least, and no more than a database would stand.
@@ -426,9 +394,7 @@ pub(super) fn database_uri(text: &str) -> Result<SecretString, Refused> {
         start.is_some_and(|start| start.eq_ignore_ascii_case(scheme)) && text.len() > scheme.len()
     });
     let clean = !text.contains(char::is_control);
-    (known && clean)
-        .then(|| SecretString::from(text))
-        .ok_or_else(|| Refused::new(text))
+    (known && clean).then(|| SecretString::from(text)).ok_or_else(|| Refused::new(text))
 }
 
 /// A file: absolute, or in the first of the directories that has it, or else to be made in the
@@ -461,9 +427,7 @@ fn resolved(file: &str, directories: [&Path; 2]) -> PathBuf {
 
 fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Option<T> {
     let mut choices = choices.iter();
-    choices
-        .find(|(name, _)| name.eq_ignore_ascii_case(text))
-        .map(|(_, value)| *value)
+    choices.find(|(name, _)| name.eq_ignore_ascii_case(text)).map(|(_, value)| *value)
 }
 
 fn is_none(text: &str) -> bool {
@@ -472,10 +436,7 @@ fn is_none(text: &str) -> bool {
 
 fn list<T>(text: &str, parse: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, Refused> {
     let items = items(text)?;
-    items
-        .into_iter()
-        .map(|item| parse(item).ok_or_else(|| Refused::new(item)))
-        .collect()
+    items.into_iter().map(|item| parse(item).ok_or_else(|| Refused::new(item))).collect()
 }
 
 /// The items of a list, separated by commas or line breaks. A list of nothing but separators is
@@ -582,16 +543,9 @@ mod tests {
             assert_eq!(addresses(text), refused(text));
         }
         assert_eq!(addresses("a:1, b:x"), refused("b:x"));
-        assert_eq!(
-            service_addresses("a"),
-            refused("a"),
-            "there is no port to fall back on"
-        );
+        assert_eq!(service_addresses("a"), refused("a"), "there is no port to fall back on");
         assert_eq!(service_addresses("None"), Ok(Vec::new()));
-        assert_eq!(
-            service_address(":9"),
-            Ok(Some(ListenAddress::new("0.0.0.0", 9)))
-        );
+        assert_eq!(service_address(":9"), Ok(Some(ListenAddress::new("0.0.0.0", 9))));
         assert_eq!(service_address("a:1,b:2"), refused("a:1,b:2"));
     }
 
@@ -606,21 +560,13 @@ mod tests {
         let table = [
             ("none", "", false),
             ("special", "", true),
-            (
-                "10.0.0.0/8, SPECIAL\n2001:db8::/32",
-                "10.0.0.0/8 2001:db8::/32",
-                true,
-            ),
+            ("10.0.0.0/8, SPECIAL\n2001:db8::/32", "10.0.0.0/8 2001:db8::/32", true),
             ("10.1.2.3/8", "10.0.0.0/8", false),
             ("192.0.2.1,::1", "192.0.2.1/32 ::1/128", false),
             ("0.0.0.0/0", "0.0.0.0/0", false),
         ];
         for (text, networks, special) in table {
-            assert_eq!(
-                peers_of(text),
-                Ok((networks.to_owned(), special)),
-                "{text:?}"
-            );
+            assert_eq!(peers_of(text), Ok((networks.to_owned(), special)), "{text:?}");
         }
         // A malformed rule must never be passed over: it would protect nothing.
         for text in [
@@ -643,10 +589,7 @@ mod tests {
     fn choices() {
         use BackendKind::{Database, Memory};
         assert_eq!(backends("DataBase"), Ok(vec![Database]));
-        assert_eq!(
-            backends("memory, database, memory"),
-            Ok(vec![Memory, Database])
-        );
+        assert_eq!(backends("memory, database, memory"), Ok(vec![Memory, Database]));
         assert_eq!(backends("memory, sipthor"), refused("sipthor"));
         assert_eq!(verify_next_hop("Enforce"), Ok(VerifyNextHop::Enforce));
         assert_eq!(verify_next_hop("yes"), refused("yes"));
@@ -705,14 +648,8 @@ mod tests {
             Ok(vec!["a.example".into(), "B.example".into()])
         );
         assert_eq!(domains("any"), Ok(Vec::new()));
-        assert_eq!(
-            domains("a.example b.example"),
-            refused("a.example b.example")
-        );
-        assert_eq!(
-            origins("https://a.example:8080"),
-            Ok(vec!["https://a.example:8080".into()])
-        );
+        assert_eq!(domains("a.example b.example"), refused("a.example b.example"));
+        assert_eq!(origins("https://a.example:8080"), Ok(vec!["https://a.example:8080".into()]));
         for text in ["a.example", "https://", "https://a/b", "://a"] {
             assert_eq!(origins(text), refused(text));
         }
@@ -735,14 +672,7 @@ mod tests {
         ] {
             assert_eq!(database_uri(text).unwrap().expose_secret(), text);
         }
-        for text in [
-            "db/opensips",
-            "mysql:",
-            "mysql://",
-            "mssql://db/x",
-            "sqlite:",
-            "é",
-        ] {
+        for text in ["db/opensips", "mysql:", "mysql://", "mssql://db/x", "sqlite:", "é"] {
             assert!(database_uri(text).is_err(), "{text}");
         }
     }
@@ -773,10 +703,7 @@ mod tests {
 
     fn any_host() -> impl Strategy<Value = String> {
         let name = "[a-z0-9]{1,9}(\\.[a-z0-9]{1,9}){0,3}";
-        prop_oneof![
-            name,
-            any::<Ipv6Addr>().prop_map(|address| address.to_string())
-        ]
+        prop_oneof![name, any::<Ipv6Addr>().prop_map(|address| address.to_string())]
     }
 
     proptest! {

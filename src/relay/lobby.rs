@@ -74,9 +74,16 @@ pub(super) async fn enter(
     }
 }
 
-/// Serves a connection whose session went away before it had joined it.
-pub(super) async fn return_to(shared: Arc<Shared>, party: Party) -> Stage {
-    attend(shared, party, clock() + PROBATION).await
+/// Serves a connection whose session went away before it had joined it. One that holds a session
+/// of its own goes back to that, which waits as before.
+pub(super) async fn return_to(shared: Arc<Shared>, mut party: Party) -> Stage {
+    match party.owned.take() {
+        Some(owned) => {
+            let arrival = owned.registration.wait();
+            Stage::Bridge(Box::new(Bridge::new(party, owned, arrival)))
+        }
+        None => attend(shared, party, clock() + PROBATION).await,
+    }
 }
 
 async fn attend(shared: Arc<Shared>, party: Party, deadline: Instant) -> Stage {
@@ -106,7 +113,7 @@ struct Visitor {
     /// Requests refused so far.
     refused: u32,
     /// The AUTH whose end-line has not come.
-    login: Option<Head>,
+    login: Option<Box<Head>>,
     /// Why the SEND that comes next may not join.
     refusal: Option<Reject>,
 }
@@ -116,7 +123,7 @@ enum Outcome {
     /// In somebody's session.
     Join(Delivery),
     /// In a session of its own.
-    Admit(Head, Welcome),
+    Admit(Box<Head>, Welcome),
     /// Not at all.
     Leave,
 }
@@ -124,7 +131,7 @@ enum Outcome {
 /// What came next on the connection.
 enum Look {
     Join(Delivery),
-    Login(Head),
+    Login(Box<Head>),
     /// Something that has been dealt with.
     Done,
     /// Nothing yet.
@@ -213,7 +220,7 @@ impl Visitor {
         let reject = if session::is_login(method, &head) {
             match head.headers.check() {
                 Ok(()) => {
-                    self.login = Some(head);
+                    self.login = Some(Box::new(head));
                     return;
                 }
                 Err(error) => error.into(),
@@ -255,8 +262,7 @@ impl Visitor {
         };
         self.party.decoder.set_max_head(MAX_HEAD);
         let response = welcome.response(head, &uri);
-        let (registration, arrival) =
-            shared.registry.register(uri.clone(), head.from_path.clone());
+        let (registration, arrival) = shared.registry.register(uri.clone(), head.from_path.clone());
         let span = info_span!(
             parent: None,
             "session",
@@ -264,7 +270,7 @@ impl Visitor {
             user = %format_args!("{}@{}", Quoted(&welcome.user), Quoted(&welcome.realm)),
         );
         span.in_scope(|| info!("session started, peer {}", self.party.peer()));
-        self.party.owned = Some(Owned {
+        let owned = Owned {
             registration,
             holding: Holding {
                 uri,
@@ -276,9 +282,9 @@ impl Visitor {
             realm: welcome.realm,
             since: clock(),
             span,
-        });
+        };
         self.say(Some(response));
-        Stage::Bridge(Bridge::new(self.party, arrival))
+        Stage::Bridge(Box::new(Bridge::new(self.party, owned, arrival)))
     }
 
     /// Sends what is to be said, and closes.

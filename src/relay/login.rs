@@ -58,6 +58,11 @@ pub(super) struct Welcome {
 }
 
 impl Welcome {
+    /// The time granted.
+    pub(super) fn seconds(&self) -> u64 {
+        self.expires.as_secs()
+    }
+
     /// The 200, with the way through the relays before us and our own URI (RFC 4976 §5.1: the
     /// relay that answers builds all of Use-Path).
     pub(super) fn response(&self, head: &Head, uri: &Uri) -> BytesMut {
@@ -129,7 +134,8 @@ async fn verify(
         (Some((_, realm)), _) | (None, Some(realm)) => realm.clone(),
         (None, None) => target.host().to_owned(),
     };
-    let refuse = |error: &AuthError, user: &str| refuse(shared, claimant, head, (user, &realm), error);
+    let refuse =
+        |error: &AuthError, user: &str| refuse(shared, claimant, head, (user, &realm), error);
     if !policy.serves(&realm) {
         return Err(refuse(&AuthError::RealmNotServed, ""));
     }
@@ -176,14 +182,26 @@ fn refuse(
             let (status, comment) = Reject::Unintelligible(error).status();
             session::answer(head, status, &comment, &[])
         }
-        Answer::Challenge { stale } => return Refusal { failed, ..challenge(shared, claimant, head, realm, stale) },
-        Answer::Forbidden => session::answer(head, StatusCode::FORBIDDEN, "Unauthorized to use this relay", &[]),
-        Answer::Unavailable => session::answer(head, StatusCode::UNAVAILABLE, "Backend unavailable", &[]),
+        Answer::Challenge { stale } => {
+            return Refusal { failed, ..challenge(shared, claimant, head, realm, stale) };
+        }
+        Answer::Forbidden => {
+            session::answer(head, StatusCode::FORBIDDEN, "Unauthorized to use this relay", &[])
+        }
+        Answer::Unavailable => {
+            session::answer(head, StatusCode::UNAVAILABLE, "Backend unavailable", &[])
+        }
     };
     Refusal { response, failed }
 }
 
-fn challenge(shared: &Shared, claimant: &Claimant, head: &Head, realm: &str, stale: bool) -> Refusal {
+fn challenge(
+    shared: &Shared,
+    claimant: &Claimant,
+    head: &Head,
+    realm: &str,
+    stale: bool,
+) -> Refusal {
     let value = shared.challenger.challenge(realm, claimant.peer.ip(), stale, clock());
     let headers = [(Name::WwwAuthenticate, Bytes::from(value))];
     let response = session::answer(head, StatusCode::UNAUTHORIZED, "Unauthenticated", &headers);

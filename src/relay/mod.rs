@@ -82,7 +82,7 @@ pub struct Relay {
 }
 
 /// What belongs to the process, not to a configuration.
-pub(crate) struct Shared {
+struct Shared {
     registry: Arc<Registry>,
     challenger: Challenger,
     tasks: TaskTracker,
@@ -97,7 +97,7 @@ impl fmt::Debug for Shared {
 }
 
 /// What a connection's task does next. A task is a sequence of stages.
-pub(crate) enum Stage {
+enum Stage {
     Lobby(Box<Party>),
     Bridge(Box<Bridge>),
     Done,
@@ -105,10 +105,7 @@ pub(crate) enum Stage {
 
 impl Relay {
     /// A relay on listeners that are bound; must be called inside of a runtime.
-    pub fn new(
-        generation: Generation,
-        listeners: Vec<std::net::TcpListener>,
-    ) -> io::Result<Self> {
+    pub fn new(generation: Generation, listeners: Vec<std::net::TcpListener>) -> io::Result<Self> {
         let registry = Arc::new(Registry::default());
         if let Ok(authority) = generation.policy.mint("authority") {
             registry.add_authority(authority);
@@ -121,7 +118,10 @@ impl Relay {
         };
         Ok(Self {
             generation: Arc::new(generation),
-            listeners: listeners.into_iter().map(TcpListener::from_std).collect::<Result<_, _>>()?,
+            listeners: listeners
+                .into_iter()
+                .map(TcpListener::from_std)
+                .collect::<Result<_, _>>()?,
             shared: Arc::new(shared),
         })
     }

@@ -27,16 +27,9 @@ pub struct Generation {
     pub(super) client: Arc<ClientConfig>,
     /// What is not wrong enough to refuse the start.
     pub warnings: Vec<String>,
-    certificate: Option<Certificate>,
+    /// In words.
+    certificate: String,
     backends: Vec<BackendKind>,
-}
-
-/// What an operator wants to know of the certificate in use.
-#[derive(Debug)]
-struct Certificate {
-    subject: String,
-    serial: String,
-    not_after: SystemTime,
 }
 
 /// The rules for one client and its session.
@@ -62,7 +55,10 @@ pub(super) struct Policy {
 
 impl fmt::Debug for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Policy").field("host", &self.host).field("port", &self.port).finish_non_exhaustive()
+        f.debug_struct("Policy")
+            .field("host", &self.host)
+            .field("port", &self.port)
+            .finish_non_exhaustive()
     }
 }
 
@@ -93,7 +89,9 @@ impl Generation {
         let findings = identities.iter().flat_map(|identity| identity.findings(now));
         let mut warnings: Vec<String> = findings.map(|finding| finding.to_string()).collect();
         if host.eq_ignore_ascii_case("localhost") {
-            warnings.push("hostname is localhost: only clients on this machine will find the relay".into());
+            warnings.push(
+                "hostname is localhost: only clients on this machine will find the relay".into(),
+            );
         }
         let policy = Policy {
             host,
@@ -110,17 +108,15 @@ impl Generation {
             expires_default: relay.session_expiration_time_default,
             expires_maximum: relay.session_expiration_time_maximum,
         };
-        policy.mint("probe").map_err(|_| RelayError::HostName { host: policy.host.clone() })?;
+        policy.mint("probe").map_err(|_| RelayError::UriHost { host: policy.host.clone() })?;
         Ok(Self {
             client: tls::client_config(Verification::Off, identities.first())?,
             policy: Arc::new(policy),
             server,
             warnings,
-            certificate: identities.first().map(|identity| Certificate {
-                subject: identity.subject().to_owned(),
-                serial: identity.serial().to_owned(),
-                not_after: identity.not_after(),
-            }),
+            certificate: identities
+                .first()
+                .map_or_else(|| "none (plain TCP)".to_owned(), ToString::to_string),
             backends: relay.backend.clone(),
         })
     }
@@ -128,21 +124,13 @@ impl Generation {
     /// One line on what is in force.
     pub fn describe(&self, config: &Config) -> String {
         let backends: Vec<String> = self.backends.iter().map(ToString::to_string).collect();
-        let certificate = match &self.certificate {
-            None => "none, plain TCP".to_owned(),
-            Some(certificate) => format!(
-                "{} serial {} valid until {}",
-                certificate.subject,
-                certificate.serial,
-                tls::date(certificate.not_after),
-            ),
-        };
         format!(
-            "configuration {}, host name {}, port {}, backend {}, certificate {certificate}",
+            "configuration {}, host name {}, port {}, backend {}, certificate {}",
             config.source.display(),
             self.policy.host,
             self.policy.port,
             backends.join(", "),
+            self.certificate,
         )
     }
 }
@@ -162,7 +150,9 @@ impl Policy {
 
 fn identities(config: &Config) -> Result<Vec<Identity>, RelayError> {
     let pairs = config.relay.certificate.iter().zip(&config.relay.key);
-    Ok(pairs.map(|(certificate, key)| Identity::load(certificate, key)).collect::<Result<_, _>>()?)
+    Ok(pairs
+        .map(|(certificate, key)| Identity::load(certificate, key))
+        .collect::<Result<_, _>>()?)
 }
 
 fn backend(config: &Config) -> Result<Arc<dyn Backend>, RelayError> {
@@ -204,11 +194,8 @@ fn plain_host(config: &Config, bound: Option<SocketAddr>) -> Result<String, Rela
 
 /// The address that the kernel would use towards the rest of the world; nothing is sent.
 fn default_route(v6: bool) -> std::io::Result<IpAddr> {
-    let (any, beyond) = if v6 {
-        ("[::]:0", "[2001:db8::1]:9")
-    } else {
-        ("0.0.0.0:0", "192.0.2.1:9")
-    };
+    let (any, beyond) =
+        if v6 { ("[::]:0", "[2001:db8::1]:9") } else { ("0.0.0.0:0", "192.0.2.1:9") };
     let socket = UdpSocket::bind(any)?;
     match socket.connect(beyond) {
         Ok(()) => socket.local_addr().map(|address| address.ip()),

@@ -32,6 +32,7 @@ struct State {
     sessions: HashMap<String, Entry>,
     /// Host and port that sessions are or were minted with: never to be dialled.
     authorities: Vec<Uri>,
+    stopping: bool,
 }
 
 #[derive(Debug)]
@@ -40,6 +41,8 @@ struct Entry {
     /// The way back to the client: what a stranger's To-Path must say behind our URI.
     client: Path,
     standing: Standing,
+    /// Dropped to stop the session's task.
+    stop: Option<oneshot::Sender<()>>,
 }
 
 #[derive(Debug)]
@@ -74,7 +77,7 @@ impl Registry {
         let (delivery, arrival) = oneshot::channel();
         let id = uri.session_id().unwrap_or_default().to_owned();
         let standing = Standing::Waiting(delivery);
-        self.lock().sessions.insert(id.clone(), Entry { uri, client, standing });
+        self.lock().sessions.insert(id.clone(), Entry { uri, client, standing, stop: None });
         (Registration { registry: Arc::clone(self), id }, arrival)
     }
 
@@ -92,6 +95,15 @@ impl Registry {
             return Err(Reject::NoSession(detail::DESTINATION));
         }
         entry.claim()
+    }
+
+    /// Stops the tasks of all sessions, and of those that are still to come.
+    pub(super) fn stop_all(&self) {
+        let mut state = self.lock();
+        state.stopping = true;
+        for entry in state.sessions.values_mut() {
+            entry.stop = None;
+        }
     }
 
     /// How many sessions there are.
@@ -181,11 +193,16 @@ impl Registration {
         }
     }
 
-    /// Whether the session waits to be joined.
-    pub(super) fn is_waiting(&self) -> bool {
-        let state = self.registry.lock();
-        let standing = state.sessions.get(&self.id).map(|own| &own.standing);
-        matches!(standing, Some(Standing::Waiting(_)))
+    /// Resolves, with an error, when the task that serves this session is to stop.
+    pub(super) fn stop_signal(&self) -> oneshot::Receiver<()> {
+        let (stop, signal) = oneshot::channel();
+        let mut state = self.registry.lock();
+        if !state.stopping
+            && let Some(entry) = state.sessions.get_mut(&self.id)
+        {
+            entry.stop = Some(stop);
+        }
+        signal
     }
 }
 

@@ -88,24 +88,14 @@ enum Stream {
 impl Link {
     fn plain(tcp: TcpStream, peer: SocketAddr) -> io::Result<Self> {
         let local = tcp.local_addr()?;
-        Ok(Self {
-            stream: Stream::Plain(tcp),
-            peer,
-            local,
-            security: Security::Plain,
-        })
+        Ok(Self { stream: Stream::Plain(tcp), peer, local, security: Security::Plain })
     }
 
     fn secured(tls: TlsStream<TcpStream>, peer: SocketAddr) -> io::Result<Self> {
         let (tcp, session) = tls.get_ref();
         let local = tcp.local_addr()?;
         let security = Security::negotiated(session);
-        Ok(Self {
-            stream: Stream::Tls(Box::new(tls)),
-            peer,
-            local,
-            security,
-        })
+        Ok(Self { stream: Stream::Tls(Box::new(tls)), peer, local, security })
     }
 
     /// The other end, as the caller of [`accept`] named it or as it was dialled.
@@ -211,9 +201,7 @@ pub enum Security {
 impl Security {
     fn negotiated(session: &CommonState) -> Self {
         Self::Tls {
-            version: session
-                .protocol_version()
-                .unwrap_or(ProtocolVersion::Unknown(0)),
+            version: session.protocol_version().unwrap_or(ProtocolVersion::Unknown(0)),
             suite: session
                 .negotiated_cipher_suite()
                 .map_or(CipherSuite::Unknown(0), |suite| suite.suite()),
@@ -245,11 +233,7 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -273,10 +257,7 @@ pub async fn accept(
     let Some(config) = config else {
         return Link::plain(tcp, peer).map_err(LinkError::Closed);
     };
-    if starts_with_old_hello(&tcp)
-        .await
-        .map_err(LinkError::Closed)?
-    {
+    if starts_with_old_hello(&tcp).await.map_err(LinkError::Closed)? {
         refuse_version(tcp, peer).await.map_err(LinkError::Closed)?;
         return Err(LinkError::Handshake(HandshakeError::VersionTooOld));
     }
@@ -342,23 +323,15 @@ impl fmt::Display for Target {
 /// server name sent is the host of the target (RFC 4976 §9.2), and none where that is an address.
 pub async fn connect(target: &Target, config: &Arc<ClientConfig>) -> Result<Link, LinkError> {
     let deadline = clock() + CONNECT_TIMEOUT;
-    let tls = target
-        .tls
-        .then(|| ClientTls::new(target, config))
-        .transpose()?;
+    let tls = target.tls.then(|| ClientTls::new(target, config)).transpose()?;
     let resolving = resolve::addresses(&target.host, target.port);
     let Ok(resolved) = timeout_at(deadline, resolving).await else {
-        return Err(LinkError::ResolveTimeout {
-            target: target.clone(),
-        });
+        return Err(LinkError::ResolveTimeout { target: target.clone() });
     };
     let addresses = resolved.map_err(LinkError::Resolve)?;
     dial(&addresses, tls.as_ref(), deadline)
         .await
-        .map_err(|attempts| LinkError::Connect {
-            target: target.clone(),
-            attempts,
-        })
+        .map_err(|attempts| LinkError::Connect { target: target.clone(), attempts })
 }
 
 /// What TLS needs for each of a target's addresses.
@@ -370,13 +343,8 @@ struct ClientTls {
 impl ClientTls {
     fn new(target: &Target, config: &Arc<ClientConfig>) -> Result<Self, LinkError> {
         match ServerName::try_from(target.host.clone()) {
-            Ok(name) => Ok(Self {
-                connector: Arc::clone(config).into(),
-                name,
-            }),
-            Err(_) => Err(LinkError::ServerName {
-                target: target.clone(),
-            }),
+            Ok(name) => Ok(Self { connector: Arc::clone(config).into(), name }),
+            Err(_) => Err(LinkError::ServerName { target: target.clone() }),
         }
     }
 }
@@ -401,9 +369,7 @@ async fn dial(
 }
 
 async fn dial_one(address: SocketAddr, tls: Option<&ClientTls>) -> Result<Link, AttemptError> {
-    let tcp = TcpStream::connect(address)
-        .await
-        .map_err(AttemptError::Connect)?;
+    let tcp = TcpStream::connect(address).await.map_err(AttemptError::Connect)?;
     set_options(&tcp).map_err(AttemptError::Connect)?;
     let link = match tls {
         None => Link::plain(tcp, address),
@@ -416,15 +382,10 @@ async fn handshake(tcp: TcpStream, tls: &ClientTls) -> Result<TlsStream<TcpStrea
     let limit = |session: &mut rustls::ClientConnection| session.set_buffer_limit(Some(TLS_BUFFER));
     let connecting = tls.connector.connect_with(tls.name.clone(), tcp, limit);
     let connected = connecting.await;
-    connected
-        .map(Into::into)
-        .map_err(|cause| AttemptError::Handshake(cause.into()))
+    connected.map(Into::into).map_err(|cause| AttemptError::Handshake(cause.into()))
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a dial's deadline; the network has no other clock"
-)]
+#[expect(clippy::disallowed_methods, reason = "a dial's deadline; the network has no other clock")]
 fn clock() -> Instant {
     Instant::now()
 }
@@ -579,15 +540,10 @@ pub enum HandshakeError {
 
 impl From<io::Error> for HandshakeError {
     fn from(error: io::Error) -> Self {
-        if matches!(
-            error.kind(),
-            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset
-        ) {
+        if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) {
             return Self::Closed;
         }
-        let inner = error
-            .get_ref()
-            .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
         match inner {
             Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) => {
                 Self::NotTls
@@ -635,11 +591,7 @@ mod tests {
     }
 
     fn target(host: &str, port: u16, tls: bool) -> Target {
-        Target {
-            host: host.to_owned(),
-            port,
-            tls,
-        }
+        Target { host: host.to_owned(), port, tls }
     }
 
     fn trusting_anyone() -> Arc<ClientConfig> {
@@ -660,15 +612,9 @@ mod tests {
 
     /// Both ends of a connection: dialled, accepted.
     async fn pair(tls: bool) -> (Link, Link) {
-        let identities = if tls {
-            vec![identity(&["localhost"])]
-        } else {
-            vec![]
-        };
+        let identities = if tls { vec![identity(&["localhost"])] } else { vec![] };
         let (port, accepted) = serve(&identities);
-        let dialled = connect(&target("127.0.0.1", port, tls), &trusting_anyone())
-            .await
-            .unwrap();
+        let dialled = connect(&target("127.0.0.1", port, tls), &trusting_anyone()).await.unwrap();
         (dialled, accepted.await.unwrap().unwrap())
     }
 
@@ -676,10 +622,7 @@ mod tests {
         let Stream::Tls(tls) = &link.stream else {
             return None;
         };
-        tls.get_ref()
-            .1
-            .peer_certificates()
-            .map(|chain| chain[0].clone().into_owned())
+        tls.get_ref().1.peer_certificates().map(|chain| chain[0].clone().into_owned())
     }
 
     /// A port of the loopback interface where nobody listens.
@@ -695,12 +638,7 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
         let error = listen(address).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
-        assert!(
-            error
-                .to_string()
-                .starts_with(&format!("cannot listen on {address}: ")),
-            "{error}"
-        );
+        assert!(error.to_string().starts_with(&format!("cannot listen on {address}: ")), "{error}");
     }
 
     #[test]
@@ -764,13 +702,7 @@ mod tests {
     fn s_client(port: u16, version: &'static str) -> JoinHandle<String> {
         tokio::task::spawn_blocking(move || {
             let output = Command::new("openssl")
-                .args([
-                    "s_client",
-                    version,
-                    "-cipher",
-                    "DEFAULT@SECLEVEL=0",
-                    "-connect",
-                ])
+                .args(["s_client", version, "-cipher", "DEFAULT@SECLEVEL=0", "-connect"])
                 .arg(format!("127.0.0.1:{port}"))
                 .stdin(Stdio::null())
                 .output()
@@ -782,23 +714,17 @@ mod tests {
     #[tokio::test]
     async fn tls_begins_at_1_2() {
         let identities = [identity(&["localhost"])];
-        for (option, expected) in [
-            ("-tls1_2", ProtocolVersion::TLSv1_2),
-            ("-tls1_3", ProtocolVersion::TLSv1_3),
-        ] {
+        for (option, expected) in
+            [("-tls1_2", ProtocolVersion::TLSv1_2), ("-tls1_3", ProtocolVersion::TLSv1_3)]
+        {
             let (port, accepted) = serve(&identities);
             let printed = s_client(port, option);
             let link = accepted.await.unwrap().unwrap();
-            let Security::Tls { version, .. } = link.security() else {
-                panic!("not TLS")
-            };
+            let Security::Tls { version, .. } = link.security() else { panic!("not TLS") };
             assert_eq!(version, expected);
             drop(link);
             let printed = printed.await.unwrap();
-            assert!(
-                printed.contains("No client certificate CA names sent"),
-                "{printed}"
-            );
+            assert!(printed.contains("No client certificate CA names sent"), "{printed}");
         }
         for option in ["-tls1", "-tls1_1"] {
             let (port, accepted) = serve(&identities);
@@ -817,10 +743,7 @@ mod tests {
     async fn handshakes_with_strangers_end_in_words() {
         let (port, accepted) = serve(&[identity(&["localhost"])]);
         let mut plain = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-        plain
-            .write_all(b"MSRP 49fh AUTH\r\nTo-Path: msrps://localhost;tcp\r\n")
-            .await
-            .unwrap();
+        plain.write_all(b"MSRP 49fh AUTH\r\nTo-Path: msrps://localhost;tcp\r\n").await.unwrap();
         let error = accepted.await.unwrap().unwrap_err();
         assert_eq!(
             error.to_string(),
@@ -829,28 +752,17 @@ mod tests {
 
         let (port, plain) = serve(&[]);
         let answer = tokio::spawn(async move {
-            plain
-                .await
-                .unwrap()
-                .unwrap()
-                .write_all(b"MSRP 1234 400 What?\r\n")
-                .await
+            plain.await.unwrap().unwrap().write_all(b"MSRP 1234 400 What?\r\n").await
         });
         let error = connect(&target("localhost", port, true), &trusting_anyone()).await;
         let error = error.unwrap_err().to_string();
-        assert!(
-            error.ends_with("does not speak TLS here (plain TCP?)"),
-            "{error}"
-        );
+        assert!(error.ends_with("does not speak TLS here (plain TCP?)"), "{error}");
         answer.await.unwrap().unwrap();
 
         let (port, accepted) = serve(&[identity(&["localhost"])]);
         drop(TcpStream::connect(("127.0.0.1", port)).await.unwrap());
         let error = accepted.await.unwrap().unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "TLS handshake failed: the peer closed the connection"
-        );
+        assert_eq!(error.to_string(), "TLS handshake failed: the peer closed the connection");
     }
 
     #[tokio::test]
@@ -872,18 +784,10 @@ mod tests {
             let address = SocketAddr::from(([127, 0, 0, 1], port));
             let tls = ClientTls::new(&target(host, port, true), &trusting_anyone()).unwrap();
             let link = dial_one(address, Some(&tls)).await.unwrap();
-            assert_eq!(
-                peer_certificate(&link).as_ref(),
-                Some(&expected.chain()[0]),
-                "{host}"
-            );
+            assert_eq!(peer_certificate(&link).as_ref(), Some(&expected.chain()[0]), "{host}");
             let accepted = accepted.await.unwrap().unwrap();
-            let Stream::Tls(stream) = &accepted.stream else {
-                panic!("not TLS")
-            };
-            let TlsStream::Server(stream) = stream.as_ref() else {
-                panic!("not a server")
-            };
+            let Stream::Tls(stream) = &accepted.stream else { panic!("not TLS") };
+            let TlsStream::Server(stream) = stream.as_ref() else { panic!("not a server") };
             let sent = (host != "127.0.0.1").then(|| host.to_lowercase());
             assert_eq!(stream.get_ref().1.server_name().map(str::to_owned), sent);
         }
@@ -902,9 +806,7 @@ mod tests {
     }
 
     fn certificate_error(link: Result<Link, LinkError>) -> CertificateError {
-        let Err(LinkError::Connect { mut attempts, .. }) = link else {
-            panic!("{link:?}")
-        };
+        let Err(LinkError::Connect { mut attempts, .. }) = link else { panic!("{link:?}") };
         match attempts.0.pop().unwrap().failure {
             AttemptError::Handshake(HandshakeError::Certificate(error)) => error,
             other => panic!("{other:?}"),
@@ -916,17 +818,12 @@ mod tests {
         let right = identity(&["localhost"]);
         let wrong_name = identity(&["elsewhere.example.com"]);
         let enforce = |anchors| Verification::Enforce { anchors };
-        verified_dial(&right, enforce(trusting(&right)))
-            .await
-            .unwrap();
+        verified_dial(&right, enforce(trusting(&right))).await.unwrap();
         let refused = verified_dial(&right, enforce(trusting(&wrong_name))).await;
         assert_eq!(certificate_error(refused), CertificateError::UnknownIssuer);
         let refused = verified_dial(&wrong_name, enforce(trusting(&wrong_name))).await;
         let error = certificate_error(refused);
-        assert!(
-            matches!(error, CertificateError::NotValidForNameContext { .. }),
-            "{error:?}"
-        );
+        assert!(matches!(error, CertificateError::NotValidForNameContext { .. }), "{error:?}");
 
         let told = Arc::new(Mutex::new(Vec::new()));
         let log = |anchors: RootCertStore| {
@@ -938,17 +835,10 @@ mod tests {
         };
         verified_dial(&right, log(trusting(&right))).await.unwrap();
         assert!(told.lock().unwrap().is_empty());
-        verified_dial(&right, log(RootCertStore::empty()))
-            .await
-            .unwrap();
-        verified_dial(&wrong_name, log(trusting(&wrong_name)))
-            .await
-            .unwrap();
+        verified_dial(&right, log(RootCertStore::empty())).await.unwrap();
+        verified_dial(&wrong_name, log(trusting(&wrong_name))).await.unwrap();
         let told = told.lock().unwrap();
-        assert_eq!(
-            told[0],
-            "localhost: invalid peer certificate: UnknownIssuer"
-        );
+        assert_eq!(told[0], "localhost: invalid peer certificate: UnknownIssuer");
         assert!(told[1].contains("not valid for name"), "{told:?}");
         assert_eq!(told.len(), 2);
     }
@@ -975,14 +865,9 @@ mod tests {
             accept(tcp, peer, Some(Arc::new(asking))).await.unwrap()
         });
         let config = client_config(Verification::Off, Some(&client)).unwrap();
-        let _link = connect(&target("localhost", port, true), &config)
-            .await
-            .unwrap();
+        let _link = connect(&target("localhost", port, true), &config).await.unwrap();
         let accepted = accepting.await.unwrap();
-        assert_eq!(
-            peer_certificate(&accepted).as_ref(),
-            Some(&client.chain()[0])
-        );
+        assert_eq!(peer_certificate(&accepted).as_ref(), Some(&client.chain()[0]));
     }
 
     #[tokio::test]
@@ -1005,38 +890,23 @@ mod tests {
         let deadline = clock() + Duration::from_secs(2);
         let link = dial(&addresses, Some(&tls), deadline).await.unwrap();
         assert_eq!(link.peer(), good);
-        assert!(
-            clock() < deadline,
-            "the silent one took more than its share"
-        );
+        assert!(clock() < deadline, "the silent one took more than its share");
         accepted.await.unwrap().unwrap();
 
         let addresses = [refusing, silent.local_addr().unwrap()];
         let Err(attempts) = dial(&addresses, Some(&tls), clock() + LINGER / 10).await else {
             panic!("nobody is there to speak TLS");
         };
-        let [refused, timeout] = &attempts.0[..] else {
-            panic!("{attempts}")
-        };
-        assert!(
-            refused.failure.to_string().contains("refused"),
-            "{attempts}"
-        );
-        assert!(
-            matches!(timeout.failure, AttemptError::Timeout { .. }),
-            "{attempts}"
-        );
+        let [refused, timeout] = &attempts.0[..] else { panic!("{attempts}") };
+        assert!(refused.failure.to_string().contains("refused"), "{attempts}");
+        assert!(matches!(timeout.failure, AttemptError::Timeout { .. }), "{attempts}");
         answer.abort();
     }
 
     #[tokio::test]
     async fn errors_name_target_and_addresses() {
         let refusing = closed_port();
-        let error = connect(
-            &target("127.0.0.1", refusing.port(), true),
-            &trusting_anyone(),
-        )
-        .await;
+        let error = connect(&target("127.0.0.1", refusing.port(), true), &trusting_anyone()).await;
         let port = refusing.port();
         assert_eq!(
             error.unwrap_err().to_string(),
@@ -1045,21 +915,12 @@ mod tests {
                  Connection refused (os error 111)"
             )
         );
-        let error = connect(&target("::1", port, false), &trusting_anyone())
-            .await
-            .unwrap_err();
+        let error = connect(&target("::1", port, false), &trusting_anyone()).await.unwrap_err();
         let start = format!("cannot connect to msrp://[::1]:{port}: [::1]:{port}: ");
         assert!(error.to_string().starts_with(&start), "{error}");
-        let error = connect(&target("localhost", 0, false), &trusting_anyone())
-            .await
-            .unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "port 0 of \"localhost\" cannot be dialled"
-        );
-        let error = connect(&target("a b\n", 1, true), &trusting_anyone())
-            .await
-            .unwrap_err();
+        let error = connect(&target("localhost", 0, false), &trusting_anyone()).await.unwrap_err();
+        assert_eq!(error.to_string(), "port 0 of \"localhost\" cannot be dialled");
+        let error = connect(&target("a b\n", 1, true), &trusting_anyone()).await.unwrap_err();
         assert_eq!(
             error.to_string(),
             "cannot connect to msrps://a b\\n:1: no host name that TLS could ask for"
@@ -1122,13 +983,7 @@ mod tests {
         let name = ServerName::try_from("localhost").unwrap();
         let session = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
         let tcp = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
-        let mut stream = rustls::StreamOwned::new(
-            session,
-            Tap {
-                tcp,
-                seen: Vec::new(),
-            },
-        );
+        let mut stream = rustls::StreamOwned::new(session, Tap { tcp, seen: Vec::new() });
         let mut heard = vec![0; length];
         stream.read_exact(&mut heard).unwrap();
         (heard, stream.sock.data_records())
@@ -1144,15 +999,13 @@ mod tests {
             let reader = thread::spawn(move || tapped_read(port, anchors, count * size));
             let mut link = accepted.await.unwrap().unwrap();
             assert!(link.is_write_vectored());
-            let pieces: Vec<Vec<u8>> = (0..count)
-                .map(|n| vec![u8::try_from(n).unwrap(); size])
-                .collect();
+            let pieces: Vec<Vec<u8>> =
+                (0..count).map(|n| vec![u8::try_from(n).unwrap(); size]).collect();
             let slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
             assert_eq!(link.write_vectored(&slices).await.unwrap(), count * size);
             link.flush().await.unwrap();
-            let (heard, seen) = tokio::task::spawn_blocking(|| reader.join().unwrap())
-                .await
-                .unwrap();
+            let (heard, seen) =
+                tokio::task::spawn_blocking(|| reader.join().unwrap()).await.unwrap();
             assert_eq!(heard, pieces.concat());
             assert_eq!(seen, records);
         }
@@ -1161,11 +1014,7 @@ mod tests {
     #[tokio::test]
     async fn plain_vectored_writes_are_one_call() {
         let (mut link, mut peer) = pair(false).await;
-        let slices = [
-            IoSlice::new(b"MSRP "),
-            IoSlice::new(b"1234 "),
-            IoSlice::new(b"SEND\r\n"),
-        ];
+        let slices = [IoSlice::new(b"MSRP "), IoSlice::new(b"1234 "), IoSlice::new(b"SEND\r\n")];
         assert_eq!(link.write_vectored(&slices).await.unwrap(), 16);
         let mut heard = [0; 16];
         peer.read_exact(&mut heard).await.unwrap();
@@ -1176,9 +1025,7 @@ mod tests {
     #[tokio::test]
     async fn a_flush_sends_what_a_write_took() {
         let (mut link, mut peer) = pair(true).await;
-        let body: Vec<u8> = (0..1024 * 1024_u32)
-            .map(|n| n.to_le_bytes()[n as usize % 3])
-            .collect();
+        let body: Vec<u8> = (0..1024 * 1024_u32).map(|n| n.to_le_bytes()[n as usize % 3]).collect();
         let mut taken = 0;
         // Small buffers in the kernel would make this quick; full ones make it certain.
         while let Some(n) = poll_once(&mut link, &body[taken % body.len()..]).await {
@@ -1268,10 +1115,7 @@ mod tests {
         });
         let start = clock();
         close(link, LINGER).await.unwrap();
-        assert!(
-            clock() - start < LINGER,
-            "not ended by {LINGER_BYTES} bytes"
-        );
+        assert!(clock() - start < LINGER, "not ended by {LINGER_BYTES} bytes");
         assert!(talking.await.unwrap() >= LINGER_BYTES);
 
         // The peer does not read.
@@ -1280,22 +1124,13 @@ mod tests {
         while poll_once(&mut link, &body).await.is_some() {}
         let drain = Duration::from_millis(200);
         let error = close(link, drain).await.unwrap_err();
-        assert!(
-            matches!(error, LinkError::DrainTimeout { after } if after == drain),
-            "{error}"
-        );
+        assert!(matches!(error, LinkError::DrainTimeout { after } if after == drain), "{error}");
     }
 
     #[test]
     fn targets_and_security_read_well() {
-        assert_eq!(
-            target("2001:db8::1", 2855, true).to_string(),
-            "msrps://[2001:db8::1]:2855"
-        );
-        assert_eq!(
-            target("a.example", 9, false).to_string(),
-            "msrp://a.example:9"
-        );
+        assert_eq!(target("2001:db8::1", 2855, true).to_string(), "msrps://[2001:db8::1]:2855");
+        assert_eq!(target("a.example", 9, false).to_string(), "msrp://a.example:9");
         assert_eq!(Security::Plain.to_string(), "plain TCP");
         let tls = Security::Tls {
             version: ProtocolVersion::TLSv1_3,

@@ -85,10 +85,9 @@ impl FileProblem {
             Self::Unreadable(_) | Self::TooLarge => "is it the right file?".to_owned(),
             Self::NotPem => format!("if it is in DER, convert it with `{}`", file.conversion()),
             Self::Damaged(_) => "copy it again".to_owned(),
-            Self::NoCertificate { has_key: true }
-            | Self::NoKey {
-                has_certificate: true,
-            } => "are `certificate` and `key` exchanged?".to_owned(),
+            Self::NoCertificate { has_key: true } | Self::NoKey { has_certificate: true } => {
+                "are `certificate` and `key` exchanged?".to_owned()
+            }
             Self::NoCertificate { .. } => "it must have a BEGIN CERTIFICATE section".to_owned(),
             Self::NoKey { .. } => "it must have a BEGIN PRIVATE KEY, BEGIN RSA PRIVATE KEY or \
                                    BEGIN EC PRIVATE KEY section"
@@ -128,10 +127,7 @@ impl PemFile {
     }
 
     pub(super) fn error(&self, problem: FileProblem) -> PemError {
-        PemError {
-            file: self.clone(),
-            problem,
-        }
+        PemError { file: self.clone(), problem }
     }
 
     fn replacement(&self) -> &'static str {
@@ -168,17 +164,12 @@ impl fmt::Display for PemFile {
 
 /// Who may read `path`, and how to let the relay do so. The lock may be on a directory above it.
 fn access(path: &Path) -> String {
-    let Some((barrier, seen)) = path
-        .ancestors()
-        .find_map(|part| Some((part, fs::metadata(part).ok()?)))
+    let Some((barrier, seen)) =
+        path.ancestors().find_map(|part| Some((part, fs::metadata(part).ok()?)))
     else {
         return "let the user that the relay runs as read it".to_owned();
     };
-    let (thing, mode) = if seen.is_dir() {
-        ("the directory", "0750")
-    } else {
-        ("it", "0640")
-    };
+    let (thing, mode) = if seen.is_dir() { ("the directory", "0750") } else { ("it", "0640") };
     format!(
         "{thing} belongs to {}:{} with mode {:04o}, let the relay's group in with \
          `chgrp msrprelay {path} && chmod {mode} {path}`",
@@ -209,9 +200,7 @@ pub(super) fn private_key(
         return Err(file.error(FileProblem::Encrypted));
     }
     let items = items(file, &contents.bytes)?;
-    let has_certificate = items
-        .iter()
-        .any(|item| matches!(item, Item::X509Certificate(_)));
+    let has_certificate = items.iter().any(|item| matches!(item, Item::X509Certificate(_)));
     let Some(key) = items.into_iter().find_map(into_key) else {
         return Err(file.error(FileProblem::NoKey { has_certificate }));
     };
@@ -225,10 +214,7 @@ fn is_encrypted(pem: &[u8]) -> bool {
 }
 
 fn is_key(item: &Item) -> bool {
-    matches!(
-        item,
-        Item::Pkcs1Key(_) | Item::Pkcs8Key(_) | Item::Sec1Key(_)
-    )
+    matches!(item, Item::Pkcs1Key(_) | Item::Pkcs8Key(_) | Item::Sec1Key(_))
 }
 
 fn into_key(item: Item) -> Option<PrivateKeyDer<'static>> {
@@ -308,9 +294,7 @@ mod tests {
         fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
         let denied = |path: &Path| {
             let cause = io::Error::from(io::ErrorKind::PermissionDenied);
-            PemFile::Key(path.to_owned())
-                .error(cause.into())
-                .to_string()
+            PemFile::Key(path.to_owned()).error(cause.into()).to_string()
         };
         let owner = fs::metadata(&key).unwrap();
         let (path, uid, gid) = (key.display(), owner.uid(), owner.gid());
@@ -324,10 +308,7 @@ mod tests {
         );
         let error = denied(&dir.path().join("hidden/k"));
         let advice = format!("&& chmod 0750 {}`", dir.path().display());
-        assert!(
-            error.contains("the directory belongs to") && error.ends_with(&advice),
-            "{error}"
-        );
+        assert!(error.contains("the directory belongs to") && error.ends_with(&advice), "{error}");
     }
 
     #[test]

@@ -78,10 +78,8 @@ impl Identity {
         };
         let ordered = order(entries, leaf);
         let mut findings = ordered.findings(certificate.path());
-        findings.extend(exposed.map(|mode| Finding::KeyExposed {
-            path: key.path().to_owned(),
-            mode,
-        }));
+        findings
+            .extend(exposed.map(|mode| Finding::KeyExposed { path: key.path().to_owned(), mode }));
         Self::of_chain(ordered.chain, signer, &certificate, findings)
     }
 
@@ -143,22 +141,13 @@ impl Identity {
     fn date_finding(&self, now: SystemTime) -> Option<Finding> {
         let path = self.path.clone();
         if now > self.not_after {
-            return Some(Finding::Expired {
-                path,
-                not_after: self.not_after,
-            });
+            return Some(Finding::Expired { path, not_after: self.not_after });
         }
         if now < self.not_before {
-            return Some(Finding::NotYetValid {
-                path,
-                not_before: self.not_before,
-            });
+            return Some(Finding::NotYetValid { path, not_before: self.not_before });
         }
         if now + EXPIRY_NOTICE > self.not_after {
-            return Some(Finding::ExpiresSoon {
-                path,
-                not_after: self.not_after,
-            });
+            return Some(Finding::ExpiresSoon { path, not_after: self.not_after });
         }
         None
     }
@@ -166,35 +155,18 @@ impl Identity {
     /// How well this identity serves a client that asked for `name`: 0 is best.
     fn rank(&self, name: Option<&str>) -> u8 {
         let Some(name) = name else { return 2 };
-        if self
-            .dns_names
-            .iter()
-            .any(|san| san.eq_ignore_ascii_case(name))
-        {
+        if self.dns_names.iter().any(|san| san.eq_ignore_ascii_case(name)) {
             return 0;
         }
-        if self.dns_names.iter().any(|san| matches(san, name)) {
-            1
-        } else {
-            2
-        }
+        if self.dns_names.iter().any(|san| matches(san, name)) { 1 } else { 2 }
     }
 }
 
 /// Subject, serial and expiry, as the start line shows them.
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let subject = if self.subject.is_empty() {
-            &self.dns_names[0]
-        } else {
-            &self.subject
-        };
-        write!(
-            f,
-            "{subject}, serial {}, valid until {}",
-            self.serial,
-            Utc(self.not_after)
-        )
+        let subject = if self.subject.is_empty() { &self.dns_names[0] } else { &self.subject };
+        write!(f, "{subject}, serial {}, valid until {}", self.serial, Utc(self.not_after))
     }
 }
 
@@ -273,17 +245,12 @@ pub fn host_name(configured: Option<&str>, identity: &Identity) -> Result<String
     let names = || identity.dns_names.join(", ");
     let Some(name) = configured else {
         let plain = identity.dns_names.iter().find(|san| !san.starts_with("*."));
-        return plain
-            .cloned()
-            .ok_or_else(|| HostNameError::OnlyWildcards { names: names() });
+        return plain.cloned().ok_or_else(|| HostNameError::OnlyWildcards { names: names() });
     };
     if identity.dns_names.iter().any(|san| matches(san, name)) {
         return Ok(name.to_owned());
     }
-    Err(HostNameError::NotInCertificate {
-        host: name.to_owned(),
-        names: names(),
-    })
+    Err(HostNameError::NotInCertificate { host: name.to_owned(), names: names() })
 }
 
 /// Why a certificate gives the relay no host name.
@@ -320,9 +287,7 @@ pub fn server_config(identities: &[Identity]) -> Result<Arc<ServerConfig>, TlsEr
     if identities.is_empty() {
         return Err(TlsError::NoIdentity);
     }
-    let resolver = ByServerName {
-        identities: identities.to_vec(),
-    };
+    let resolver = ByServerName { identities: identities.to_vec() };
     let config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13, &TLS12])
         .map_err(TlsError::Configuration)?
@@ -340,20 +305,12 @@ struct ByServerName {
 impl ResolvesServerCert for ByServerName {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let usable = |identity: &&Identity| {
-            identity
-                .certified
-                .key
-                .choose_scheme(hello.signature_schemes())
-                .is_some()
+            identity.certified.key.choose_scheme(hello.signature_schemes()).is_some()
         };
         // The first of equals, so the first identity is the default.
-        let best = self
-            .identities
-            .iter()
-            .filter(usable)
-            .min_by_key(|i| i.rank(hello.server_name()));
-        best.or(self.identities.first())
-            .map(|identity| Arc::clone(&identity.certified))
+        let best =
+            self.identities.iter().filter(usable).min_by_key(|i| i.rank(hello.server_name()));
+        best.or(self.identities.first()).map(|identity| Arc::clone(&identity.certified))
     }
 }
 
@@ -429,9 +386,7 @@ impl ResolvesClientCert for OwnIdentity {
         _root_hint_subjects: &[&[u8]],
         schemes: &[SignatureScheme],
     ) -> Option<Arc<CertifiedKey>> {
-        self.0
-            .clone()
-            .filter(|own| own.key.choose_scheme(schemes).is_some())
+        self.0.clone().filter(|own| own.key.choose_scheme(schemes).is_some())
     }
 
     fn has_certs(&self) -> bool {
@@ -469,10 +424,7 @@ impl NextHopVerifier {
                 Policy::Enforce(checker(anchors).ok_or(TlsError::NoTrustAnchors)?)
             }
         };
-        Ok(Self {
-            policy,
-            algorithms: provider.signature_verification_algorithms,
-        })
+        Ok(Self { policy, algorithms: provider.signature_verification_algorithms })
     }
 }
 
@@ -594,21 +546,14 @@ impl Entry {
         let subject = parsed.subject().as_raw().to_vec();
         let issuer = parsed.issuer().as_raw().to_vec();
         let public_key = parsed.public_key().raw.to_vec();
-        Ok(Self {
-            der,
-            subject,
-            issuer,
-            public_key,
-        })
+        Ok(Self { der, subject, issuer, public_key })
     }
 }
 
 /// The first certificate that the key belongs to.
 fn leaf_for(chain: &[Entry], signer: &dyn SigningKey) -> Option<usize> {
     let own = signer.public_key()?;
-    chain
-        .iter()
-        .position(|entry| entry.public_key == own.as_ref())
+    chain.iter().position(|entry| entry.public_key == own.as_ref())
 }
 
 /// A chain as TLS sends it, and what had to be done to the file's order.
@@ -622,15 +567,10 @@ impl Ordered {
     fn findings(&self, path: &Path) -> Vec<Finding> {
         let mut findings = Vec::new();
         if self.reordered {
-            findings.push(Finding::ChainReordered {
-                path: path.to_owned(),
-            });
+            findings.push(Finding::ChainReordered { path: path.to_owned() });
         }
         if self.unrelated > 0 {
-            findings.push(Finding::Unrelated {
-                path: path.to_owned(),
-                count: self.unrelated,
-            });
+            findings.push(Finding::Unrelated { path: path.to_owned(), count: self.unrelated });
         }
         findings
     }
@@ -644,9 +584,7 @@ fn order(mut entries: Vec<Entry>, leaf: usize) -> Ordered {
     let mut chain = Vec::new();
     loop {
         let self_issued = last.subject == last.issuer;
-        let issuer = entries
-            .iter()
-            .position(|entry| entry.subject == last.issuer);
+        let issuer = entries.iter().position(|entry| entry.subject == last.issuer);
         chain.push(last.der);
         let Some(at) = issuer.filter(|_| !self_issued) else {
             break;
@@ -654,11 +592,7 @@ fn order(mut entries: Vec<Entry>, leaf: usize) -> Ordered {
         reordered |= at != 0;
         last = entries.remove(at);
     }
-    Ordered {
-        chain,
-        reordered,
-        unrelated: entries.len(),
-    }
+    Ordered { chain, reordered, unrelated: entries.len() }
 }
 
 fn parse_certificate<'a>(
@@ -667,9 +601,7 @@ fn parse_certificate<'a>(
 ) -> Result<X509Certificate<'a>, TlsError> {
     match parse_x509_certificate(der) {
         Ok((_, certificate)) => Ok(certificate),
-        Err(cause) => Err(file
-            .error(FileProblem::UnusableCertificate(cause.to_string()))
-            .into()),
+        Err(cause) => Err(file.error(FileProblem::UnusableCertificate(cause.to_string())).into()),
     }
 }
 
@@ -681,21 +613,13 @@ fn dns_names(certificate: &X509Certificate<'_>) -> Vec<String> {
         GeneralName::DNSName(name) => Some((*name).to_owned()),
         _ => None,
     };
-    extension
-        .value
-        .general_names
-        .iter()
-        .filter_map(dns)
-        .collect()
+    extension.value.general_names.iter().filter_map(dns).collect()
 }
 
 /// Whether the subjectAltName `san` covers `name`: without regard to case, `*.` standing for one
 /// label or more.
 fn matches(san: &str, name: &str) -> bool {
-    let Some(suffix) = san
-        .strip_prefix('*')
-        .filter(|suffix| suffix.starts_with('.'))
-    else {
+    let Some(suffix) = san.strip_prefix('*').filter(|suffix| suffix.starts_with('.')) else {
         return san.eq_ignore_ascii_case(name);
     };
     let Some(at) = name.len().checked_sub(suffix.len()).filter(|&at| at > 0) else {
@@ -712,11 +636,7 @@ fn provider() -> Arc<CryptoProvider> {
 fn system_time(time: ASN1Time) -> SystemTime {
     let seconds = time.timestamp();
     let distance = Duration::from_secs(seconds.unsigned_abs());
-    if seconds < 0 {
-        UNIX_EPOCH - distance
-    } else {
-        UNIX_EPOCH + distance
-    }
+    if seconds < 0 { UNIX_EPOCH - distance } else { UNIX_EPOCH + distance }
 }
 
 /// A moment as operators read it.
@@ -771,9 +691,7 @@ pub(super) mod tests {
     fn params(common_name: &str, sans: &[&str]) -> CertificateParams {
         let names: Vec<String> = sans.iter().map(|&san| san.to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
-        params
-            .distinguished_name
-            .push(DnType::CommonName, common_name);
+        params.distinguished_name.push(DnType::CommonName, common_name);
         params
     }
 
@@ -803,19 +721,12 @@ pub(super) mod tests {
     }
 
     fn openssl(arguments: &[&str], dir: &Path) {
-        let output = Command::new("openssl")
-            .args(arguments)
-            .current_dir(dir)
-            .output();
+        let output = Command::new("openssl").args(arguments).current_dir(dir).output();
         assert_success(&output.expect("the tests need openssl"));
     }
 
     fn assert_success(output: &Output) {
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
     fn at(year: i32, month: u8, day: u8) -> SystemTime {
@@ -830,19 +741,14 @@ pub(super) mod tests {
     fn an_identity_knows_its_certificate() {
         let dir = TempDir::new().unwrap();
         let key = KeyPair::generate().unwrap();
-        let mut params = params(
-            "relay",
-            &["relay.example.com", "*.example.org", "192.0.2.1"],
-        );
+        let mut params = params("relay", &["relay.example.com", "*.example.org", "192.0.2.1"]);
         params.not_before = date_time_ymd(2026, 1, 1);
         params.not_after = date_time_ymd(2026, 12, 31);
         params.serial_number = Some(vec![0x01, 0xab].into());
         let certificate = write(dir.path(), "c", params.self_signed(&key).unwrap().pem());
-        let identity = Identity::load(
-            &certificate,
-            &write_key(dir.path(), "k", &key.serialize_pem()),
-        )
-        .unwrap();
+        let identity =
+            Identity::load(&certificate, &write_key(dir.path(), "k", &key.serialize_pem()))
+                .unwrap();
         assert_eq!(identity.dns_names(), ["relay.example.com", "*.example.org"]);
         assert_eq!(identity.serial(), "01:ab");
         assert_eq!(identity.not_after(), at(2026, 12, 31));
@@ -854,24 +760,15 @@ pub(super) mod tests {
         let path = certificate;
         assert_eq!(
             identity.findings(at(2027, 1, 1)),
-            [Finding::Expired {
-                path: path.clone(),
-                not_after: at(2026, 12, 31)
-            }]
+            [Finding::Expired { path: path.clone(), not_after: at(2026, 12, 31) }]
         );
         assert_eq!(
             identity.findings(at(2025, 12, 31)),
-            [Finding::NotYetValid {
-                path: path.clone(),
-                not_before: at(2026, 1, 1)
-            }]
+            [Finding::NotYetValid { path: path.clone(), not_before: at(2026, 1, 1) }]
         );
         assert_eq!(
             identity.findings(at(2026, 12, 20)),
-            [Finding::ExpiresSoon {
-                path,
-                not_after: at(2026, 12, 31)
-            }]
+            [Finding::ExpiresSoon { path, not_after: at(2026, 12, 31) }]
         );
     }
 
@@ -882,50 +779,19 @@ pub(super) mod tests {
         let request = |key: &str| {
             let san = "subjectAltName=DNS:relay.example.com";
             openssl(
-                &[
-                    "req", "-x509", "-key", key, "-subj", "/CN=r", "-addext", san, "-out", "c.pem",
-                ],
+                &["req", "-x509", "-key", key, "-subj", "/CN=r", "-addext", san, "-out", "c.pem"],
                 d,
             );
         };
         // SEC1 with a leading EC PARAMETERS section, as openssl writes it.
-        openssl(
-            &[
-                "ecparam",
-                "-name",
-                "prime256v1",
-                "-genkey",
-                "-out",
-                "sec1.pem",
-            ],
-            d,
-        );
-        assert!(
-            fs::read_to_string(d.join("sec1.pem"))
-                .unwrap()
-                .contains("EC PARAMETERS")
-        );
+        openssl(&["ecparam", "-name", "prime256v1", "-genkey", "-out", "sec1.pem"], d);
+        assert!(fs::read_to_string(d.join("sec1.pem")).unwrap().contains("EC PARAMETERS"));
         request("sec1.pem");
         Identity::load(&d.join("c.pem"), &d.join("sec1.pem")).unwrap();
-        openssl(
-            &[
-                "pkcs8",
-                "-topk8",
-                "-nocrypt",
-                "-in",
-                "sec1.pem",
-                "-out",
-                "pkcs8.pem",
-            ],
-            d,
-        );
+        openssl(&["pkcs8", "-topk8", "-nocrypt", "-in", "sec1.pem", "-out", "pkcs8.pem"], d);
         Identity::load(&d.join("c.pem"), &d.join("pkcs8.pem")).unwrap();
         openssl(&["genrsa", "-traditional", "-out", "pkcs1.pem", "2048"], d);
-        assert!(
-            fs::read_to_string(d.join("pkcs1.pem"))
-                .unwrap()
-                .contains("BEGIN RSA PRIVATE KEY")
-        );
+        assert!(fs::read_to_string(d.join("pkcs1.pem")).unwrap().contains("BEGIN RSA PRIVATE KEY"));
         request("pkcs1.pem");
         Identity::load(&d.join("c.pem"), &d.join("pkcs1.pem")).unwrap();
         // Both in one file.
@@ -940,38 +806,14 @@ pub(super) mod tests {
         let dir = TempDir::new().unwrap();
         let d = dir.path();
         let (certificate, _) = write_pair(d, "r", &["r.example.com"]);
-        openssl(
-            &[
-                "pkcs8", "-topk8", "-in", "r.key", "-out", "new", "-passout", "pass:x",
-            ],
-            d,
-        );
-        openssl(
-            &[
-                "ec", "-in", "r.key", "-aes128", "-out", "old", "-passout", "pass:x",
-            ],
-            d,
-        );
-        assert!(
-            fs::read_to_string(d.join("new"))
-                .unwrap()
-                .contains("ENCRYPTED PRIVATE KEY")
-        );
-        assert!(
-            fs::read_to_string(d.join("old"))
-                .unwrap()
-                .contains("Proc-Type")
-        );
+        openssl(&["pkcs8", "-topk8", "-in", "r.key", "-out", "new", "-passout", "pass:x"], d);
+        openssl(&["ec", "-in", "r.key", "-aes128", "-out", "old", "-passout", "pass:x"], d);
+        assert!(fs::read_to_string(d.join("new")).unwrap().contains("ENCRYPTED PRIVATE KEY"));
+        assert!(fs::read_to_string(d.join("old")).unwrap().contains("Proc-Type"));
         for name in ["new", "old"] {
             let error = error(&certificate, &d.join(name));
             assert!(
-                matches!(
-                    error,
-                    TlsError::File(PemError {
-                        problem: FileProblem::Encrypted,
-                        ..
-                    })
-                ),
+                matches!(error, TlsError::File(PemError { problem: FileProblem::Encrypted, .. })),
                 "{error}"
             );
             assert!(error.to_string().contains("openssl pkey -in"), "{error}");
@@ -989,12 +831,8 @@ pub(super) mod tests {
         let root = CertifiedIssuer::self_signed(authority("root"), key()).unwrap();
         let middle = CertifiedIssuer::signed_by(authority("middle"), key(), &root).unwrap();
         let leaf_key = key();
-        let leaf = params("leaf", &["r.example.com"])
-            .signed_by(&leaf_key, &middle)
-            .unwrap();
-        let stranger = params("stranger", &["s.example.com"])
-            .self_signed(&key())
-            .unwrap();
+        let leaf = params("leaf", &["r.example.com"]).signed_by(&leaf_key, &middle).unwrap();
+        let stranger = params("stranger", &["s.example.com"]).self_signed(&key()).unwrap();
         let expected = [leaf.der(), middle.der(), root.der()].map(Clone::clone);
         let dir = TempDir::new().unwrap();
         let key = write_key(dir.path(), "k", &leaf_key.serialize_pem());
@@ -1008,10 +846,7 @@ pub(super) mod tests {
         let (leaf, middle, root) = (leaf.pem(), middle.pem(), root.pem());
         assert_eq!(load(&[leaf.clone(), middle.clone(), root.clone()]), []);
         let reordered = Finding::ChainReordered { path: path.clone() };
-        assert_eq!(
-            load(&[root.clone(), middle.clone(), leaf.clone()]),
-            [reordered]
-        );
+        assert_eq!(load(&[root.clone(), middle.clone(), leaf.clone()]), [reordered]);
         let unrelated = Finding::Unrelated { path, count: 1 };
         assert_eq!(load(&[leaf, middle, root, stranger.pem()]), [unrelated]);
     }
@@ -1028,11 +863,7 @@ pub(super) mod tests {
         write(d, "der", der.unwrap());
         write(d, "cut", &text[..text.len() / 2]);
         write(d, "empty", "\n");
-        write(
-            d,
-            "parameters",
-            section("EC PARAMETERS", "BggqhkjOPQMBBw=="),
-        );
+        write(d, "parameters", section("EC PARAMETERS", "BggqhkjOPQMBBw=="));
         write(d, "bad-certificate", section("CERTIFICATE", "AAAA"));
         write(d, "bad-key", section("PRIVATE KEY", "AAAA"));
         fs::create_dir(d.join("directory")).unwrap();
@@ -1045,78 +876,22 @@ pub(super) mod tests {
         write_collection(d);
         // `@` stands for the directory.
         let cases = [
-            (
-                "none",
-                "r.key",
-                "certificate file @/none does not exist: make a pair",
-            ),
-            (
-                "r.crt",
-                "none",
-                "key file @/none does not exist: make a pair",
-            ),
-            (
-                "directory",
-                "r.key",
-                "certificate file @/directory cannot be read (Is a directory",
-            ),
-            (
-                "empty",
-                "r.key",
-                "certificate file @/empty is empty: make a pair",
-            ),
+            ("none", "r.key", "certificate file @/none does not exist: make a pair"),
+            ("r.crt", "none", "key file @/none does not exist: make a pair"),
+            ("directory", "r.key", "certificate file @/directory cannot be read (Is a directory"),
+            ("empty", "r.key", "certificate file @/empty is empty: make a pair"),
             ("r.crt", "empty", "key file @/empty is empty: make a pair"),
-            (
-                "der",
-                "r.key",
-                "certificate file @/der is not in PEM: if it is in DER",
-            ),
-            (
-                "r.crt",
-                "der",
-                "key file @/der is not in PEM: if it is in DER",
-            ),
+            ("der", "r.key", "certificate file @/der is not in PEM: if it is in DER"),
+            ("r.crt", "der", "key file @/der is not in PEM: if it is in DER"),
             ("cut", "r.key", "certificate file @/cut is damaged"),
-            (
-                "r.key",
-                "r.crt",
-                "certificate file @/r.key holds no certificate: are `cert",
-            ),
-            (
-                "r.crt",
-                "r.crt",
-                "key file @/r.crt holds no private key: are `certificate`",
-            ),
-            (
-                "parameters",
-                "r.key",
-                "certificate file @/parameters holds no certificate: it must",
-            ),
-            (
-                "r.crt",
-                "parameters",
-                "key file @/parameters holds no private key: it must have",
-            ),
-            (
-                "bad-certificate",
-                "r.key",
-                "certificate file @/bad-certificate holds a certificate",
-            ),
-            (
-                "r.crt",
-                "bad-key",
-                "key file @/bad-key holds a key that cannot be used",
-            ),
-            (
-                "r.crt",
-                "other.key",
-                "the private key in @/other.key does not belong to the cert",
-            ),
-            (
-                "no-dns.crt",
-                "no-dns.key",
-                "certificate file @/no-dns.crt holds a certificate that",
-            ),
+            ("r.key", "r.crt", "certificate file @/r.key holds no certificate: are `cert"),
+            ("r.crt", "r.crt", "key file @/r.crt holds no private key: are `certificate`"),
+            ("parameters", "r.key", "certificate file @/parameters holds no certificate: it must"),
+            ("r.crt", "parameters", "key file @/parameters holds no private key: it must have"),
+            ("bad-certificate", "r.key", "certificate file @/bad-certificate holds a certificate"),
+            ("r.crt", "bad-key", "key file @/bad-key holds a key that cannot be used"),
+            ("r.crt", "other.key", "the private key in @/other.key does not belong to the cert"),
+            ("no-dns.crt", "no-dns.key", "certificate file @/no-dns.crt holds a certificate that"),
         ];
         for (certificate, key, start) in cases {
             let error = error(&d.join(certificate), &d.join(key)).to_string();
@@ -1131,39 +906,22 @@ pub(super) mod tests {
         let (certificate, key) = write_pair(dir.path(), "r", &["r.example.com"]);
         fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
         let identity = Identity::load(&certificate, &key).unwrap();
-        assert_eq!(
-            identity.file_findings,
-            [Finding::KeyExposed {
-                path: key,
-                mode: 0o644
-            }]
-        );
+        assert_eq!(identity.file_findings, [Finding::KeyExposed { path: key, mode: 0o644 }]);
     }
 
     #[test]
     fn host_names_follow_the_certificate() {
         let names = identity(&["*.example.org", "Relay.example.com", "second.example.com"]);
-        for accepted in [
-            "relay.EXAMPLE.com",
-            "second.example.com",
-            "a.example.org",
-            "a.b.example.org",
-        ] {
+        for accepted in
+            ["relay.EXAMPLE.com", "second.example.com", "a.example.org", "a.b.example.org"]
+        {
             assert_eq!(host_name(Some(accepted), &names).unwrap(), accepted);
         }
-        for refused in [
-            "example.org",
-            ".example.org",
-            "example.com",
-            "xexample.org",
-            "é.org",
-            "192.0.2.1",
-        ] {
+        for refused in
+            ["example.org", ".example.org", "example.com", "xexample.org", "é.org", "192.0.2.1"]
+        {
             let error = host_name(Some(refused), &names).unwrap_err();
-            assert!(
-                matches!(error, HostNameError::NotInCertificate { .. }),
-                "{refused}"
-            );
+            assert!(matches!(error, HostNameError::NotInCertificate { .. }), "{refused}");
             assert!(
                 error
                     .to_string()
@@ -1173,10 +931,7 @@ pub(super) mod tests {
         }
         assert_eq!(host_name(None, &names).unwrap(), "Relay.example.com");
         let wildcards = identity(&["*.example.org"]);
-        assert!(matches!(
-            host_name(None, &wildcards),
-            Err(HostNameError::OnlyWildcards { .. })
-        ));
+        assert!(matches!(host_name(None, &wildcards), Err(HostNameError::OnlyWildcards { .. })));
     }
 
     #[test]
@@ -1185,14 +940,7 @@ pub(super) mod tests {
         let enforce = client_config(Verification::Enforce { anchors: nobody() }, None);
         assert!(matches!(enforce, Err(TlsError::NoTrustAnchors)));
         let observer = Box::new(|_: &str, _: &rustls::Error| ());
-        client_config(
-            Verification::Log {
-                anchors: nobody(),
-                observer,
-            },
-            None,
-        )
-        .unwrap();
+        client_config(Verification::Log { anchors: nobody(), observer }, None).unwrap();
         assert!(matches!(server_config(&[]), Err(TlsError::NoIdentity)));
     }
 
@@ -1206,21 +954,14 @@ pub(super) mod tests {
         add_bundle(&mut anchors, &write(dir.path(), "bundle", bundle)).unwrap();
         assert_eq!(anchors.len(), 2);
         let error = add_bundle(&mut anchors, &key).unwrap_err().to_string();
-        assert!(
-            error.contains("CA file") && error.contains("holds no certificate"),
-            "{error}"
-        );
+        assert!(error.contains("CA file") && error.contains("holds no certificate"), "{error}");
     }
 
     /// Runs a script of `tls/` with `tool`.
     fn script(name: &str, tool: &str, dir: &Path, arguments: &[&str]) -> Output {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tls").join(name);
         let mut command = Command::new(path);
-        command
-            .args(["-t", tool, "-o"])
-            .arg(dir)
-            .args(arguments)
-            .current_dir(dir);
+        command.args(["-t", tool, "-o"]).arg(dir).args(arguments).current_dir(dir);
         command.output().unwrap()
     }
 
@@ -1233,12 +974,7 @@ pub(super) mod tests {
         SystemTime::now()
     }
 
-    const NAMES: [&str; 4] = [
-        "relay.example.com",
-        "*.example.org",
-        "192.0.2.1",
-        "2001:db8::1",
-    ];
+    const NAMES: [&str; 4] = ["relay.example.com", "*.example.org", "192.0.2.1", "2001:db8::1"];
 
     /// Loads what a script made and checks names, dates and modes.
     fn check_script_pair(dir: &Path, days: u64) -> Identity {
@@ -1249,10 +985,7 @@ pub(super) mod tests {
         let lifetime = identity.not_after().duration_since(now()).unwrap();
         let day = Duration::from_hours(24);
         let days = u32::try_from(days).unwrap();
-        assert!(
-            lifetime <= day * days && lifetime > day * (days - 1),
-            "{lifetime:?}"
-        );
+        assert!(lifetime <= day * days && lifetime > day * (days - 1), "{lifetime:?}");
         assert_eq!((mode(&key), mode(&certificate)), (0o600, 0o644));
         let (_, parsed) = parse_x509_certificate(&identity.chain()[0]).unwrap();
         let sans = parsed.subject_alternative_name().unwrap().unwrap();
@@ -1265,10 +998,7 @@ pub(super) mod tests {
                 _ => None,
             })
             .collect();
-        let v6 = "2001:db8::1"
-            .parse::<std::net::Ipv6Addr>()
-            .unwrap()
-            .octets();
+        let v6 = "2001:db8::1".parse::<std::net::Ipv6Addr>().unwrap().octets();
         assert_eq!(addresses, [&[192, 0, 2, 1][..], &v6[..]]);
         assert!(!parsed.is_ca());
         let usage = parsed.key_usage().unwrap().unwrap().value;
@@ -1301,10 +1031,7 @@ pub(super) mod tests {
 
     fn the_scripts_work_with(tool: &str) {
         let installed = Command::new(tool).arg("--version").output();
-        assert!(
-            installed.is_ok(),
-            "the tests need {tool} (packages openssl and gnutls-bin)"
-        );
+        assert!(installed.is_ok(), "the tests need {tool} (packages openssl and gnutls-bin)");
         let dir = TempDir::new().unwrap();
         let own = dir.path().join("own");
         let signed = dir.path().join("signed");
@@ -1316,10 +1043,7 @@ pub(super) mod tests {
         assert_success(&script("make-selfsigned.sh", tool, &own, &arguments));
         assert_success(&script("make-ca-signed.sh", tool, &signed, &arguments));
         assert_eq!(mode(&signed.join("ca.key")), 0o600);
-        openssl(
-            &["verify", "-x509_strict", "-CAfile", "ca.crt", "relay.crt"],
-            &signed,
-        );
+        openssl(&["verify", "-x509_strict", "-CAfile", "ca.crt", "relay.crt"], &signed);
         openssl(&["verify", "-CAfile", "relay.crt", "relay.crt"], &own);
         let (own_pair, signed_pair) = (check_script_pair(&own, 30), check_script_pair(&signed, 30));
         trusted_by_our_verifier(&own_pair, &own.join("relay.crt"));
@@ -1345,10 +1069,7 @@ pub(super) mod tests {
         fs::remove_file(signed.join("ca.key")).unwrap();
         let half = script("make-ca-signed.sh", tool, &signed, &force);
         assert!(String::from_utf8_lossy(&half.stderr).contains("only one of ca.crt and ca.key"));
-        let left: Vec<_> = fs::read_dir(&signed)
-            .unwrap()
-            .map(|e| e.unwrap().file_name())
-            .collect();
+        let left: Vec<_> = fs::read_dir(&signed).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(left.len(), 3, "temporary files are left: {left:?}");
     }
 
@@ -1367,33 +1088,21 @@ pub(super) mod tests {
         let dir = TempDir::new().unwrap();
         let run = |arguments: &[&str]| {
             let output = script("make-selfsigned.sh", "openssl", dir.path(), arguments);
-            (
-                output.status.code(),
-                String::from_utf8(output.stderr).unwrap(),
-            )
+            (output.status.code(), String::from_utf8(output.stderr).unwrap())
         };
         let long = format!("{}.example.com", "a".repeat(250));
         let cases = [
             (&[][..], "name the relay"),
             (&["-d", "0", "r.example.com"], "-d wants a number of days"),
             (&["-d", "1x", "r.example.com"], "-d wants a number of days"),
-            (
-                &["-d", "99999", "r.example.com"],
-                "-d wants a number of days",
-            ),
+            (&["-d", "99999", "r.example.com"], "-d wants a number of days"),
             (&["-d"], "option -d needs a value"),
             (&["-x", "r.example.com"], "unknown option -x"),
             (&["192.0.2.1"], "must be a host name"),
             (&["r example.com"], "neither a host name nor an address"),
-            (
-                &["r.example.com", "a\nDNS.9 = evil.example.com"],
-                "neither a host name",
-            ),
+            (&["r.example.com", "a\nDNS.9 = evil.example.com"], "neither a host name"),
             (&["r..example.com"], "is not a host name"),
-            (
-                &["a.*.example.com"],
-                "an asterisk stands for the first label only",
-            ),
+            (&["a.*.example.com"], "an asterisk stands for the first label only"),
             (&[&long], "is longer than the 253 characters"),
         ];
         for (arguments, reason) in cases {
@@ -1404,10 +1113,6 @@ pub(super) mod tests {
         assert_eq!(run(&["--help"]), (Some(0), String::new()));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
         let (code, stderr) = run(&["-o", "nowhere", "r.example.com"]);
-        assert_eq!(
-            (code, stderr.contains("no directory nowhere")),
-            (Some(1), true),
-            "{stderr}"
-        );
+        assert_eq!((code, stderr.contains("no directory nowhere")), (Some(1), true), "{stderr}");
     }
 }
