@@ -23,24 +23,17 @@ run: build tls/relay.crt config.ini
 	rm -f $(SAMPLE)/bob.path
 	password() { sed -n "s/^$$1@localhost *= *//p" config.ini; }
 	relay="--relay localhost:2855 --ca tls/relay.crt"
-	cat <<END
-
-	To send a file through this relay, paste this into a second terminal, in this directory:
-
-	MSRP_PASSWORD=$$(password bob) ./msrpclient receive bob@localhost $$relay --output $(SAMPLE)/received --path-file $(SAMPLE)/bob.path
-
-	and this into a third one; the first line is optional, any file will do:
-
-	head -c 1G /dev/urandom > $(SAMPLE)/file
-	MSRP_PASSWORD=$$(password alice) ./msrpclient send $(SAMPLE)/file alice@localhost $$relay --to @$(SAMPLE)/bob.path
-
-	Ctrl-C stops the relay.
-
-	END
+	paste() { printf '\n%s\n\n' "$$1"; shift; printf '  %s\n' "$$@"; }
+	paste "To send a file through this relay, paste this into a second terminal, in this directory:" \
+		"MSRP_PASSWORD=$$(password bob) ./msrpclient receive bob@localhost $$relay --output $(SAMPLE)/received --path-file $(SAMPLE)/bob.path"
+	paste "and this into a third one (the first line makes a file to send; any other will do):" \
+		"head -c 1G /dev/urandom > $(SAMPLE)/file" \
+		"MSRP_PASSWORD=$$(password alice) ./msrpclient send $(SAMPLE)/file alice@localhost $$relay --to @$(SAMPLE)/bob.path"
+	printf '\n%s\n\n' "Ctrl-C stops the relay."
 	# On a terminal the relay gets a process group of its own: Ctrl-C stops it, and make goes on to
 	# a clean end. Ctrl-Z would leave it behind without make.
 	if [[ -t 0 ]]; then trap '' TSTP; set -m; fi
-	./msrprelay --no-fork
+	./msrprelay --no-fork || exit
 
 ##   make build       the release binaries, as ./msrprelay and ./msrpclient
 .PHONY: build
