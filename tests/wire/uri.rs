@@ -345,7 +345,7 @@ fn a_plain_next_hop_is_dialled_from_a_tls_relay() {
 }
 
 #[test]
-fn ports_0_and_above_65535_are_an_error_to_the_sender() {
+fn s26_ports_0_and_above_65535_are_an_error_to_the_sender() {
     let scene = Scene::plain();
     for port in ["0", "65536", "99999"] {
         let mut alice = scene.client("alice");
