@@ -1,4 +1,9 @@
 //! An MSRP relay (RFC 4975, RFC 4976).
 
-pub mod config {}
-pub mod msrp {}
+pub mod auth;
+pub mod config;
+pub mod logging;
+pub mod msrp;
+pub mod relay;
+pub mod session;
+pub mod transport;

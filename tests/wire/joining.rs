@@ -64,11 +64,7 @@ fn s30_a_third_own_uri_and_the_same_one_twice_are_refused() {
     let mut alice = scene.client("alice");
     let mut bob = scene.client("bob");
     let mut carol = scene.client("carol");
-    for to in [
-        "{A} {A} {alice}",
-        "{A} {B} {C} {carol}",
-        "{A} {B} {A} {alice}",
-    ] {
+    for to in ["{A} {A} {alice}", "{A} {B} {C} {carol}", "{A} {B} {A} {alice}"] {
         alice.says(&send("s0000001", to, "{alice}", "hello"));
         alice.hears_code("s0000001", "481");
     }
@@ -85,9 +81,7 @@ fn an_unknown_session_of_this_relay_is_not_dialled() {
     let mut alice = scene.client("alice");
     let uri = scene.names.text("A");
     let (host, _) = uri.rsplit_once('/').unwrap();
-    scene
-        .names
-        .bind("ghost", format!("{host}/0123456789abcdefghijkl;tcp"));
+    scene.names.bind("ghost", format!("{host}/0123456789abcdefghijkl;tcp"));
     alice.says(&send("s0000001", "{A} {ghost} {bob}", "{alice}", "hello"));
     alice.hears_code("s0000001", "481");
     let mut bob = scene.stranger("bob");
@@ -244,10 +238,7 @@ fn of_two_strangers_who_join_at_once_one_is_let_in() {
                     })
                 })
                 .collect();
-            threads
-                .into_iter()
-                .map(|thread| thread.join().unwrap())
-                .collect()
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
         let mut sorted = answers.clone();
         sorted.sort_unstable();
@@ -369,10 +360,7 @@ fn a_session_that_is_dialling_out_is_taken() {
     let mut dave = scene.client("dave");
     dave.says(&send("s0000001", "{D} {A} {alice}", "{dave}", "hello"));
     let answer = dave.message();
-    assert!(
-        answer.what.starts_with("506") || answer.what.starts_with("481"),
-        "{answer:?}"
-    );
+    assert!(answer.what.starts_with("506") || answer.what.starts_with("481"), "{answer:?}");
     alice.hears_nothing(SILENCE);
 }
 
@@ -397,10 +385,7 @@ fn an_arrival_while_the_waiting_client_leaves_is_answered_one_way_or_the_other()
             assert!(told.is_some(), "accepted in round {round} and never told");
             bob.is_closed_within(Duration::from_secs(15));
         } else {
-            assert!(
-                answer.what == UNKNOWN || answer.what == TAKEN,
-                "{answer:?} in round {round}"
-            );
+            assert!(answer.what == UNKNOWN || answer.what == TAKEN, "{answer:?} in round {round}");
         }
         leaver.join().unwrap();
     }
@@ -450,9 +435,7 @@ fn a_refresh_during_a_transfer_disturbs_neither() {
             assert_eq!(granted.expect("a 200").the("Use-Path"), before);
             assert_eq!(fingerprint(&transfer.body), fingerprint(&body));
         });
-        session
-            .bob
-            .hears_response("s0000001", "200 OK", &first(&session.back));
+        session.bob.hears_response("s0000001", "200 OK", &first(&session.back));
     }
 }
 
@@ -471,14 +454,9 @@ fn a_second_auth_while_the_first_is_looked_up_is_answered_too() {
         )));
     }
     alice.says_octets(&octets);
-    let mut codes: Vec<String> = (0..2)
-        .map(|_| alice.message().what[..3].to_owned())
-        .collect();
+    let mut codes: Vec<String> = (0..2).map(|_| alice.message().what[..3].to_owned()).collect();
     codes.sort_unstable();
-    assert!(
-        codes == ["200", "200"] || codes == ["200", "400"],
-        "{codes:?}"
-    );
+    assert!(codes == ["200", "200"] || codes == ["200", "400"], "{codes:?}");
     bob.says(&send("s0000001", "{A} {alice}", "{bob}", "hello"));
     alice.hears(&send("{t}", "{alice}", "{A} {bob}", "hello"));
 }

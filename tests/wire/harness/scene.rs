@@ -49,12 +49,7 @@ impl Scene {
 
     /// Somebody who connects to the relay and has said nothing yet.
     pub(crate) fn stranger(&self, me: &str) -> Peer {
-        Peer::connect(
-            me,
-            &self.names,
-            self.relay.address(),
-            self.relay.is_secure(),
-        )
+        Peer::connect(me, &self.names, self.relay.address(), self.relay.is_secure())
     }
 
     /// A stranger who connects from that address of this machine.
@@ -203,14 +198,12 @@ impl Session {
     #[track_caller]
     pub(crate) fn talks(&mut self) {
         let (first_own, first_other) = (first(&self.out), first(&self.back));
-        self.alice
-            .says(&send("talk0001", &self.to_bob, "{alice}", "hello"));
+        self.alice.says(&send("talk0001", &self.to_bob, "{alice}", "hello"));
         self.alice.hears_response("talk0001", "200 OK", &first_own);
         let heard = self.bob.message();
         assert_eq!(heard.body.as_deref(), Some(&b"hello"[..]));
         self.bob.answers(&heard, "200 OK");
-        self.bob
-            .says(&send("talk0002", &self.to_alice, "{bob}", "and you"));
+        self.bob.says(&send("talk0002", &self.to_alice, "{bob}", "and you"));
         self.bob.hears_response("talk0002", "200 OK", &first_other);
         let heard = self.alice.message();
         assert_eq!(heard.body.as_deref(), Some(&b"and you"[..]));

@@ -1,0 +1,311 @@
+//! The parts of a request or response that are not headers (RFC 4975 §7 and §9).
+
+use std::fmt;
+
+use bytes::Bytes;
+
+use super::{header::Headers, uri::Path};
+
+/// A transact-id: 4 to 32 characters.
+///
+/// RFC 4975 §9 wants the first one alphanumeric; clients in use start some with `+` or `-`, so any
+/// of the alphabet is read there.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TransactId {
+    len: u8,
+    text: [u8; Self::MAX],
+}
+
+impl TransactId {
+    const MIN: usize = 4;
+    const MAX: usize = 32;
+    /// Characters of an id that we make; 95 bits of randomness (RFC 4975 §7.1 wants 64).
+    const MADE: usize = 16;
+
+    /// Reads an id; `None` if it is none.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let legal = |b: &u8| b.is_ascii_alphanumeric() || b".-+%=".contains(b);
+        if !(Self::MIN..=Self::MAX).contains(&text.len()) || !text.iter().all(legal) {
+            return None;
+        }
+        let mut id = Self { len: u8::try_from(text.len()).ok()?, text: [0; Self::MAX] };
+        id.text[..text.len()].copy_from_slice(text);
+        Some(id)
+    }
+
+    /// A new id, of letters and digits: the one alphabet that every client in use reads.
+    pub fn random() -> Self {
+        use rand::distr::{Alphanumeric, Distribution};
+        let mut id = Self { len: 0, text: [0; Self::MAX] };
+        let mut rng = rand::rng();
+        id.text[..Self::MADE].fill_with(|| Alphanumeric.sample(&mut rng));
+        id.len = u8::try_from(Self::MADE).unwrap_or_default();
+        id
+    }
+
+    /// The id as it stands on the wire.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.text[..usize::from(self.len)]
+    }
+}
+
+impl fmt::Display for TransactId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(std::str::from_utf8(self.as_bytes()).unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for TransactId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What a request asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Method {
+    /// Carries (a piece of) a message (RFC 4975).
+    Send,
+    /// Tells what became of a message (RFC 4975).
+    Report,
+    /// Asks a relay for a URI (RFC 4976).
+    Auth,
+    /// Asks a chat room for a name (RFC 7701).
+    Nickname,
+    /// A method that this relay knows nothing of.
+    Other(Bytes),
+}
+
+impl Method {
+    /// The longest method name that is read.
+    pub const MAX: usize = 32;
+
+    /// Reads a method: upper case letters (RFC 4975 §9).
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        Some(match text {
+            b"SEND" => Self::Send,
+            b"REPORT" => Self::Report,
+            b"AUTH" => Self::Auth,
+            b"NICKNAME" => Self::Nickname,
+            other => {
+                let legal = !other.is_empty()
+                    && other.len() <= Self::MAX
+                    && other.iter().all(u8::is_ascii_uppercase);
+                return legal.then(|| Self::Other(Bytes::copy_from_slice(other)));
+            }
+        })
+    }
+
+    /// The method as it stands on the wire.
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Send => b"SEND",
+            Self::Report => b"REPORT",
+            Self::Auth => b"AUTH",
+            Self::Nickname => b"NICKNAME",
+            Self::Other(name) => name,
+        }
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(std::str::from_utf8(self.as_bytes()).unwrap_or_default())
+    }
+}
+
+/// A status code of three digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StatusCode(u16);
+
+impl StatusCode {
+    /// Accepted.
+    pub const OK: Self = Self(200);
+    /// Unintelligible request.
+    pub const BAD_REQUEST: Self = Self(400);
+    /// No or wrong credentials (RFC 4976 §10.3).
+    pub const UNAUTHORIZED: Self = Self(401);
+    /// Not allowed.
+    pub const FORBIDDEN: Self = Self(403);
+    /// No answer in time.
+    pub const TIMEOUT: Self = Self(408);
+    /// Stop sending this message.
+    pub const STOP_SENDING: Self = Self(413);
+    /// Expires is out of bounds.
+    pub const OUT_OF_BOUNDS: Self = Self(423);
+    /// No such session.
+    pub const NO_SESSION: Self = Self(481);
+    /// The server cannot answer just now; not of RFC 4975, which has no code for it.
+    pub const UNAVAILABLE: Self = Self(500);
+    /// Unknown method.
+    pub const UNKNOWN_METHOD: Self = Self(501);
+    /// The session is in use on another connection.
+    pub const BOUND_ELSEWHERE: Self = Self(506);
+
+    /// Reads exactly three digits.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        if text.len() != 3 || !text.iter().all(u8::is_ascii_digit) {
+            return None;
+        }
+        Some(Self(text.iter().fold(0, |n, d| n * 10 + u16::from(d - b'0'))))
+    }
+
+    /// Whether this is 200, the one code that means success (RFC 4975 §10.1).
+    pub fn is_ok(self) -> bool {
+        self == Self::OK
+    }
+}
+
+impl fmt::Display for StatusCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:03}", self.0)
+    }
+}
+
+/// What a start line says after the transact-id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Start {
+    /// `MSRP tid METHOD`
+    Request(Method),
+    /// `MSRP tid 200 OK`
+    Response {
+        /// The code.
+        status: StatusCode,
+        /// The text behind the code; empty if there is none.
+        comment: Bytes,
+    },
+}
+
+impl Start {
+    /// Reads a start line without its CRLF; `None` if the line is none.
+    pub fn parse(line: &[u8]) -> Option<(TransactId, Self)> {
+        let rest = line.strip_prefix(b"MSRP ")?;
+        let blank = memchr::memchr(b' ', rest)?;
+        let transact_id = TransactId::parse(&rest[..blank])?;
+        let rest = &rest[blank + 1..];
+        if rest.first().is_some_and(u8::is_ascii_digit) {
+            let (code, comment) = rest.split_at_checked(3)?;
+            let comment = match comment {
+                [] => comment,
+                [b' ', comment @ ..] => comment,
+                _ => return None,
+            };
+            // The comment is passed on: no control byte that a reader could take for a line end.
+            if comment.iter().any(|b| matches!(b, b'\r' | b'\n' | 0)) {
+                return None;
+            }
+            let status = StatusCode::parse(code)?;
+            // Kept beyond the read buffer it came in: a copy.
+            let comment = Bytes::copy_from_slice(comment);
+            return Some((transact_id, Self::Response { status, comment }));
+        }
+        Method::parse(rest).map(|method| (transact_id, Self::Request(method)))
+    }
+}
+
+/// The flag that ends an end-line (RFC 4975 §7.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Continuation {
+    /// `$`: the message ends here.
+    End,
+    /// `+`: more chunks follow.
+    More,
+    /// `#`: the message is given up.
+    Abort,
+}
+
+impl Continuation {
+    /// Reads a flag.
+    pub fn parse(flag: u8) -> Option<Self> {
+        match flag {
+            b'$' => Some(Self::End),
+            b'+' => Some(Self::More),
+            b'#' => Some(Self::Abort),
+            _ => None,
+        }
+    }
+
+    /// The flag as it stands on the wire.
+    pub fn as_byte(self) -> u8 {
+        match self {
+            Self::End => b'$',
+            Self::More => b'+',
+            Self::Abort => b'#',
+        }
+    }
+}
+
+/// Everything of a request or response that comes before its body or its end-line.
+#[derive(Debug, Clone)]
+pub struct Head {
+    /// The transact-id.
+    pub transact_id: TransactId,
+    /// Request or response.
+    pub start: Start,
+    /// Where it goes, the nearest hop first.
+    pub to_path: Path,
+    /// Where it comes from, the nearest hop first.
+    pub from_path: Path,
+    /// All header fields, the two paths included.
+    pub headers: Headers,
+    /// Whether a blank line, and so a body (which may be empty), follows.
+    pub has_body: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r4975_9_03_transact_ids() {
+        for good in ["abcd", "a.-+%=Z9", &"x".repeat(32), "+abc", "-abc"] {
+            assert_eq!(TransactId::parse(good.as_bytes()).unwrap().to_string(), good);
+        }
+        for bad in ["abc", &"x".repeat(33), "ab d", "ab/d", "ab\u{e4}", ""] {
+            assert_eq!(TransactId::parse(bad.as_bytes()), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn r4975_7_1_09_ids_we_make() {
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..100_000 {
+            let id = TransactId::random();
+            assert_eq!(id.as_bytes().len(), 16);
+            assert!(id.as_bytes().iter().all(u8::is_ascii_alphanumeric));
+            assert!(seen.insert(id));
+        }
+    }
+
+    #[test]
+    fn r4975_9_02_start_lines() {
+        let read = |line: &'static str| Start::parse(line.as_bytes()).map(|(_, start)| start);
+        assert_eq!(read("MSRP a786hjs2 SEND"), Some(Start::Request(Method::Send)));
+        assert_eq!(read("MSRP a786hjs2 FOO"), Some(Start::Request(Method::Other("FOO".into()))));
+        for (line, comment) in
+            [("MSRP abcd 200 OK", "OK"), ("MSRP abcd 200", ""), ("MSRP abcd 200 ", "")]
+        {
+            let status = StatusCode::OK;
+            assert_eq!(read(line), Some(Start::Response { status, comment: comment.into() }));
+        }
+        for bad in [
+            "msrp a786hjs2 SEND",
+            "MSRP a786hjs2 Send",
+            "MSRP  a786hjs2 SEND",
+            "MSRP abcd",
+            "MSRP abcd ",
+            "MSRP abcd 20",
+            "MSRP abcd 2000",
+            "MSRP abcd 2x0",
+            "MSRP abc SEND",
+            "SEND",
+            "",
+            "MSRP abcd SEND x",
+            "MSRP abcd 200 O\nK",
+            " MSRP abcd SEND",
+            "MSRP abcd SEND ",
+        ] {
+            assert_eq!(read(bad), None, "{bad:?}");
+        }
+    }
+}
