@@ -1,3 +1,5 @@
 //! An MSRP relay (RFC 4975, RFC 4976).
 
+pub mod config {}
 pub mod msrp;
+pub mod transport;

@@ -1,0 +1,1039 @@
+//! TLS from files: the relay's identities, whom a dialled next hop may be, and the host name that
+//! goes into the relay's URIs (RFC 4975 §5.4 and §14.2, RFC 4976 §9.2).
+//!
+//! TLS 1.2 and 1.3 only (RFC 8996, RFC 9325). `TLS_RSA_WITH_AES_128_CBC_SHA`, which RFC 4976 §9.2
+//! still asks for, is not offered: RFC 9325 §4.1 says not to. Every error here is read by an
+//! operator who has a file in front of him, so it names the file and says what to do.
+
+use std::{
+    fmt,
+    fs::{self, File},
+    io::{self, Read},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore,
+    ServerConfig, SignatureScheme,
+    client::{
+        ResolvesClientCert, Resumption, WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::{
+        CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature,
+        verify_tls13_signature,
+    },
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime},
+    server::{ClientHello, ResolvesServerCert},
+    sign::{CertifiedKey, SigningKey},
+    version::{TLS12, TLS13},
+};
+use rustls_pemfile::Item;
+use x509_parser::{
+    certificate::X509Certificate, extensions::GeneralName, parse_x509_certificate, time::ASN1Time,
+};
+
+/// Largest PEM file that is read, in bytes; the system's whole CA bundle has about 220 KiB.
+pub const MAX_PEM_BYTES: u64 = 4 * 1024 * 1024;
+
+/// How long before its end a certificate is reported as expiring.
+pub const EXPIRY_NOTICE: Duration = Duration::from_hours(14 * 24);
+
+/// A certificate chain and its private key: who the relay is.
+///
+/// Built only by [`Identity::load`], so the key belongs to the certificate, the chain is in the
+/// order TLS wants and there is at least one DNS name in it.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    certified: Arc<CertifiedKey>,
+    path: PathBuf,
+    subject: String,
+    serial: String,
+    not_before: SystemTime,
+    not_after: SystemTime,
+    dns_names: Vec<String>,
+    file_findings: Vec<Finding>,
+}
+
+impl Identity {
+    /// Reads the PEM files named by the options `certificate` and `key`, which may be one file.
+    ///
+    /// The certificate file may hold a chain in any order; the key may be in PKCS#8, PKCS#1 or
+    /// SEC1. Dates are not judged here, see [`Identity::findings`].
+    pub fn load(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
+        let chain = certificates(PemFile::Certificate, certificate)?
+            .into_iter()
+            .map(|der| Entry::parse(der, certificate))
+            .collect::<Result<Vec<_>, _>>()?;
+        let (key_der, exposed) = private_key(key)?;
+        let signer = provider()
+            .key_provider
+            .load_private_key(key_der)
+            .map_err(|cause| TlsError::UnusableKey {
+                path: key.to_owned(),
+                cause,
+            })?;
+        let Some(leaf) = leaf_for(&chain, signer.as_ref()) else {
+            return Err(TlsError::KeyMismatch {
+                certificate: certificate.to_owned(),
+                key: key.to_owned(),
+            });
+        };
+        let ordered = order(chain, leaf);
+        let mut file_findings = ordered.findings(certificate);
+        if let Some(mode) = exposed {
+            file_findings.push(Finding::KeyExposed {
+                path: key.to_owned(),
+                mode,
+            });
+        }
+        Self::from_chain(ordered.chain, signer, certificate, file_findings)
+    }
+
+    fn from_chain(
+        chain: Vec<CertificateDer<'static>>,
+        signer: Arc<dyn SigningKey>,
+        path: &Path,
+        file_findings: Vec<Finding>,
+    ) -> Result<Self, TlsError> {
+        let leaf = parse_certificate(&chain[0], PemFile::Certificate, path)?;
+        let dns_names = dns_names(&leaf);
+        if dns_names.is_empty() {
+            return Err(TlsError::NoDnsName {
+                path: path.to_owned(),
+            });
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            subject: leaf.subject().to_string(),
+            serial: leaf.raw_serial_as_string(),
+            not_before: system_time(leaf.validity().not_before),
+            not_after: system_time(leaf.validity().not_after),
+            dns_names,
+            file_findings,
+            certified: Arc::new(CertifiedKey::new(chain, signer)),
+        })
+    }
+
+    /// The certificates as sent, the relay's own first.
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.certified.cert
+    }
+
+    /// The subject's distinguished name, possibly empty.
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    /// The serial number in colon-separated hexadecimal.
+    pub fn serial(&self) -> &str {
+        &self.serial
+    }
+
+    /// The last moment at which the certificate is valid.
+    pub fn not_after(&self) -> SystemTime {
+        self.not_after
+    }
+
+    /// The DNS names of the subjectAltName extension, in their order, wildcards included.
+    pub fn dns_names(&self) -> &[String] {
+        &self.dns_names
+    }
+
+    /// What an operator should hear about at `now`; the relay starts all the same.
+    pub fn findings(&self, now: SystemTime) -> Vec<Finding> {
+        let mut findings = self.file_findings.clone();
+        findings.extend(self.date_finding(now));
+        findings
+    }
+
+    fn date_finding(&self, now: SystemTime) -> Option<Finding> {
+        let path = self.path.clone();
+        if now > self.not_after {
+            return Some(Finding::Expired {
+                path,
+                not_after: self.not_after,
+            });
+        }
+        if now < self.not_before {
+            return Some(Finding::NotYetValid {
+                path,
+                not_before: self.not_before,
+            });
+        }
+        if now + EXPIRY_NOTICE > self.not_after {
+            return Some(Finding::ExpiresSoon {
+                path,
+                not_after: self.not_after,
+            });
+        }
+        None
+    }
+
+    /// How well this identity serves a client that asked for `name`: 0 is best.
+    fn rank(&self, name: Option<&str>) -> u8 {
+        let Some(name) = name else { return 2 };
+        if self
+            .dns_names
+            .iter()
+            .any(|san| san.eq_ignore_ascii_case(name))
+        {
+            return 0;
+        }
+        if self.dns_names.iter().any(|san| matches(san, name)) {
+            1
+        } else {
+            2
+        }
+    }
+}
+
+/// Subject, serial and expiry, as the start line shows them.
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let subject = if self.subject.is_empty() {
+            &self.dns_names[0]
+        } else {
+            &self.subject
+        };
+        write!(
+            f,
+            "{subject}, serial {}, valid until {}",
+            self.serial,
+            Utc(self.not_after)
+        )
+    }
+}
+
+/// Something about a certificate or key that works today and should be looked at.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Finding {
+    /// The certificate is past its last day.
+    #[error("certificate {} expired at {}: clients that verify it will refuse this relay; renew it and reload", path.display(), Utc(*not_after))]
+    Expired {
+        /// The certificate file.
+        path: PathBuf,
+        /// When it ended.
+        not_after: SystemTime,
+    },
+    /// The certificate is not valid yet, or the machine's clock is wrong.
+    #[error("certificate {} is not valid before {}: check the clock of this machine", path.display(), Utc(*not_before))]
+    NotYetValid {
+        /// The certificate file.
+        path: PathBuf,
+        /// When it begins.
+        not_before: SystemTime,
+    },
+    /// The certificate ends within [`EXPIRY_NOTICE`].
+    #[error("certificate {} expires at {}: renew it and reload", path.display(), Utc(*not_after))]
+    ExpiresSoon {
+        /// The certificate file.
+        path: PathBuf,
+        /// When it ends.
+        not_after: SystemTime,
+    },
+    /// The file held the chain in another order than TLS sends it.
+    #[error("the certificates in {} were not in order, the relay's own first and each followed by its issuer: they are sent in the right order", path.display())]
+    ChainReordered {
+        /// The certificate file.
+        path: PathBuf,
+    },
+    /// The file held certificates that are not part of the chain.
+    #[error("{count} certificate(s) in {} did not issue the relay's own and are not sent", path.display())]
+    Unrelated {
+        /// The certificate file.
+        path: PathBuf,
+        /// How many.
+        count: usize,
+    },
+    /// Every user of the machine may read or write the private key.
+    #[error("key file {} is open to every user of this machine (mode {mode:04o}): chmod o-rwx {}", path.display(), path.display())]
+    KeyExposed {
+        /// The key file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+}
+
+/// The host name for the relay's URIs.
+///
+/// With `configured`, that name if one of the certificate's DNS names covers it: letter case does
+/// not count, and `*.suffix` covers any number of labels before the suffix, as in msrprelay 1.x.
+/// Without, the first DNS name that is no wildcard.
+pub fn host_name(configured: Option<&str>, identity: &Identity) -> Result<String, HostNameError> {
+    let names = || identity.dns_names.join(", ");
+    let Some(name) = configured else {
+        let plain = identity.dns_names.iter().find(|san| !san.starts_with("*."));
+        return plain
+            .cloned()
+            .ok_or_else(|| HostNameError::OnlyWildcards { names: names() });
+    };
+    if identity.dns_names.iter().any(|san| matches(san, name)) {
+        return Ok(name.to_owned());
+    }
+    Err(HostNameError::NotInCertificate {
+        host: name.to_owned(),
+        names: names(),
+    })
+}
+
+/// Why a certificate gives the relay no host name.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HostNameError {
+    /// The configured name is not covered.
+    #[error(
+        "the hostname {host:?} is not among the DNS subject alternative names of the TLS certificate ({names}): set `hostname` to one of them or get a certificate for it"
+    )]
+    NotInCertificate {
+        /// What was configured.
+        host: String,
+        /// What the certificate has.
+        names: String,
+    },
+    /// Nothing was configured and no single name can be told.
+    #[error(
+        "the TLS certificate has only wildcard DNS names ({names}): set `hostname` to the name that clients shall use"
+    )]
+    OnlyWildcards {
+        /// What the certificate has.
+        names: String,
+    },
+}
+
+/// The server side: what an accepted connection is greeted with.
+///
+/// The identity is chosen by the server name a client sends; a client that sends none, or a name
+/// nobody has, gets the first one: relays are reached through SRV targets and addresses as well
+/// (RFC 9325 §3.7). No client certificate is asked for: clients' ones would be ignored (RFC 4976
+/// §9.2). Resumption is as rustls does it: 256 sessions remembered in memory, no ticket key that
+/// would have to be rotated and that could unlock recorded traffic.
+pub fn server_config(identities: &[Identity]) -> Result<Arc<ServerConfig>, TlsError> {
+    if identities.is_empty() {
+        return Err(TlsError::NoIdentity);
+    }
+    let resolver = ByServerName {
+        identities: identities.to_vec(),
+    };
+    let config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13, &TLS12])
+        .map_err(TlsError::Configuration)?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(resolver));
+    Ok(Arc::new(config))
+}
+
+/// Chooses among the identities by name, then by what the client can verify.
+#[derive(Debug)]
+struct ByServerName {
+    identities: Vec<Identity>,
+}
+
+impl ResolvesServerCert for ByServerName {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let usable = |identity: &&Identity| {
+            identity
+                .certified
+                .key
+                .choose_scheme(hello.signature_schemes())
+                .is_some()
+        };
+        // The first of equals, so the first identity is the default.
+        let best = self
+            .identities
+            .iter()
+            .filter(usable)
+            .min_by_key(|i| i.rank(hello.server_name()));
+        best.or(self.identities.first())
+            .map(|identity| Arc::clone(&identity.certified))
+    }
+}
+
+/// What is asked of the certificate of a next hop (`verify_next_hop`).
+pub enum Verification {
+    /// Any certificate will do: endpoints have self-signed ones, proved in SDP that a relay does
+    /// not see (RFC 4975 §5.4).
+    Off,
+    /// Checked, and the outcome of a failed check told to the observer; the connection goes on.
+    Log {
+        /// Whom to believe.
+        anchors: RootCertStore,
+        /// Whom to tell.
+        observer: Box<dyn Observer>,
+    },
+    /// Checked; a certificate that fails ends the handshake (RFC 4976 §9.2).
+    Enforce {
+        /// Whom to believe.
+        anchors: RootCertStore,
+    },
+}
+
+/// Told of a next hop whose certificate was not verified, and went on being used.
+///
+/// Closures of this shape are observers; they run inside the handshake, in the task and span that
+/// dials.
+pub trait Observer: Send + Sync {
+    /// `host` is the name that was dialled, `reason` what is wrong with its certificate.
+    fn unverified(&self, host: &str, reason: &rustls::Error);
+}
+
+impl<F: Fn(&str, &rustls::Error) + Send + Sync> Observer for F {
+    fn unverified(&self, host: &str, reason: &rustls::Error) {
+        self(host, reason);
+    }
+}
+
+impl fmt::Debug for dyn Observer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Observer")
+    }
+}
+
+/// The client side: how a next hop is dialled.
+///
+/// `identity` is presented when the next hop asks for a certificate (RFC 4976 §9.2). Sessions are
+/// not resumed: a resumed one would skip the check of the certificate.
+pub fn client_config(
+    verification: Verification,
+    identity: Option<&Identity>,
+) -> Result<Arc<ClientConfig>, TlsError> {
+    let provider = provider();
+    let verifier = NextHopVerifier::new(verification, &provider)?;
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13, &TLS12])
+        .map_err(TlsError::Configuration)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_client_cert_resolver(Arc::new(OwnIdentity(
+            identity.map(|identity| Arc::clone(&identity.certified)),
+        )));
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
+}
+
+/// Presents the relay's own certificate whatever authorities the server names.
+#[derive(Debug)]
+struct OwnIdentity(Option<Arc<CertifiedKey>>);
+
+impl ResolvesClientCert for OwnIdentity {
+    fn resolve(
+        &self,
+        _root_hint_subjects: &[&[u8]],
+        schemes: &[SignatureScheme],
+    ) -> Option<Arc<CertifiedKey>> {
+        self.0
+            .clone()
+            .filter(|own| own.key.choose_scheme(schemes).is_some())
+    }
+
+    fn has_certs(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
+/// The three ways of [`Verification`]. The handshake's signatures are checked in each: whoever
+/// shows a certificate must own its key.
+#[derive(Debug)]
+struct NextHopVerifier {
+    policy: Policy,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+#[derive(Debug)]
+enum Policy {
+    Off,
+    /// Without a checker when nobody is trusted: then no certificate verifies.
+    Log(Option<Arc<WebPkiServerVerifier>>, Box<dyn Observer>),
+    Enforce(Arc<WebPkiServerVerifier>),
+}
+
+impl NextHopVerifier {
+    fn new(verification: Verification, provider: &Arc<CryptoProvider>) -> Result<Self, TlsError> {
+        let checker = |anchors: RootCertStore| {
+            WebPkiServerVerifier::builder_with_provider(Arc::new(anchors), Arc::clone(provider))
+                .build()
+                .ok()
+        };
+        let policy = match verification {
+            Verification::Off => Policy::Off,
+            Verification::Log { anchors, observer } => Policy::Log(checker(anchors), observer),
+            Verification::Enforce { anchors } => {
+                Policy::Enforce(checker(anchors).ok_or(TlsError::NoTrustAnchors)?)
+            }
+        };
+        Ok(Self {
+            policy,
+            algorithms: provider.signature_verification_algorithms,
+        })
+    }
+}
+
+impl ServerCertVerifier for NextHopVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let check = |checker: &WebPkiServerVerifier| {
+            checker.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+        };
+        match &self.policy {
+            Policy::Off => Ok(ServerCertVerified::assertion()),
+            Policy::Enforce(checker) => check(checker),
+            Policy::Log(checker, observer) => {
+                let unknown = || Err(CertificateError::UnknownIssuer.into());
+                if let Err(reason) = checker.as_deref().map_or_else(unknown, check) {
+                    observer.unverified(&server_name.to_str(), &reason);
+                }
+                Ok(ServerCertVerified::assertion())
+            }
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+
+    fn root_hint_subjects(&self) -> Option<&[DistinguishedName]> {
+        None
+    }
+}
+
+/// The certificate authorities that the operating system trusts, possibly none.
+///
+/// Ones that do not parse are left out, as the system's own programs do.
+pub fn system_anchors() -> RootCertStore {
+    let mut anchors = RootCertStore::empty();
+    anchors.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    anchors
+}
+
+/// Adds the certificates of a PEM bundle (option `ca`) to `anchors`; each must be usable.
+pub fn add_bundle(anchors: &mut RootCertStore, bundle: &Path) -> Result<(), TlsError> {
+    for certificate in certificates(PemFile::Authorities, bundle)? {
+        anchors
+            .add(certificate)
+            .map_err(|cause| TlsError::BadCertificate {
+                what: PemFile::Authorities,
+                path: bundle.to_owned(),
+                cause: cause.to_string(),
+            })?;
+    }
+    Ok(())
+}
+
+/// Why TLS cannot be set up. Every message ends with what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// No such file.
+    #[error("{what} {} does not exist: {}", path.display(), what.advice())]
+    Missing {
+        /// Which file.
+        what: PemFile,
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// The file is there and may not be read, or is no file.
+    #[error("{what} {} cannot be read: {cause}{access}", path.display())]
+    Unreadable {
+        /// Which file.
+        what: PemFile,
+        /// Where it is.
+        path: PathBuf,
+        /// Owner, mode, and the command that helps; empty where permission is not the trouble.
+        access: String,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// The file is larger than [`MAX_PEM_BYTES`].
+    #[error("{what} {} has more than {MAX_PEM_BYTES} bytes: is it the right file?", path.display())]
+    TooLarge {
+        /// Which file.
+        what: PemFile,
+        /// Where it is.
+        path: PathBuf,
+    },
+    /// The file holds nothing.
+    #[error("{what} {} is empty: {}", path.display(), what.advice())]
+    Empty {
+        /// Which file.
+        what: PemFile,
+        /// Where it is.
+        path: PathBuf,
+    },
+    /// There is no PEM section in the file.
+    #[error("{what} {} is not in PEM: {}", path.display(), what.conversion())]
+    NotPem {
+        /// Which file.
+        what: PemFile,
+        /// Where it is.
+        path: PathBuf,
+    },
+    /// The PEM text is damaged.
+    #[error("{what} {} is damaged ({cause}): copy it again", path.display())]
+    BadPem {
+        /// Which file.
+        what: PemFile,
+        /// Where it is.
+        path: PathBuf,
+        /// What the parser met.
+        cause: String,
+    },
+    /// The file has PEM sections, and none is a certificate.
+    #[error("{what} {} holds no certificate{}", path.display(), if *has_key { " but a private key: are `certificate` and `key` exchanged?" } else { ": it must have a BEGIN CERTIFICATE section" })]
+    NoCertificate {
+        /// Which file.
+        what: PemFile,
+        /// Where it is.
+        path: PathBuf,
+        /// Whether a private key is in it instead.
+        has_key: bool,
+    },
+    /// The file has PEM sections, and none is a private key.
+    #[error("{} {} holds no private key{}", PemFile::Key, path.display(), if *has_certificate { " but a certificate: are `certificate` and `key` exchanged?" } else { ": it must have a BEGIN PRIVATE KEY, BEGIN RSA PRIVATE KEY or BEGIN EC PRIVATE KEY section" })]
+    NoKey {
+        /// Where it is.
+        path: PathBuf,
+        /// Whether a certificate is in it instead.
+        has_certificate: bool,
+    },
+    /// The private key is protected by a passphrase, and a daemon has nobody to ask.
+    #[error("{} {} is encrypted, and nobody is there to type the passphrase: decrypt it with `(umask 077; openssl pkey -in {} -out FILE)` and name FILE in `key`", PemFile::Key, path.display(), path.display())]
+    EncryptedKey {
+        /// Where it is.
+        path: PathBuf,
+    },
+    /// The private key is of a kind or size that TLS cannot use.
+    #[error("{} {} cannot be used ({cause}): use P-256, P-384, Ed25519 or RSA of 2048 to 8192 bits", PemFile::Key, path.display())]
+    UnusableKey {
+        /// Where it is.
+        path: PathBuf,
+        /// What the TLS library said.
+        cause: rustls::Error,
+    },
+    /// A certificate that is none.
+    #[error("{what} {} holds a certificate that cannot be used ({cause}): get a new one", path.display())]
+    BadCertificate {
+        /// Which file.
+        what: PemFile,
+        /// Where it is.
+        path: PathBuf,
+        /// What is wrong.
+        cause: String,
+    },
+    /// RFC 4976 §9.2: the name must be a dNSName of the subjectAltName; the common name is no
+    /// replacement.
+    #[error("the certificate in {} has no DNS name in its subjectAltName, and the common name does not count (RFC 4976 section 9.2): make one with such a name, for example with make-selfsigned.sh", path.display())]
+    NoDnsName {
+        /// Where it is.
+        path: PathBuf,
+    },
+    /// The private key is another certificate's.
+    #[error("the private key in {} does not belong to the certificate in {}: name the two that were made together", key.display(), certificate.display())]
+    KeyMismatch {
+        /// The certificate file.
+        certificate: PathBuf,
+        /// The key file.
+        key: PathBuf,
+    },
+    /// A TLS listener needs a certificate.
+    #[error("TLS needs a certificate: set `certificate` and `key`")]
+    NoIdentity,
+    /// Certificates shall be verified and nobody is trusted.
+    #[error(
+        "verify_next_hop = enforce, and no trusted certificate authority is known: install the package ca-certificates or set `ca`"
+    )]
+    NoTrustAnchors,
+    /// The TLS library refused the set-up.
+    #[error("TLS cannot be set up: {0}")]
+    Configuration(rustls::Error),
+}
+
+/// Which of the configured PEM files is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PemFile {
+    /// Option `certificate`.
+    Certificate,
+    /// Option `key`.
+    Key,
+    /// Option `ca`.
+    Authorities,
+}
+
+impl PemFile {
+    fn advice(self) -> &'static str {
+        match self {
+            Self::Certificate | Self::Key => {
+                "make a pair with make-selfsigned.sh, or set `certificate` and `key` to yours"
+            }
+            Self::Authorities => {
+                "set `ca` to the certificates of the authorities to trust, or leave it out"
+            }
+        }
+    }
+
+    fn conversion(self) -> &'static str {
+        match self {
+            Self::Certificate | Self::Authorities => {
+                "if it is in DER, convert it with `openssl x509 -inform der -in FILE -out FILE.pem`"
+            }
+            Self::Key => {
+                "if it is in DER, convert it with `(umask 077; openssl pkey -inform der -in FILE -out FILE.pem)`"
+            }
+        }
+    }
+}
+
+impl fmt::Display for PemFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Certificate => "certificate file",
+            Self::Key => "key file",
+            Self::Authorities => "CA file",
+        })
+    }
+}
+
+/// All certificates of a file, at least one.
+fn certificates(what: PemFile, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let items = items(what, path, &read(what, path)?.bytes)?;
+    let has_key = items.iter().any(is_key);
+    let certificates: Vec<_> = items.into_iter().filter_map(into_certificate).collect();
+    if certificates.is_empty() {
+        return Err(TlsError::NoCertificate {
+            what,
+            path: path.to_owned(),
+            has_key,
+        });
+    }
+    Ok(certificates)
+}
+
+/// The first private key of a file, and the file's mode where others may touch it.
+fn private_key(path: &Path) -> Result<(PrivateKeyDer<'static>, Option<u32>), TlsError> {
+    let what = PemFile::Key;
+    let file = read(what, path)?;
+    if is_encrypted(&file.bytes) {
+        return Err(TlsError::EncryptedKey {
+            path: path.to_owned(),
+        });
+    }
+    let items = items(what, path, &file.bytes)?;
+    let has_certificate = items
+        .iter()
+        .any(|item| matches!(item, Item::X509Certificate(_)));
+    let Some(key) = items.into_iter().find_map(into_key) else {
+        return Err(TlsError::NoKey {
+            path: path.to_owned(),
+            has_certificate,
+        });
+    };
+    Ok((key, Some(file.mode).filter(|mode| mode & 0o007 != 0)))
+}
+
+/// Both PEM forms: PKCS#8 (`ENCRYPTED PRIVATE KEY`) and the older header of RFC 1421.
+fn is_encrypted(pem: &[u8]) -> bool {
+    let found = |needle: &[u8]| memchr::memmem::find(pem, needle).is_some();
+    found(b"-----BEGIN ENCRYPTED PRIVATE KEY-----") || found(b"Proc-Type: 4,ENCRYPTED")
+}
+
+fn is_key(item: &Item) -> bool {
+    matches!(
+        item,
+        Item::Pkcs1Key(_) | Item::Pkcs8Key(_) | Item::Sec1Key(_)
+    )
+}
+
+fn into_key(item: Item) -> Option<PrivateKeyDer<'static>> {
+    match item {
+        Item::Pkcs1Key(key) => Some(key.into()),
+        Item::Pkcs8Key(key) => Some(key.into()),
+        Item::Sec1Key(key) => Some(key.into()),
+        _ => None,
+    }
+}
+
+fn into_certificate(item: Item) -> Option<CertificateDer<'static>> {
+    match item {
+        Item::X509Certificate(certificate) => Some(certificate),
+        _ => None,
+    }
+}
+
+/// The PEM sections of a kind that matters; others (`EC PARAMETERS`) are passed over.
+///
+/// The only use of `rustls-pemfile`, which wraps the PEM parser of `rustls-pki-types`.
+fn items(what: PemFile, path: &Path, pem: &[u8]) -> Result<Vec<Item>, TlsError> {
+    let path = || path.to_owned();
+    if pem.trim_ascii().is_empty() {
+        return Err(TlsError::Empty { what, path: path() });
+    }
+    if memchr::memmem::find(pem, b"-----BEGIN ").is_none() {
+        return Err(TlsError::NotPem { what, path: path() });
+    }
+    rustls_pemfile::read_all(&mut &*pem)
+        .collect::<Result<_, _>>()
+        .map_err(|cause| TlsError::BadPem {
+            what,
+            path: path(),
+            cause: cause.to_string(),
+        })
+}
+
+struct Contents {
+    bytes: Vec<u8>,
+    mode: u32,
+}
+
+fn read(what: PemFile, path: &Path) -> Result<Contents, TlsError> {
+    let (bytes, mode) = read_bounded(path).map_err(|cause| unreadable(what, path, cause))?;
+    if bytes.len() as u64 > MAX_PEM_BYTES {
+        return Err(TlsError::TooLarge {
+            what,
+            path: path.to_owned(),
+        });
+    }
+    Ok(Contents { bytes, mode })
+}
+
+fn read_bounded(path: &Path) -> io::Result<(Vec<u8>, u32)> {
+    let file = File::open(path)?;
+    let mode = file.metadata()?.mode() & 0o7777;
+    let mut bytes = Vec::new();
+    file.take(MAX_PEM_BYTES + 1).read_to_end(&mut bytes)?;
+    Ok((bytes, mode))
+}
+
+fn unreadable(what: PemFile, path: &Path, cause: io::Error) -> TlsError {
+    let owned = path.to_owned();
+    match cause.kind() {
+        io::ErrorKind::NotFound => TlsError::Missing { what, path: owned },
+        io::ErrorKind::PermissionDenied => TlsError::Unreadable {
+            what,
+            path: owned,
+            access: access(path),
+            cause,
+        },
+        _ => TlsError::Unreadable {
+            what,
+            path: owned,
+            access: String::new(),
+            cause,
+        },
+    }
+}
+
+/// Who may read `path`, and how to let the relay do so. The lock may be on a directory above it.
+fn access(path: &Path) -> String {
+    let barrier = path
+        .ancestors()
+        .skip(1)
+        .find_map(|dir| Some((dir, fs::metadata(dir).ok()?)));
+    match (fs::metadata(path), barrier) {
+        (Ok(file), _) => format!(
+            "; it belongs to {}:{} with mode {:04o}: let the relay's group read it with `chgrp msrprelay {path} && chmod 0640 {path}`",
+            file.uid(),
+            file.gid(),
+            file.mode() & 0o7777,
+            path = path.display(),
+        ),
+        (Err(_), Some((dir, seen))) => format!(
+            "; {dir} belongs to {}:{} with mode {:04o}: let the relay's group in with `chgrp msrprelay {dir} && chmod 0750 {dir}`",
+            seen.uid(),
+            seen.gid(),
+            seen.mode() & 0o7777,
+            dir = dir.display(),
+        ),
+        (Err(_), None) => String::new(),
+    }
+}
+
+/// One certificate of a file, with what is needed to put it in its place.
+struct Entry {
+    der: CertificateDer<'static>,
+    subject: Vec<u8>,
+    issuer: Vec<u8>,
+    public_key: Vec<u8>,
+}
+
+impl Entry {
+    fn parse(der: CertificateDer<'static>, path: &Path) -> Result<Self, TlsError> {
+        let parsed = parse_certificate(&der, PemFile::Certificate, path)?;
+        let subject = parsed.subject().as_raw().to_vec();
+        let issuer = parsed.issuer().as_raw().to_vec();
+        let public_key = parsed.public_key().raw.to_vec();
+        Ok(Self {
+            der,
+            subject,
+            issuer,
+            public_key,
+        })
+    }
+}
+
+/// The first certificate that the key belongs to.
+fn leaf_for(chain: &[Entry], signer: &dyn SigningKey) -> Option<usize> {
+    let own = signer.public_key()?;
+    chain
+        .iter()
+        .position(|entry| entry.public_key == own.as_ref())
+}
+
+/// A chain as TLS sends it, and what had to be done to the file's order.
+struct Ordered {
+    chain: Vec<CertificateDer<'static>>,
+    reordered: bool,
+    unrelated: usize,
+}
+
+impl Ordered {
+    fn findings(&self, path: &Path) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        if self.reordered {
+            findings.push(Finding::ChainReordered {
+                path: path.to_owned(),
+            });
+        }
+        if self.unrelated > 0 {
+            findings.push(Finding::Unrelated {
+                path: path.to_owned(),
+                count: self.unrelated,
+            });
+        }
+        findings
+    }
+}
+
+/// RFC 8446 §4.4.2: the own certificate first, then each one's issuer. Many a file is put together
+/// the other way round, and some clients refuse that.
+fn order(mut entries: Vec<Entry>, leaf: usize) -> Ordered {
+    let mut reordered = leaf != 0;
+    let mut last = entries.remove(leaf);
+    let mut chain = Vec::new();
+    loop {
+        let self_issued = last.subject == last.issuer;
+        let issuer = entries
+            .iter()
+            .position(|entry| entry.subject == last.issuer);
+        chain.push(last.der);
+        let Some(at) = issuer.filter(|_| !self_issued) else {
+            break;
+        };
+        reordered |= at != 0;
+        last = entries.remove(at);
+    }
+    Ordered {
+        chain,
+        reordered,
+        unrelated: entries.len(),
+    }
+}
+
+fn parse_certificate<'a>(
+    der: &'a CertificateDer<'_>,
+    what: PemFile,
+    path: &Path,
+) -> Result<X509Certificate<'a>, TlsError> {
+    match parse_x509_certificate(der) {
+        Ok((_, certificate)) => Ok(certificate),
+        Err(cause) => Err(TlsError::BadCertificate {
+            what,
+            path: path.to_owned(),
+            cause: cause.to_string(),
+        }),
+    }
+}
+
+fn dns_names(certificate: &X509Certificate<'_>) -> Vec<String> {
+    let Ok(Some(extension)) = certificate.subject_alternative_name() else {
+        return Vec::new();
+    };
+    let dns = |name: &GeneralName<'_>| match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        _ => None,
+    };
+    extension
+        .value
+        .general_names
+        .iter()
+        .filter_map(dns)
+        .collect()
+}
+
+/// Whether the subjectAltName `san` covers `name`: without regard to case, `*.` standing for one
+/// label or more.
+fn matches(san: &str, name: &str) -> bool {
+    let Some(suffix) = san
+        .strip_prefix('*')
+        .filter(|suffix| suffix.starts_with('.'))
+    else {
+        return san.eq_ignore_ascii_case(name);
+    };
+    let Some(at) = name.len().checked_sub(suffix.len()).filter(|&at| at > 0) else {
+        return false;
+    };
+    name.is_char_boundary(at) && name[at..].eq_ignore_ascii_case(suffix)
+}
+
+/// The one TLS provider, passed explicitly: a default would panic once two are compiled in.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}
+
+fn system_time(time: ASN1Time) -> SystemTime {
+    let seconds = time.timestamp();
+    let distance = Duration::from_secs(seconds.unsigned_abs());
+    if seconds < 0 {
+        UNIX_EPOCH - distance
+    } else {
+        UNIX_EPOCH + distance
+    }
+}
+
+/// A moment as operators read it.
+struct Utc(SystemTime);
+
+impl fmt::Display for Utc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = match self.0.duration_since(UNIX_EPOCH) {
+            Ok(after) => i64::try_from(after.as_secs()),
+            Err(before) => i64::try_from(before.duration().as_secs()).map(|s| -s),
+        };
+        let Some(time) = seconds.ok().and_then(|s| ASN1Time::from_timestamp(s).ok()) else {
+            return f.write_str("the far future");
+        };
+        let t = time.to_datetime();
+        let (year, month, day) = (t.year(), u8::from(t.month()), t.day());
+        write!(
+            f,
+            "{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC",
+            t.hour(),
+            t.minute(),
+            t.second()
+        )
+    }
+}
