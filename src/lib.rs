@@ -1,5 +1,6 @@
 //! An MSRP relay (RFC 4975, RFC 4976).
 
+pub mod auth;
 pub mod config {}
 pub mod msrp;
 pub mod transport;

@@ -1,1 +1,1040 @@
-//! placeholder
+//! The digest headers of AUTH and the arithmetic behind them: `WWW-Authenticate`, `Authorization`
+//! and `Authentication-Info` (RFC 4976 §7 and §9.1, RFC 2617 §3, RFC 7616 §3).
+//!
+//! Pure text in and out: whether a nonce or a user is any good is not known here. One algorithm,
+//! MD5, and one quality of protection, `auth`: what every MSRP client speaks.
+//!
+//! Values are read as clients in the field write them, not only as the grammar says: any order,
+//! quotes on values that need none (`qop="auth"`), any number of blanks and commas. What could be
+//! read in two ways is refused: a parameter given twice, an open quote, a control character.
+//! Quoted pairs are resolved before anything is hashed.
+
+use std::fmt;
+
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
+use md5::{Digest as _, Md5};
+use secrecy::{ExposeSecret, SecretString};
+use subtle::ConstantTimeEq;
+use thiserror::Error;
+
+/// The method that goes into H(A2) of a request; MSRP authenticates no other.
+pub const METHOD: &str = "AUTH";
+
+/// The longest header value that is read, in octets. Clients in use stay below 600.
+pub const VALUE_MAX: usize = 4096;
+
+/// The longest value of one parameter, in octets without its quotes and escapes.
+pub const PARAMETER_MAX: usize = 1024;
+
+/// The most parameters in one header value; the standards name 11.
+pub const PARAMETERS_MAX: usize = 32;
+
+/// Credentials: the value of an `Authorization` header.
+///
+/// Any parameter may be missing: that is a failed login and no parse error. There is no
+/// `Display`, and `Debug` shows the names only, so that credentials cannot slip into a log.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Authorization {
+    username: Option<String>,
+    realm: Option<String>,
+    nonce: Option<String>,
+    uri: Option<String>,
+    qop: Option<String>,
+    nc: Option<String>,
+    cnonce: Option<String>,
+    response: Option<String>,
+    opaque: Option<String>,
+    algorithm: Option<String>,
+}
+
+impl Authorization {
+    /// Reads a header value, the part after `Authorization: `.
+    ///
+    /// Unknown parameters are ignored.
+    pub fn parse(value: &[u8]) -> Result<Self, ParseError> {
+        let mut parameters = Parameters::of_scheme_digest(value)?;
+        Ok(Self {
+            username: parameters.take("username"),
+            realm: parameters.take("realm"),
+            nonce: parameters.take("nonce"),
+            uri: parameters.take("uri"),
+            qop: parameters.take("qop"),
+            nc: parameters.take("nc"),
+            cnonce: parameters.take("cnonce"),
+            response: parameters.take("response"),
+            opaque: parameters.take("opaque"),
+            algorithm: parameters.take("algorithm"),
+        })
+    }
+
+    /// The header value, in the spelling of RFC 4976 §7: `qop`, `nc` and `algorithm` unquoted.
+    pub fn to_value(&self) -> String {
+        let mut writer = Writer::new("Digest ");
+        writer.quoted("username", self.username());
+        writer.quoted("realm", self.realm());
+        writer.quoted("nonce", self.nonce());
+        writer.quoted("uri", self.uri());
+        writer.bare("qop", self.qop());
+        writer.bare("nc", self.nc());
+        writer.quoted("cnonce", self.cnonce());
+        writer.quoted("response", self.response());
+        writer.quoted("opaque", self.opaque());
+        writer.bare("algorithm", self.algorithm());
+        writer.text
+    }
+
+    /// The user who wants in, as claimed.
+    pub fn username(&self) -> Option<&str> {
+        self.username.as_deref()
+    }
+
+    /// The realm of the challenge that is answered.
+    pub fn realm(&self) -> Option<&str> {
+        self.realm.as_deref()
+    }
+
+    /// The nonce of the challenge that is answered.
+    pub fn nonce(&self) -> Option<&str> {
+        self.nonce.as_deref()
+    }
+
+    /// The request's target as the client spells it; RFC 4976 does not ask for it.
+    ///
+    /// Whether it names the rightmost To-Path URI (RFC 4975 §6.1) is for the caller to say.
+    pub fn uri(&self) -> Option<&str> {
+        self.uri.as_deref()
+    }
+
+    /// The quality of protection.
+    pub fn qop(&self) -> Option<&str> {
+        self.qop.as_deref()
+    }
+
+    /// The nonce count, as text: it is hashed as text.
+    pub fn nc(&self) -> Option<&str> {
+        self.nc.as_deref()
+    }
+
+    /// The client's own nonce.
+    pub fn cnonce(&self) -> Option<&str> {
+        self.cnonce.as_deref()
+    }
+
+    /// The request-digest, in hexadecimal.
+    pub fn response(&self) -> Option<&str> {
+        self.response.as_deref()
+    }
+
+    /// The challenge's opaque text, sent back.
+    pub fn opaque(&self) -> Option<&str> {
+        self.opaque.as_deref()
+    }
+
+    /// The algorithm; absent means MD5.
+    pub fn algorithm(&self) -> Option<&str> {
+        self.algorithm.as_deref()
+    }
+}
+
+impl fmt::Debug for Authorization {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authorization")
+            .field("username", &self.username)
+            .field("realm", &self.realm)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A challenge: the value of a `WWW-Authenticate` header, always MD5 and `qop="auth"`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Challenge {
+    realm: String,
+    nonce: String,
+    opaque: Option<String>,
+    stale: bool,
+}
+
+impl Challenge {
+    /// A challenge to send.
+    ///
+    /// `opaque` is not optional: msrplib cannot do without it.
+    pub fn new(realm: &str, nonce: String, opaque: String, stale: bool) -> Self {
+        Self {
+            realm: realm.to_owned(),
+            nonce,
+            opaque: Some(opaque),
+            stale,
+        }
+    }
+
+    /// Reads a header value, the part after `WWW-Authenticate: `.
+    ///
+    /// A challenge that this program cannot answer (another algorithm, no `qop` of `auth`) is
+    /// an error. `domain` is ignored, as RFC 4976 §9.1 demands.
+    pub fn parse(value: &[u8]) -> Result<Self, ParseError> {
+        let mut parameters = Parameters::of_scheme_digest(value)?;
+        if !is_md5(parameters.take("algorithm").as_deref()) {
+            return Err(ParseError::Algorithm);
+        }
+        if !parameters
+            .take("qop")
+            .is_some_and(|list| offers_auth(&list))
+        {
+            return Err(ParseError::Qop);
+        }
+        Ok(Self {
+            realm: parameters
+                .take("realm")
+                .ok_or(ParseError::Missing("realm"))?,
+            nonce: parameters
+                .take("nonce")
+                .ok_or(ParseError::Missing("nonce"))?,
+            opaque: parameters.take("opaque"),
+            stale: parameters
+                .take("stale")
+                .is_some_and(|stale| stale.eq_ignore_ascii_case("true")),
+        })
+    }
+
+    /// The first challenge that can be answered among the `WWW-Authenticate` values of a 401,
+    /// which come in the relay's order of preference (RFC 7616 §3.7).
+    ///
+    /// With none, the error is that of the last value, or [`ParseError::NoChallenge`].
+    pub fn choose<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> Result<Self, ParseError> {
+        let mut failure = ParseError::NoChallenge;
+        for value in values {
+            match Self::parse(value) {
+                Ok(challenge) => return Ok(challenge),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+
+    /// The header value: realm, qop, nonce and opaque quoted, in that order; no algorithm, which
+    /// means MD5; `stale=true` last and unquoted (RFC 7616 §3.3).
+    pub fn to_value(&self) -> String {
+        let mut writer = Writer::new("Digest ");
+        writer.quoted("realm", Some(&self.realm));
+        writer.quoted("qop", Some("auth"));
+        writer.quoted("nonce", Some(&self.nonce));
+        writer.quoted("opaque", self.opaque());
+        writer.bare("stale", self.stale.then_some("true"));
+        writer.text
+    }
+
+    /// Answers the challenge.
+    ///
+    /// `uri` is the rightmost To-Path URI exactly as it will be sent; `cnonce` is fresh random
+    /// text. The nonce count is 1: a nonce is used once. No `uri` parameter is written:
+    /// RFC 4976 has none, and older relays choke on it.
+    pub fn authorize(&self, user: &str, ha1: &Ha1, uri: &[u8], cnonce: String) -> Authorization {
+        let nc = "00000001";
+        let response = ha1.digest(METHOD, uri, &self.nonce, nc, &cnonce);
+        Authorization {
+            username: Some(user.to_owned()),
+            realm: Some(self.realm.clone()),
+            nonce: Some(self.nonce.clone()),
+            uri: None,
+            qop: Some("auth".to_owned()),
+            nc: Some(nc.to_owned()),
+            cnonce: Some(cnonce),
+            response: Some(response.to_hex()),
+            opaque: self.opaque.clone(),
+            algorithm: None,
+        }
+    }
+
+    /// The realm, which the user reads and H(A1) holds.
+    pub fn realm(&self) -> &str {
+        &self.realm
+    }
+
+    /// The nonce.
+    pub fn nonce(&self) -> &str {
+        &self.nonce
+    }
+
+    /// The text to be sent back as it is.
+    pub fn opaque(&self) -> Option<&str> {
+        self.opaque.as_deref()
+    }
+
+    /// Whether the last answer was right but for its nonce: worth another try without asking
+    /// the user.
+    pub fn is_stale(&self) -> bool {
+        self.stale
+    }
+}
+
+impl fmt::Debug for Challenge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Challenge")
+            .field("realm", &self.realm)
+            .field("stale", &self.stale)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The relay's proof that it knows the secret too: the value of an `Authentication-Info` header.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AuthenticationInfo {
+    cnonce: String,
+    nc: String,
+    rspauth: String,
+}
+
+impl AuthenticationInfo {
+    /// Answers right credentials: the same digest, with no method in H(A2) (RFC 2617 §3.2.3).
+    pub fn new(ha1: &Ha1, uri: &[u8], nonce: &str, nc: &str, cnonce: &str) -> Self {
+        Self {
+            cnonce: cnonce.to_owned(),
+            nc: nc.to_owned(),
+            rspauth: ha1.digest("", uri, nonce, nc, cnonce).to_hex(),
+        }
+    }
+
+    /// Reads a header value, the part after `Authentication-Info: `.
+    pub fn parse(value: &[u8]) -> Result<Self, ParseError> {
+        let mut parameters = Parameters::parse(text(value)?)?;
+        let mut required = |name| parameters.take(name).ok_or(ParseError::Missing(name));
+        Ok(Self {
+            cnonce: required("cnonce")?,
+            nc: required("nc")?,
+            rspauth: required("rspauth")?,
+        })
+    }
+
+    /// The header value; qop and nc unquoted (RFC 7616 §3.5).
+    pub fn to_value(&self) -> String {
+        let mut writer = Writer::new("");
+        writer.bare("qop", Some("auth"));
+        writer.quoted("cnonce", Some(&self.cnonce));
+        writer.bare("nc", Some(&self.nc));
+        writer.quoted("rspauth", Some(&self.rspauth));
+        writer.text
+    }
+
+    /// Whether it answers exactly this `sent` header, from somebody who knows the secret.
+    ///
+    /// `uri` is the rightmost To-Path URI that went with it.
+    pub fn proves(&self, ha1: &Ha1, sent: &Authorization, uri: &[u8]) -> bool {
+        let (Some(nonce), Some(nc), Some(cnonce)) = (sent.nonce(), sent.nc(), sent.cnonce()) else {
+            return false;
+        };
+        let expected = ha1.digest("", uri, nonce, nc, cnonce);
+        self.cnonce == cnonce
+            && self.nc == nc
+            && RequestDigest::from_hex(&self.rspauth).is_some_and(|given| given.matches(&expected))
+    }
+}
+
+impl fmt::Debug for AuthenticationInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthenticationInfo").finish_non_exhaustive()
+    }
+}
+
+/// H(A1) of RFC 2617 §3.2.2.2, as good as the password for this realm: 32 hexadecimal digits.
+#[derive(Clone, Debug)]
+pub struct Ha1(SecretString);
+
+impl Ha1 {
+    /// Hashes `user:realm:password`.
+    pub fn new(user: &str, realm: &str, password: &SecretString) -> Self {
+        let hash = Md5::new()
+            .chain_update(user)
+            .chain_update(":")
+            .chain_update(realm)
+            .chain_update(":")
+            .chain_update(password.expose_secret())
+            .finalize();
+        Self(SecretString::from(hex(&hash.into())))
+    }
+
+    /// Takes a stored hash, in either case; `None` unless it is 32 hexadecimal digits.
+    pub fn from_hex(stored: &SecretString) -> Option<Self> {
+        let digits = unhex(stored.expose_secret())?;
+        Some(Self(SecretString::from(hex(&digits))))
+    }
+
+    /// The request-digest of RFC 2617 §3.2.2.1 for `qop=auth`; an empty method makes the
+    /// response-digest of `rspauth`.
+    ///
+    /// `uri` is hashed as it stands: its spelling counts.
+    pub fn digest(
+        &self,
+        method: &str,
+        uri: &[u8],
+        nonce: &str,
+        nc: &str,
+        cnonce: &str,
+    ) -> RequestDigest {
+        let ha2 = Md5::new()
+            .chain_update(method)
+            .chain_update(":")
+            .chain_update(uri)
+            .finalize();
+        let hash = Md5::new()
+            .chain_update(self.0.expose_secret())
+            .chain_update(":")
+            .chain_update(nonce)
+            .chain_update(":")
+            .chain_update(nc)
+            .chain_update(":")
+            .chain_update(cnonce)
+            .chain_update(":auth:")
+            .chain_update(hex(&ha2.into()))
+            .finalize();
+        RequestDigest(hash.into())
+    }
+}
+
+/// What proves knowledge of the secret: an MD5 hash. Compared in constant time only.
+#[derive(Clone, Copy)]
+pub struct RequestDigest([u8; MD5_LEN]);
+
+impl RequestDigest {
+    /// Reads 32 hexadecimal digits of either case.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        unhex(text).map(Self)
+    }
+
+    /// 32 lower-case hexadecimal digits.
+    pub fn to_hex(self) -> String {
+        hex(&self.0)
+    }
+
+    /// Equality that takes the same time whatever differs.
+    pub fn matches(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl fmt::Debug for RequestDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RequestDigest([REDACTED])")
+    }
+}
+
+/// Whether an `algorithm` parameter means MD5; absent does (RFC 2617 §3.2.1).
+pub fn is_md5(algorithm: Option<&str>) -> bool {
+    algorithm.is_none_or(|algorithm| algorithm.eq_ignore_ascii_case("MD5"))
+}
+
+/// Why a digest header cannot be read. Never shows what the peer wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum ParseError {
+    /// Basic, for one.
+    #[error("scheme is not Digest")]
+    OtherScheme,
+    /// Beyond [`VALUE_MAX`], [`PARAMETER_MAX`] or [`PARAMETERS_MAX`].
+    #[error("too long, or too many parameters")]
+    TooLong,
+    /// MSRP headers are UTF-8 (RFC 4975 §9).
+    #[error("not UTF-8")]
+    NotUtf8,
+    /// NUL, a tab, an escape sequence: nothing that belongs into a header, quoted or not.
+    #[error("control character")]
+    ControlCharacter,
+    /// No parameter name where one must begin.
+    #[error("parameter without a name")]
+    NoName,
+    /// A name that no `=` follows.
+    #[error("parameter without a value")]
+    NoValue,
+    /// A quoted string that never ends.
+    #[error("unterminated quote")]
+    UnterminatedQuote,
+    /// Something other than a comma after a value.
+    #[error("no comma between parameters")]
+    NoComma,
+    /// Two readers could pick different ones.
+    #[error("parameter given twice")]
+    Repeated,
+    /// A parameter that this header must have.
+    #[error("parameter {0} is missing")]
+    Missing(&'static str),
+    /// A challenge that wants another algorithm than MD5.
+    #[error("algorithm is not MD5")]
+    Algorithm,
+    /// A challenge that does not offer `auth`.
+    #[error("qop \"auth\" is not offered")]
+    Qop,
+    /// A 401 without any `WWW-Authenticate`.
+    #[error("no challenge")]
+    NoChallenge,
+}
+
+/// The parameters of one header, names in lower case, none twice.
+struct Parameters(Vec<(String, String)>);
+
+impl Parameters {
+    fn of_scheme_digest(value: &[u8]) -> Result<Self, ParseError> {
+        let text = text(value)?.trim_start_matches(' ');
+        let (scheme, rest) = text.split_once(' ').unwrap_or((text, ""));
+        if !scheme.eq_ignore_ascii_case("Digest") {
+            return Err(ParseError::OtherScheme);
+        }
+        Self::parse(rest)
+    }
+
+    fn parse(mut rest: &str) -> Result<Self, ParseError> {
+        let mut parameters = Self(Vec::new());
+        loop {
+            rest = rest.trim_start_matches([' ', ',']);
+            if rest.is_empty() {
+                return Ok(parameters);
+            }
+            let (name, value, after) = parameter(rest)?;
+            parameters.insert(name, value)?;
+            rest = after.trim_start_matches(' ');
+            if !rest.is_empty() && !rest.starts_with(',') {
+                return Err(ParseError::NoComma);
+            }
+        }
+    }
+
+    fn insert(&mut self, name: &str, value: String) -> Result<(), ParseError> {
+        let name = name.to_ascii_lowercase();
+        if self.0.iter().any(|(known, _)| *known == name) {
+            return Err(ParseError::Repeated);
+        }
+        if self.0.len() == PARAMETERS_MAX {
+            return Err(ParseError::TooLong);
+        }
+        self.0.push((name, value));
+        Ok(())
+    }
+
+    fn take(&mut self, name: &str) -> Option<String> {
+        let index = self.0.iter().position(|(known, _)| known == name)?;
+        Some(self.0.swap_remove(index).1)
+    }
+}
+
+/// The checks that hold for a header value as a whole.
+fn text(value: &[u8]) -> Result<&str, ParseError> {
+    if value.len() > VALUE_MAX {
+        return Err(ParseError::TooLong);
+    }
+    let text = str::from_utf8(value).map_err(|_| ParseError::NotUtf8)?;
+    if text.contains(char::is_control) {
+        return Err(ParseError::ControlCharacter);
+    }
+    Ok(text)
+}
+
+/// Splits off `name = value`; also returns what follows.
+fn parameter(text: &str) -> Result<(&str, String, &str), ParseError> {
+    let end = text.find(|c| !is_token(c)).unwrap_or(text.len());
+    let (name, rest) = text.split_at(end);
+    if name.is_empty() {
+        return Err(ParseError::NoName);
+    }
+    let rest = rest
+        .trim_start_matches(' ')
+        .strip_prefix('=')
+        .ok_or(ParseError::NoValue)?
+        .trim_start_matches(' ');
+    let (value, rest) = match rest.strip_prefix('"') {
+        Some(rest) => quoted_string(rest)?,
+        None => bare_value(rest)?,
+    };
+    if value.len() > PARAMETER_MAX {
+        return Err(ParseError::TooLong);
+    }
+    Ok((name, value, rest))
+}
+
+/// Reads up to the closing quote; a quoted pair stands for its second character.
+fn quoted_string(text: &str) -> Result<(String, &str), ParseError> {
+    let mut value = String::new();
+    let mut characters = text.char_indices();
+    while let Some((at, character)) = characters.next() {
+        match character {
+            '"' => return Ok((value, &text[at + 1..])),
+            '\\' => {
+                let (_, escaped) = characters.next().ok_or(ParseError::UnterminatedQuote)?;
+                value.push(escaped);
+            }
+            plain => value.push(plain),
+        }
+    }
+    Err(ParseError::UnterminatedQuote)
+}
+
+/// Reads a value without quotes. The grammar has a token here; clients also leave the quotes off
+/// base64, whose `/` and `=` are none.
+fn bare_value(text: &str) -> Result<(String, &str), ParseError> {
+    let end = text.find([' ', ',', '"']).unwrap_or(text.len());
+    let (value, rest) = text.split_at(end);
+    if value.is_empty() {
+        return Err(ParseError::NoValue);
+    }
+    Ok((value.to_owned(), rest))
+}
+
+/// Whether a `qop` list (`"auth,auth-int"`) holds `auth`.
+fn offers_auth(list: &str) -> bool {
+    list.split(',')
+        .any(|item| item.trim_matches(' ').eq_ignore_ascii_case("auth"))
+}
+
+/// A character of a token (RFC 2616 §2.2).
+fn is_token(character: char) -> bool {
+    character.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(character)
+}
+
+/// Writes parameters with `, ` between them. A parameter without a value is left out.
+struct Writer {
+    text: String,
+    separator: &'static str,
+}
+
+impl Writer {
+    fn new(scheme: &str) -> Self {
+        Self {
+            text: scheme.to_owned(),
+            separator: "",
+        }
+    }
+
+    fn quoted(&mut self, name: &str, value: Option<&str>) {
+        let Some(value) = value else { return };
+        self.name(name);
+        self.text.push('"');
+        // A control character cannot be escaped: dropped, so that no value can start a new line.
+        for character in value.chars().filter(|c| !c.is_control()) {
+            if matches!(character, '"' | '\\') {
+                self.text.push('\\');
+            }
+            self.text.push(character);
+        }
+        self.text.push('"');
+    }
+
+    /// Without quotes, unless the value is no token.
+    fn bare(&mut self, name: &str, value: Option<&str>) {
+        let Some(value) = value else { return };
+        if value.is_empty() || !value.chars().all(is_token) {
+            return self.quoted(name, Some(value));
+        }
+        self.name(name);
+        self.text.push_str(value);
+    }
+
+    fn name(&mut self, name: &str) {
+        self.text.push_str(self.separator);
+        self.text.push_str(name);
+        self.text.push('=');
+        self.separator = ", ";
+    }
+}
+
+const MD5_LEN: usize = 16;
+
+fn hex(hash: &[u8; MD5_LEN]) -> String {
+    HEXLOWER.encode(hash)
+}
+
+fn unhex(text: &str) -> Option<[u8; MD5_LEN]> {
+    let mut hash = [0; MD5_LEN];
+    if text.len() != 2 * hash.len() {
+        return None;
+    }
+    HEXLOWER_PERMISSIVE
+        .decode_mut(text.as_bytes(), &mut hash)
+        .ok()?;
+    Some(hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The example of RFC 2617 §3.5.
+    #[test]
+    fn known_answer_of_rfc_2617() {
+        let ha1 = ha1("Mufasa", "testrealm@host.com", "Circle Of Life");
+        let digest = ha1.digest(
+            "GET",
+            b"/dir/index.html",
+            "dcd98b7102dd2f0e8b11d0f600bfb0c093",
+            "00000001",
+            "0a4f113b",
+        );
+        assert_eq!(digest.to_hex(), "6629fae49393a05397450978507c4ef1");
+    }
+
+    /// The MD5 example of RFC 7616 §3.9.1, from header to proof.
+    #[test]
+    fn known_answer_of_rfc_7616() {
+        let sent = parsed(
+            r#"Digest username="Mufasa",
+            realm="http-auth@example.org",
+            uri="/dir/index.html",
+            algorithm=MD5,
+            nonce="7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v",
+            nc=00000001,
+            cnonce="f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ",
+            qop=auth,
+            response="8ca523f5e9506fed4657c9700eebdbec",
+            opaque="FQhe/qaU925kfnzjCev0ciny7QMkPqMAFRtzCUYo5tdS""#
+                .replace('\n', "")
+                .as_str(),
+        );
+        let ha1 = ha1("Mufasa", "http-auth@example.org", "Circle of Life");
+        let digest = ha1.digest(
+            "GET",
+            sent.uri().unwrap().as_bytes(),
+            sent.nonce().unwrap(),
+            sent.nc().unwrap(),
+            sent.cnonce().unwrap(),
+        );
+        assert_eq!(Some(digest.to_hex().as_str()), sent.response());
+        assert!(is_md5(sent.algorithm()));
+    }
+
+    /// Values computed by hand (with another MD5) for AUTH and the URI of Blink.
+    #[test]
+    fn known_answer_for_auth() {
+        let ha1 = ha1("alice", "example.com", "secret");
+        assert_eq!(ha1.0.expose_secret(), "b1726872c344b6dc8365b774f8fd6412");
+
+        let challenge = Challenge::new("example.com", NONCE.to_owned(), "o".to_owned(), false);
+        let sent = challenge.authorize("alice", &ha1, URI, "0a4f113b".to_owned());
+        assert_eq!(sent.response(), Some("3c5a42ee6b230df10bd900cfc0cd578c"));
+        assert_eq!(
+            sent.to_value(),
+            "Digest username=\"alice\", realm=\"example.com\", \
+             nonce=\"dcd98b7102dd2f0e8b11d0f600bfb0c093\", qop=auth, nc=00000001, \
+             cnonce=\"0a4f113b\", response=\"3c5a42ee6b230df10bd900cfc0cd578c\", opaque=\"o\""
+        );
+
+        let info = AuthenticationInfo::new(&ha1, URI, NONCE, "00000001", "0a4f113b");
+        assert_eq!(
+            info.to_value(),
+            "qop=auth, cnonce=\"0a4f113b\", nc=00000001, \
+             rspauth=\"1aa1a4d4d7dfc3a322cd7ca5576a4081\""
+        );
+        assert!(info.proves(&ha1, &sent, URI));
+        assert!(!info.proves(&ha1, &sent, b"msrps://example.org:2855;tcp"));
+        assert!(!info.proves(&self::ha1("alice", "example.com", "x"), &sent, URI));
+        for (cnonce, nc) in [("0a4f113b", "00000002"), ("0a4f113c", "00000001")] {
+            let other = AuthenticationInfo {
+                cnonce: cnonce.to_owned(),
+                nc: nc.to_owned(),
+                ..info.clone()
+            };
+            assert!(!other.proves(&ha1, &sent, URI), "{cnonce} {nc}");
+        }
+    }
+
+    /// The spelling of the URI is hashed, not its meaning.
+    #[test]
+    fn uri_is_hashed_as_text() {
+        let digest = ha1("alice", "example.com", "secret").digest(
+            METHOD,
+            b"msrps://Bob@Intern.Example.com:9000/a%2Fb;TCP",
+            NONCE,
+            "00000001",
+            "0a4f113b",
+        );
+        assert_eq!(digest.to_hex(), "fd3aaa6145a2d32c572d3fa63f6b65c2");
+    }
+
+    #[test]
+    fn stored_ha1_is_read_in_either_case_and_only_when_whole() {
+        let read = |text: &str| Ha1::from_hex(&SecretString::from(text));
+        let expected = "b1726872c344b6dc8365b774f8fd6412";
+        for text in [expected, &expected.to_uppercase()] {
+            assert_eq!(read(text).unwrap().0.expose_secret(), expected);
+        }
+        for text in ["", "b17268", &expected.replace('b', "g"), &"é".repeat(16)] {
+            assert!(read(text).is_none(), "{text}");
+        }
+        assert!(read(&format!("{expected}0")).is_none());
+    }
+
+    /// Authorization headers as clients in use write them.
+    #[test]
+    fn authorization_of_clients_in_use() {
+        let same = [
+            // msrplib: everything quoted
+            r#"Digest username="a", realm="r", nonce="n", qop="auth", nc="00000001", cnonce="c", response="d", opaque="o""#,
+            // crocodile: qop and nc bare, another order
+            r#"Digest username="a", realm="r", nonce="n", response="d", qop=auth, cnonce="c", nc=00000001, opaque="o""#,
+            // no blanks after commas; scheme and names in another case
+            r#"digest USERNAME="a",Realm="r",nonce="n",qop=auth,nc=00000001,cnonce="c",response="d",opaque="o""#,
+            // blanks and commas wherever they may be; unknown parameters
+            r#"  DIGEST  ,, username = "a" ,realm= "r",nonce ="n", , qop=auth ,nc=00000001,cnonce="c", auth-param=x, response="d",opaque="o" ,"#,
+            // quotes left off
+            "Digest username=a, realm=r, nonce=n, qop=auth, nc=00000001, cnonce=c, response=d, opaque=o",
+        ];
+        let expected = parsed(same[0]);
+        assert_eq!(expected.username(), Some("a"));
+        assert_eq!(expected.realm(), Some("r"));
+        assert_eq!(expected.nonce(), Some("n"));
+        assert_eq!(expected.qop(), Some("auth"));
+        assert_eq!(expected.nc(), Some("00000001"));
+        assert_eq!(expected.cnonce(), Some("c"));
+        assert_eq!(expected.response(), Some("d"));
+        assert_eq!(expected.opaque(), Some("o"));
+        assert_eq!((expected.uri(), expected.algorithm()), (None, None));
+        for value in same {
+            assert!(parsed(value) == expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn quoted_strings_hold_anything_but_control_characters() {
+        for (value, username) in [
+            (r#"Digest username="a, b=c""#, "a, b=c"),
+            (r#"Digest username="a\"b\\c""#, r#"a"b\c"#),
+            (r#"Digest username="\a\,""#, "a,"),
+            (r#"Digest username="""#, ""),
+            (r#"Digest username="nonce=\"x\"""#, r#"nonce="x""#),
+            (
+                r#"Digest username="Žofie %s%n' OR 1=1--""#,
+                "Žofie %s%n' OR 1=1--",
+            ),
+            (r"Digest username=ab/c+d==", "ab/c+d=="),
+        ] {
+            assert_eq!(parsed(value).username(), Some(username), "{value}");
+        }
+    }
+
+    #[test]
+    fn nothing_but_the_scheme_is_an_answer_with_everything_missing() {
+        for value in ["Digest", "Digest ", "Digest , ,,"] {
+            assert_eq!(parsed(value).username(), None, "{value}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_refused() {
+        use ParseError::*;
+        for (value, error) in [
+            ("", OtherScheme),
+            ("Basic YWxpY2U6c2VjcmV0", OtherScheme),
+            ("Digestusername=\"a\"", OtherScheme),
+            ("username=\"a\"", OtherScheme),
+            ("Digest username", NoValue),
+            ("Digest username=", NoValue),
+            ("Digest username=,realm=r", NoValue),
+            ("Digest username:a", NoValue),
+            ("Digest =\"a\"", NoName),
+            ("Digest \"a\"=b", NoName),
+            ("Digest username=\"a\" realm=\"b\"", NoComma),
+            ("Digest username=\"a\"realm=\"b\"", NoComma),
+            ("Digest username=a b", NoComma),
+            ("Digest username=a\"b\"", NoComma),
+            ("Digest username=\"a", UnterminatedQuote),
+            ("Digest username=\"", UnterminatedQuote),
+            ("Digest username=\"a\\", UnterminatedQuote),
+            ("Digest username=\"a\\\"", UnterminatedQuote),
+            ("Digest nc=1, nc=2", Repeated),
+            ("Digest nonce=\"a\", NONCE=\"a\"", Repeated),
+            ("Digest unknown=1, unknown=1", Repeated),
+            ("Digest username=\"a\0b\"", ControlCharacter),
+            ("Digest username=\"a\\\0b\"", ControlCharacter),
+            ("Digest username=\"a\r\nX: y\"", ControlCharacter),
+            ("Digest username=\"\u{1b}[2J\"", ControlCharacter),
+            ("Digest username=\"\u{85}\"", ControlCharacter),
+            ("Digest\tusername=a", ControlCharacter),
+        ] {
+            assert_eq!(refused(value.as_bytes()), error, "{value:?}");
+        }
+        assert_eq!(refused(b"Digest username=\"\xe9\""), NotUtf8);
+    }
+
+    #[test]
+    fn limits_hold_on_both_sides() {
+        let value = |len| format!("Digest username=\"{}\"", "a".repeat(len));
+        assert!(Authorization::parse(value(PARAMETER_MAX).as_bytes()).is_ok());
+        assert_eq!(
+            refused(value(PARAMETER_MAX + 1).as_bytes()),
+            ParseError::TooLong
+        );
+        assert_eq!(refused(value(65_536).as_bytes()), ParseError::TooLong);
+
+        let blanks = |len: usize| format!("Digest{}", " ".repeat(len - "Digest".len()));
+        assert!(Authorization::parse(blanks(VALUE_MAX).as_bytes()).is_ok());
+        assert_eq!(
+            refused(blanks(VALUE_MAX + 1).as_bytes()),
+            ParseError::TooLong
+        );
+
+        let many = |n| (0..n).fold("Digest ".to_owned(), |s, i| s + &format!("x{i}=1,"));
+        assert!(Authorization::parse(many(PARAMETERS_MAX).as_bytes()).is_ok());
+        assert_eq!(
+            refused(many(PARAMETERS_MAX + 1).as_bytes()),
+            ParseError::TooLong
+        );
+    }
+
+    #[test]
+    fn challenge_is_written_in_the_order_clients_know() {
+        let challenge = |stale| Challenge::new("r", "n".to_owned(), "o".to_owned(), stale);
+        let expected = r#"Digest realm="r", qop="auth", nonce="n", opaque="o""#;
+        assert_eq!(challenge(false).to_value(), expected);
+        assert_eq!(
+            challenge(true).to_value(),
+            format!("{expected}, stale=true")
+        );
+    }
+
+    #[test]
+    fn written_values_cannot_break_out() {
+        let value = Challenge::new("a\"\\\r\nX: b", "n".to_owned(), "o".to_owned(), false);
+        assert_eq!(
+            value.to_value(),
+            r#"Digest realm="a\"\\X: b", qop="auth", nonce="n", opaque="o""#
+        );
+    }
+
+    #[test]
+    fn client_chooses_the_challenge_it_can_answer() {
+        let sha = br#"Digest realm="r", qop="auth", algorithm=SHA-256, nonce="1", opaque="o""#;
+        let md5 = br#"Digest realm="r",qop="auth-int, auth",algorithm=md5,nonce="2",stale=TRUE"#;
+        let chosen = Challenge::choose([&sha[..], &md5[..]]).unwrap();
+        assert_eq!((chosen.realm(), chosen.nonce()), ("r", "2"));
+        assert_eq!(chosen.opaque(), None);
+        assert!(chosen.is_stale());
+
+        let choose = |values: &[&str]| Challenge::choose(values.iter().map(|v| v.as_bytes()));
+        for (values, error) in [
+            (&[][..], ParseError::NoChallenge),
+            (&[r#"Digest realm="r", nonce="n""#], ParseError::Qop),
+            (
+                &[r#"Digest realm="r", nonce="n", qop="auth-int""#],
+                ParseError::Qop,
+            ),
+            (
+                &[r#"Digest realm="r", qop="auth""#],
+                ParseError::Missing("nonce"),
+            ),
+            (
+                &[r#"Digest nonce="n", qop="auth""#],
+                ParseError::Missing("realm"),
+            ),
+            (
+                &[r#"Digest algorithm=MD5-sess, realm="r""#],
+                ParseError::Algorithm,
+            ),
+            (&[r#"Basic realm="r""#], ParseError::OtherScheme),
+        ] {
+            assert_eq!(choose(values).unwrap_err(), error, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let ha1 = ha1("alice", "example.com", "Rumpelstiltskin");
+        let challenge = Challenge::new("example.com", NONCE.to_owned(), "opaqueX".to_owned(), true);
+        let sent = challenge.authorize("alice", &ha1, URI, "cnonceX".to_owned());
+        let info = AuthenticationInfo::new(&ha1, URI, NONCE, "00000001", "cnonceX");
+        let digest = RequestDigest::from_hex(sent.response().unwrap()).unwrap();
+        let shown = format!("{ha1:?} {challenge:?} {sent:?} {info:?} {digest:?}");
+        assert!(shown.contains("alice"));
+        for secret in [
+            "Rumpelstiltskin",
+            ha1.0.expose_secret(),
+            sent.response().unwrap(),
+            &info.rspauth,
+            NONCE,
+            "opaqueX",
+            "cnonceX",
+        ] {
+            assert!(!shown.contains(secret), "{secret} in {shown}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_an_answer_or_an_error(bytes: Vec<u8>, text in "Digest [ -~]{0,200}") {
+            for value in [&bytes[..], text.as_bytes()] {
+                _ = Authorization::parse(value);
+                _ = Challenge::parse(value);
+                _ = AuthenticationInfo::parse(value);
+            }
+        }
+
+        #[test]
+        fn authorization_survives_writing(sent in authorization()) {
+            let value = sent.to_value();
+            prop_assert!(Authorization::parse(value.as_bytes()) == Ok(sent), "{value}");
+        }
+
+        #[test]
+        fn challenge_survives_writing(
+            realm in TEXT, nonce in TEXT, opaque in proptest::option::of(TEXT), stale: bool,
+        ) {
+            let challenge = Challenge { realm, nonce, opaque, stale };
+            let value = challenge.to_value();
+            prop_assert!(Challenge::parse(value.as_bytes()) == Ok(challenge), "{value}");
+        }
+
+        #[test]
+        fn authentication_info_survives_writing(cnonce in TEXT, nc in TEXT, rspauth in TEXT) {
+            let info = AuthenticationInfo { cnonce, nc, rspauth };
+            let value = info.to_value();
+            prop_assert!(AuthenticationInfo::parse(value.as_bytes()) == Ok(info), "{value}");
+        }
+
+        #[test]
+        fn hexadecimal_survives(hash: [u8; MD5_LEN]) {
+            prop_assert_eq!(unhex(&hex(&hash)), Some(hash));
+        }
+    }
+
+    const NONCE: &str = "dcd98b7102dd2f0e8b11d0f600bfb0c093";
+    const URI: &[u8] = b"msrps://example.com:2855;tcp";
+
+    /// Any text that a header can carry.
+    const TEXT: &str = r"\PC{0,40}";
+
+    fn authorization() -> impl Strategy<Value = Authorization> {
+        proptest::array::uniform10(proptest::option::of(TEXT)).prop_map(|values| {
+            let [
+                username,
+                realm,
+                nonce,
+                uri,
+                qop,
+                nc,
+                cnonce,
+                response,
+                opaque,
+                algorithm,
+            ] = values;
+            Authorization {
+                username,
+                realm,
+                nonce,
+                uri,
+                qop,
+                nc,
+                cnonce,
+                response,
+                opaque,
+                algorithm,
+            }
+        })
+    }
+
+    fn ha1(user: &str, realm: &str, password: &str) -> Ha1 {
+        Ha1::new(user, realm, &SecretString::from(password))
+    }
+
+    fn parsed(value: &str) -> Authorization {
+        Authorization::parse(value.as_bytes()).unwrap()
+    }
+
+    fn refused(value: &[u8]) -> ParseError {
+        Authorization::parse(value).unwrap_err()
+    }
+}

@@ -1,0 +1,1083 @@
+//! Issues challenges and judges the answers (RFC 2617 §3.2, RFC 4976 §9.1). Pure: no clock, no
+//! look-up; `now` and the backend's word are arguments.
+//!
+//! A challenge leaves no trace here. Its nonce says by itself when it was issued, and a MAC says
+//! that it was issued by this process to this address:
+//!
+//! ```text
+//!   nonce  = base64url( time 8 | random 16 | MAC("nonce", time, random, address) 16 )
+//!   opaque = base64url( MAC("opaque", time, random, address) 16 )
+//! ```
+//!
+//! What is remembered is only which nonces were *spent*, and only a right digest spends one: a
+//! stranger cannot make this grow.
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    hint::black_box,
+    net::IpAddr,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use hmac::{Hmac, KeyInit, Mac};
+use rand::{Rng, rand_core::UnwrapErr, rngs::SysRng};
+use secrecy::{ExposeSecret, SecretString};
+use sha2::Sha256;
+
+use super::{AuthError, Credential};
+use crate::msrp::digest::{
+    AuthenticationInfo, Authorization, Challenge, Ha1, METHOD, RequestDigest, is_md5,
+};
+
+/// The longest user name, in octets.
+const USER_MAX: usize = 255;
+
+/// The most spent nonces that are remembered: 17,000 logins a second at the default lifetime of
+/// 15 s, in about 10 MiB.
+///
+/// At the cap the oldest is forgotten, and with it every nonce issued before: those are answered
+/// `stale=true`, used or not. So the cap can cost a slow client a second round trip, never let a
+/// replay in, and never lock anybody out.
+const SPENT_MAX: usize = 1 << 18;
+
+/// How long past its lifetime a spent nonce is remembered, so that an attempt whose look-up takes
+/// long still learns that a quicker twin was first.
+const LOOKUP_GRACE: Duration = Duration::from_secs(30);
+
+/// Issues challenges and judges the answers. One per process: nonces outlive a reload.
+pub struct Challenger {
+    epoch: Instant,
+    key: Hmac<Sha256>,
+    spent: Mutex<Spent>,
+}
+
+impl Challenger {
+    /// A challenger with a key of its own.
+    ///
+    /// # Panics
+    ///
+    /// When the operating system has no random numbers, as does [`Challenger::challenge`].
+    pub fn new(now: Instant) -> Self {
+        // A whole block of SHA-256.
+        let key: [u8; 64] = random();
+        Self {
+            epoch: now,
+            key: Hmac::new(&key.into()),
+            spent: Mutex::new(Spent::new(SPENT_MAX)),
+        }
+    }
+
+    /// The value of a `WWW-Authenticate` header for `client`.
+    pub fn challenge(&self, realm: &str, client: IpAddr, stale: bool, now: Instant) -> String {
+        let nonce = Nonce {
+            issued: self.micros(now),
+            random: random(),
+        };
+        let opaque = URL_SAFE_NO_PAD.encode(tag(self.seal(OPAQUE, &nonce, client)));
+        Challenge::new(realm, self.nonce_text(&nonce, client), opaque, stale).to_value()
+    }
+
+    /// Everything that can be said of `authorization` without knowing the secret.
+    pub fn examine(
+        &self,
+        authorization: &Authorization,
+        request: &AuthRequest<'_>,
+        now: Instant,
+    ) -> Result<Attempt, AuthError> {
+        let user = required("username", authorization.username())?;
+        let realm = required("realm", authorization.realm())?;
+        let nonce_text = required("nonce", authorization.nonce())?;
+        let opaque = required("opaque", authorization.opaque())?;
+        let qop = required("qop", authorization.qop())?;
+        let nc = required("nc", authorization.nc())?;
+        let cnonce = required("cnonce", authorization.cnonce())?;
+        let response = required("response", authorization.response())?;
+
+        if user.len() > USER_MAX {
+            return Err(AuthError::UserTooLong);
+        }
+        // A realm is opaque text: it must come back as it was sent, case included.
+        if realm != request.realm {
+            return Err(AuthError::WrongRealm);
+        }
+        if qop != "auth" {
+            return Err(AuthError::WrongQop);
+        }
+        if !is_md5(authorization.algorithm()) {
+            return Err(AuthError::WrongAlgorithm);
+        }
+        if nc.len() != 8 || !nc.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return Err(AuthError::WrongNonceCount);
+        }
+        let nonce = self.verify_nonce(nonce_text, request.client)?;
+        self.verify_opaque(opaque, &nonce, request.client)?;
+
+        Ok(Attempt {
+            user: user.to_owned(),
+            realm: realm.to_owned(),
+            nonce_text: nonce_text.to_owned(),
+            nc: nc.to_owned(),
+            cnonce: cnonce.to_owned(),
+            response: RequestDigest::from_hex(response).ok_or(AuthError::MalformedResponse)?,
+            uris: spellings(authorization.uri(), request)?,
+            in_time: nonce.age(self.micros(now)) <= request.nonce_lifetime,
+            nonce,
+            nonce_lifetime: request.nonce_lifetime,
+        })
+    }
+
+    /// The verdict, given what the backend `found`.
+    ///
+    /// Takes the backend's failure too, so that an unknown user costs the same work as a wrong
+    /// password. A nonce is spent here, by the right digest only: of two equal attempts at the
+    /// same moment one wins and the other is stale.
+    pub fn settle(
+        &self,
+        attempt: Attempt,
+        found: Result<Credential, AuthError>,
+        now: Instant,
+    ) -> Result<Grant, AuthError> {
+        let (ha1, refusal) = match found.map(|credential| attempt.ha1(&credential)) {
+            Ok(Some(ha1)) => (ha1, None),
+            Ok(None) => (attempt.dummy_ha1(), Some(AuthError::UnusableCredential)),
+            Err(AuthError::UnknownUser) => (attempt.dummy_ha1(), Some(AuthError::UnknownUser)),
+            Err(error) => return Err(error),
+        };
+        let uri = black_box(attempt.proven_uri(&ha1));
+        if let Some(refusal) = refusal {
+            return Err(refusal);
+        }
+        let uri = uri.ok_or(AuthError::WrongPassword)?;
+        if !attempt.in_time {
+            return Err(AuthError::ExpiredNonce);
+        }
+        self.spent
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .spend(attempt.nonce, attempt.nonce_lifetime, self.micros(now))?;
+        let info =
+            AuthenticationInfo::new(&ha1, uri, &attempt.nonce_text, &attempt.nc, &attempt.cnonce);
+        Ok(Grant {
+            authentication_info: info.to_value(),
+            user: attempt.user,
+            realm: attempt.realm,
+        })
+    }
+
+    fn nonce_text(&self, nonce: &Nonce, client: IpAddr) -> String {
+        let mut bytes = [0; NONCE_LEN];
+        let (seed, mac) = bytes.split_at_mut(SEED_LEN);
+        seed.copy_from_slice(&nonce.to_bytes());
+        mac.copy_from_slice(&tag(self.seal(NONCE, nonce, client)));
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    fn verify_nonce(&self, text: &str, client: IpAddr) -> Result<Nonce, AuthError> {
+        let bytes = URL_SAFE_NO_PAD
+            .decode(text)
+            .map_err(|_| AuthError::ForeignNonce)?;
+        let bytes: [u8; NONCE_LEN] = bytes.try_into().map_err(|_| AuthError::ForeignNonce)?;
+        let (seed, mac) = bytes.split_at(SEED_LEN);
+        let nonce = Nonce::from_bytes(seed).ok_or(AuthError::ForeignNonce)?;
+        self.seal(NONCE, &nonce, client)
+            .verify_truncated_left(mac)
+            .map_err(|_| AuthError::ForeignNonce)?;
+        Ok(nonce)
+    }
+
+    fn verify_opaque(&self, text: &str, nonce: &Nonce, client: IpAddr) -> Result<(), AuthError> {
+        let mac = URL_SAFE_NO_PAD
+            .decode(text)
+            .map_err(|_| AuthError::ForeignOpaque)?;
+        if mac.len() != TAG_LEN {
+            return Err(AuthError::ForeignOpaque);
+        }
+        self.seal(OPAQUE, nonce, client)
+            .verify_truncated_left(&mac)
+            .map_err(|_| AuthError::ForeignOpaque)
+    }
+
+    fn seal(&self, purpose: &[u8], nonce: &Nonce, client: IpAddr) -> Hmac<Sha256> {
+        self.key
+            .clone()
+            .chain_update(purpose)
+            .chain_update(nonce.to_bytes())
+            .chain_update(address(client))
+    }
+
+    fn micros(&self, now: Instant) -> u64 {
+        let since = now.saturating_duration_since(self.epoch).as_micros();
+        u64::try_from(since).unwrap_or(u64::MAX)
+    }
+}
+
+impl fmt::Debug for Challenger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Challenger").finish_non_exhaustive()
+    }
+}
+
+/// What the relay knows of an AUTH apart from its Authorization.
+#[derive(Clone, Copy, Debug)]
+pub struct AuthRequest<'a> {
+    /// The realm in force, as it stands in the challenge.
+    pub realm: &'a str,
+    /// The rightmost To-Path URI, as received: its text is what was hashed (RFC 4976 §9.1).
+    pub uri: &'a [u8],
+    /// Whether the `uri` parameter, if there is one, equals `uri` (RFC 4975 §6.1).
+    pub uri_matches: bool,
+    /// Where the request came from. An IPv4 address mapped into IPv6 is the IPv4 address.
+    pub client: IpAddr,
+    /// How long a nonce lives: `auth_challenge_expiration_time`.
+    pub nonce_lifetime: Duration,
+}
+
+/// An answer to a challenge of ours, complete and well formed; whether it is right, only the
+/// secret tells.
+pub struct Attempt {
+    user: String,
+    realm: String,
+    nonce: Nonce,
+    nonce_text: String,
+    nonce_lifetime: Duration,
+    /// Judged at arrival: a slow backend is not the client's fault.
+    in_time: bool,
+    nc: String,
+    cnonce: String,
+    response: RequestDigest,
+    uris: Vec<Vec<u8>>,
+}
+
+impl Attempt {
+    /// Whom to ask the backend for. Free of control characters, otherwise any text.
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// In which realm.
+    pub fn realm(&self) -> &str {
+        &self.realm
+    }
+
+    fn ha1(&self, credential: &Credential) -> Option<Ha1> {
+        match credential {
+            Credential::Password(password) if password.expose_secret().is_empty() => None,
+            Credential::Password(password) => Some(Ha1::new(&self.user, &self.realm, password)),
+            Credential::Ha1(stored) => Ha1::from_hex(stored),
+        }
+    }
+
+    /// For the work only: what is proven with it lets nobody in.
+    fn dummy_ha1(&self) -> Ha1 {
+        Ha1::new(&self.user, &self.realm, &SecretString::from("password"))
+    }
+
+    /// The spelling of the URI for which the digest is right.
+    fn proven_uri(&self, ha1: &Ha1) -> Option<&[u8]> {
+        let mut proven = None;
+        for uri in &self.uris {
+            let expected = ha1.digest(METHOD, uri, &self.nonce_text, &self.nc, &self.cnonce);
+            if self.response.matches(&expected) {
+                proven = Some(uri.as_slice());
+            }
+        }
+        proven
+    }
+}
+
+impl fmt::Debug for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attempt")
+            .field("user", &self.user)
+            .field("realm", &self.realm)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Who was let in, and the relay's proof for them.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// The authenticated user.
+    pub user: String,
+    /// In this realm.
+    pub realm: String,
+    /// The value of the `Authentication-Info` header of the 200.
+    pub authentication_info: String,
+}
+
+impl fmt::Debug for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Grant")
+            .field("user", &self.user)
+            .field("realm", &self.realm)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What makes a nonce unique; ordered by time.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Nonce {
+    /// Microseconds since the challenger's epoch.
+    issued: u64,
+    random: [u8; RANDOM_LEN],
+}
+
+impl Nonce {
+    fn to_bytes(self) -> [u8; SEED_LEN] {
+        let mut bytes = [0; SEED_LEN];
+        let (issued, random) = bytes.split_at_mut(TIME_LEN);
+        issued.copy_from_slice(&self.issued.to_be_bytes());
+        random.copy_from_slice(&self.random);
+        bytes
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (issued, random) = bytes.split_first_chunk()?;
+        Some(Self {
+            issued: u64::from_be_bytes(*issued),
+            random: random.try_into().ok()?,
+        })
+    }
+
+    fn age(&self, now: u64) -> Duration {
+        Duration::from_micros(now.saturating_sub(self.issued))
+    }
+}
+
+/// The nonces that were spent: all of them issued after `forgotten`, none before.
+struct Spent {
+    nonces: BTreeSet<Nonce>,
+    /// Issue time of the newest nonce that was dropped from the set. Up to there nobody knows any
+    /// more what was spent, so all of it counts as spent: also when the lifetime grows by a reload.
+    forgotten: Option<u64>,
+    max: usize,
+}
+
+impl Spent {
+    fn new(max: usize) -> Self {
+        Self {
+            nonces: BTreeSet::new(),
+            forgotten: None,
+            max,
+        }
+    }
+
+    fn spend(&mut self, nonce: Nonce, lifetime: Duration, now: u64) -> Result<(), AuthError> {
+        self.prune(lifetime.saturating_add(LOOKUP_GRACE), now);
+        if self.nonces.contains(&nonce) {
+            return Err(AuthError::SpentNonce);
+        }
+        if self.forgotten.is_some_and(|time| nonce.issued <= time) {
+            return Err(AuthError::ForgottenNonce);
+        }
+        self.nonces.insert(nonce);
+        if self.nonces.len() > self.max {
+            self.forget_oldest();
+        }
+        Ok(())
+    }
+
+    fn prune(&mut self, age: Duration, now: u64) {
+        while self
+            .nonces
+            .first()
+            .is_some_and(|nonce| nonce.age(now) > age)
+        {
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some(nonce) = self.nonces.pop_first() {
+            self.forgotten = Some(nonce.issued);
+        }
+    }
+}
+
+const TIME_LEN: usize = size_of::<u64>();
+/// 128 bits.
+const RANDOM_LEN: usize = 16;
+const SEED_LEN: usize = TIME_LEN + RANDOM_LEN;
+/// HMAC-SHA-256 truncated to 128 bits (RFC 2104 §5).
+const TAG_LEN: usize = 16;
+const NONCE_LEN: usize = SEED_LEN + TAG_LEN;
+
+/// What a MAC is for: one made for a nonce is worth nothing as opaque.
+const NONCE: &[u8] = b"nonce";
+const OPAQUE: &[u8] = b"opaque";
+
+fn tag(mac: Hmac<Sha256>) -> [u8; TAG_LEN] {
+    let whole = mac.finalize().into_bytes();
+    let mut tag = [0; TAG_LEN];
+    tag.copy_from_slice(&whole[..TAG_LEN]);
+    tag
+}
+
+/// The address as it enters a MAC; `::ffff:192.0.2.1` is 192.0.2.1.
+fn address(client: IpAddr) -> [u8; 16] {
+    match client {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
+    }
+}
+
+fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    UnwrapErr(SysRng).fill_bytes(&mut bytes);
+    bytes
+}
+
+fn required<'a>(name: &'static str, value: Option<&'a str>) -> Result<&'a str, AuthError> {
+    value
+        .filter(|value| !value.is_empty())
+        .ok_or(AuthError::Missing(name))
+}
+
+/// The texts that the client may have hashed: the URI as received, and its own spelling of it.
+fn spellings(uri: Option<&str>, request: &AuthRequest<'_>) -> Result<Vec<Vec<u8>>, AuthError> {
+    let mut spellings = vec![request.uri.to_vec()];
+    let Some(own) = uri else {
+        return Ok(spellings);
+    };
+    if !request.uri_matches {
+        return Err(AuthError::WrongUri);
+    }
+    if own.as_bytes() != request.uri {
+        spellings.push(own.as_bytes().to_vec());
+    }
+    Ok(spellings)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Barrier, thread};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::auth::Answer;
+
+    #[test]
+    fn challenge_has_the_form_clients_know() {
+        let relay = Relay::new();
+        let value = relay
+            .challenger
+            .challenge(REALM, CLIENT, false, relay.start);
+        let challenge = Challenge::parse(value.as_bytes()).unwrap();
+        let (nonce, opaque) = (challenge.nonce(), challenge.opaque().unwrap());
+        assert_eq!(
+            value,
+            format!(r#"Digest realm="{REALM}", qop="auth", nonce="{nonce}", opaque="{opaque}""#)
+        );
+        assert_eq!((nonce.len(), opaque.len()), (54, 22));
+        for text in [nonce, opaque] {
+            let safe = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+            assert!(text.chars().all(safe), "{text}");
+        }
+        let stale = relay.challenger.challenge(REALM, CLIENT, true, relay.start);
+        assert!(stale.ends_with("\", stale=true"), "{stale}");
+    }
+
+    #[test]
+    fn nonces_never_repeat_and_show_nothing_of_the_address() {
+        let relay = Relay::new();
+        let client = IpAddr::from([0xaa; 16]);
+        let mut seen = BTreeSet::new();
+        for _ in 0..1000 {
+            let value = relay
+                .challenger
+                .challenge(REALM, client, false, relay.start);
+            let nonce = Challenge::parse(value.as_bytes())
+                .unwrap()
+                .nonce()
+                .to_owned();
+            let bytes = URL_SAFE_NO_PAD.decode(&nonce).unwrap();
+            assert!(!bytes.windows(8).any(|window| window == [0xaa; 8]));
+            assert!(seen.insert(nonce));
+        }
+    }
+
+    #[test]
+    fn right_password_is_let_in_with_proof() {
+        let relay = Relay::new();
+        let sent = relay.answer("secret");
+        let grant = relay.login(&sent, relay.start).unwrap();
+        assert_eq!(
+            (grant.user.as_str(), grant.realm.as_str()),
+            ("alice", REALM)
+        );
+
+        let info = AuthenticationInfo::parse(grant.authentication_info.as_bytes()).unwrap();
+        assert!(info.proves(&ha1("secret"), &sent, URI));
+        let expected = format!(
+            "qop=auth, cnonce=\"{}\", nc=00000001, rspauth=\"",
+            sent.cnonce().unwrap()
+        );
+        assert!(
+            grant.authentication_info.starts_with(&expected),
+            "{}",
+            grant.authentication_info
+        );
+    }
+
+    #[test]
+    fn stored_ha1_of_either_case_does_as_well_as_the_password() {
+        let stored = "b1726872c344b6dc8365b774f8fd6412"; // alice:example.com:secret
+        for stored in [stored.to_owned(), stored.to_uppercase()] {
+            let relay = Relay::new();
+            let attempt = relay.examine(&relay.answer("secret"), relay.start).unwrap();
+            let found = Ok(Credential::Ha1(SecretString::from(stored)));
+            relay
+                .challenger
+                .settle(attempt, found, relay.start)
+                .unwrap();
+        }
+    }
+
+    #[test]
+    fn wrong_password_does_not_spend_the_nonce() {
+        let relay = Relay::new();
+        let challenge = relay.challenge();
+        let wrong = answer(&challenge, "guess");
+        assert_eq!(
+            relay.login(&wrong, relay.start),
+            Err(AuthError::WrongPassword)
+        );
+        assert_eq!(
+            relay.login(&wrong, relay.start),
+            Err(AuthError::WrongPassword)
+        );
+        relay
+            .login(&answer(&challenge, "secret"), relay.start)
+            .unwrap();
+    }
+
+    /// Also with another cnonce and nonce count: a nonce serves once.
+    #[test]
+    fn replay_is_stale() {
+        let relay = Relay::new();
+        let sent = relay.answer("secret");
+        relay.login(&sent, relay.start).unwrap();
+        assert_eq!(relay.login(&sent, relay.start), Err(AuthError::SpentNonce));
+
+        let challenge = relay.challenge();
+        relay
+            .login(&answer(&challenge, "secret"), relay.start)
+            .unwrap();
+        let again = challenge.authorize("alice", &ha1("secret"), URI, "another".to_owned());
+        assert_eq!(relay.login(&again, relay.start), Err(AuthError::SpentNonce));
+        let wrong = answer(&challenge, "guess");
+        assert_eq!(
+            relay.login(&wrong, relay.start),
+            Err(AuthError::WrongPassword)
+        );
+    }
+
+    #[test]
+    fn expired_nonce_is_stale_only_with_the_right_digest() {
+        let relay = Relay::new();
+        let last = relay.start + LIFETIME;
+        let late = last + Duration::from_micros(1);
+        relay.login(&relay.answer("secret"), last).unwrap();
+        for (password, error) in [
+            ("secret", AuthError::ExpiredNonce),
+            ("guess", AuthError::WrongPassword),
+        ] {
+            assert_eq!(relay.login(&relay.answer(password), late), Err(error));
+        }
+    }
+
+    /// The time a look-up takes is not held against the client.
+    #[test]
+    fn time_is_judged_at_arrival() {
+        let relay = Relay::new();
+        let attempt = relay
+            .examine(&relay.answer("secret"), relay.start + LIFETIME)
+            .unwrap();
+        let later = relay.start + LIFETIME + Duration::from_secs(5);
+        relay
+            .challenger
+            .settle(attempt, Ok(password("secret")), later)
+            .unwrap();
+    }
+
+    /// A replay that arrived in time is refused however long its look-up takes.
+    #[test]
+    fn a_slow_twin_never_wins() {
+        for delay in [0, 1, 44, 45, 46, 3600].map(Duration::from_secs) {
+            let relay = Relay::new();
+            let sent = relay.answer("secret");
+            let twin = relay.examine(&sent, relay.start).unwrap();
+            relay.login(&sent, relay.start).unwrap();
+            // Other logins make time pass for the set.
+            let now = relay.start + delay;
+            let other = answer(&relay.challenge_at(now), "secret");
+            relay.login(&other, now).unwrap();
+            let error = relay
+                .challenger
+                .settle(twin, Ok(password("secret")), now)
+                .unwrap_err();
+            assert_eq!(
+                error.answer(),
+                Answer::Challenge { stale: true },
+                "{delay:?}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn of_equal_attempts_at_once_one_wins() {
+        const THREADS: usize = 8;
+        for _ in 0..50 {
+            let relay = Relay::new();
+            let sent = relay.answer("secret");
+            let barrier = Barrier::new(THREADS);
+            let verdicts = thread::scope(|scope| {
+                let attempts: Vec<_> = (0..THREADS)
+                    .map(|_| {
+                        scope.spawn(|| {
+                            let attempt = relay.examine(&sent, relay.start).unwrap();
+                            barrier.wait();
+                            relay
+                                .challenger
+                                .settle(attempt, Ok(password("secret")), relay.start)
+                        })
+                    })
+                    .collect();
+                attempts
+                    .into_iter()
+                    .map(|a| a.join().unwrap())
+                    .collect::<Vec<_>>()
+            });
+            let won = verdicts.iter().filter(|v| v.is_ok()).count();
+            let stale = verdicts
+                .iter()
+                .filter(|v| **v == Err(AuthError::SpentNonce))
+                .count();
+            assert_eq!((won, stale), (1, THREADS - 1));
+        }
+    }
+
+    #[test]
+    fn nonce_serves_only_its_address_and_its_relay() {
+        let relay = Relay::new();
+        let sent = relay.answer("secret");
+        for client in ["192.0.2.8", "::1", "::192.0.2.7", "2001:db8::c000:207"] {
+            let request = AuthRequest {
+                client: client.parse().unwrap(),
+                ..REQUEST
+            };
+            let error = relay
+                .challenger
+                .examine(&sent, &request, relay.start)
+                .unwrap_err();
+            assert_eq!(error, AuthError::ForeignNonce, "{client}");
+        }
+        let mapped = AuthRequest {
+            client: "::ffff:192.0.2.7".parse().unwrap(),
+            ..REQUEST
+        };
+        assert!(
+            relay
+                .challenger
+                .examine(&sent, &mapped, relay.start)
+                .is_ok()
+        );
+
+        let error = Relay::new().examine(&sent, relay.start).unwrap_err();
+        assert_eq!(error, AuthError::ForeignNonce);
+    }
+
+    /// Every bit of nonce and opaque is covered, and they cannot stand in for one another.
+    #[test]
+    fn altered_nonce_or_opaque_is_foreign() {
+        let relay = Relay::new();
+        let sent = relay.answer("secret").to_value();
+        let examine = |value: &str| {
+            let sent = Authorization::parse(value.as_bytes()).unwrap();
+            relay.examine(&sent, relay.start).map(|_| ())
+        };
+        assert_eq!(examine(&sent), Ok(()));
+        for (name, error) in [
+            ("nonce", AuthError::ForeignNonce),
+            ("opaque", AuthError::ForeignOpaque),
+        ] {
+            let at = sent.find(&format!(", {name}=\"")).unwrap() + name.len() + 4;
+            let len = sent[at..].find('"').unwrap();
+            let text = &sent[at..at + len];
+            let replaced = |new: &str| [&sent[..at], new, &sent[at + len..]].concat();
+            for index in 0..len {
+                let old = text.as_bytes()[index];
+                let new = if old == b'A' { "B" } else { "A" };
+                let altered = replaced(&[&text[..index], new, &text[index + 1..]].concat());
+                assert_eq!(examine(&altered), Err(error.clone()), "{altered}");
+            }
+            for new in [
+                "x",
+                "AAAA",
+                &text[..len - 1],
+                &text[..len - 2],
+                &format!("{text}A"),
+                &"A".repeat(1000),
+            ] {
+                assert_eq!(examine(&replaced(new)), Err(error.clone()), "{new}");
+            }
+        }
+    }
+
+    /// The MAC in a nonce is readable; it must not open the other lock.
+    #[test]
+    fn mac_of_the_nonce_is_no_opaque() {
+        let relay = Relay::new();
+        let sent = relay.answer("secret");
+        let nonce = URL_SAFE_NO_PAD.decode(sent.nonce().unwrap()).unwrap();
+        let mac = URL_SAFE_NO_PAD.encode(&nonce[SEED_LEN..]);
+        let value = sent.to_value().replace(sent.opaque().unwrap(), &mac);
+        let error = relay.examine(&parsed(&value), relay.start).unwrap_err();
+        assert_eq!(error, AuthError::ForeignOpaque);
+    }
+
+    #[test]
+    fn each_parameter_missing_or_empty_is_a_plain_failure() {
+        let relay = Relay::new();
+        let sent = relay.answer("secret").to_value();
+        for name in [
+            "username", "realm", "nonce", "qop", "nc", "cnonce", "response", "opaque",
+        ] {
+            for without in [
+                sent.replacen(&format!("{name}="), "x=", 1),
+                format!(
+                    "{}, {name}=\"\"",
+                    sent.replacen(&format!("{name}="), "x=", 1)
+                ),
+            ] {
+                let error = relay.examine(&parsed(&without), relay.start).unwrap_err();
+                assert_eq!(error, AuthError::Missing(name), "{without}");
+                assert_eq!(error.answer(), Answer::Challenge { stale: false });
+            }
+        }
+    }
+
+    #[test]
+    fn wrong_parameters_are_plain_failures() {
+        let relay = Relay::new();
+        let sent = relay.answer("secret").to_value();
+        let user = "u".repeat(USER_MAX);
+        for (old, new, error) in [
+            (
+                r#"realm="example.com""#,
+                r#"realm="EXAMPLE.com""#,
+                AuthError::WrongRealm,
+            ),
+            (
+                r#"realm="example.com""#,
+                r#"realm="example.org""#,
+                AuthError::WrongRealm,
+            ),
+            ("qop=auth", "qop=auth-int", AuthError::WrongQop),
+            ("qop=auth", r#"qop="auth,auth-int""#, AuthError::WrongQop),
+            (
+                "qop=auth",
+                "qop=auth, algorithm=MD5-sess",
+                AuthError::WrongAlgorithm,
+            ),
+            (
+                "qop=auth",
+                "qop=auth, algorithm=SHA-256",
+                AuthError::WrongAlgorithm,
+            ),
+            ("nc=00000001", "nc=1", AuthError::WrongNonceCount),
+            ("nc=00000001", "nc=0000000g", AuthError::WrongNonceCount),
+            ("nc=00000001", "nc=000000001", AuthError::WrongNonceCount),
+            ("response=\"", "response=\"0", AuthError::MalformedResponse),
+            ("alice", &format!("{user}u"), AuthError::UserTooLong),
+        ] {
+            let value = sent.replacen(old, new, 1);
+            assert_ne!(value, sent, "{old}");
+            let refused = relay.examine(&parsed(&value), relay.start).unwrap_err();
+            assert_eq!(refused, error, "{value}");
+            assert_eq!(refused.answer(), Answer::Challenge { stale: false });
+        }
+        let longest = parsed(&sent.replacen("alice", &user, 1));
+        assert_eq!(relay.examine(&longest, relay.start).unwrap().user(), user);
+    }
+
+    /// As msrplib (all quoted) and crocodile (`uri`, `algorithm`) write it.
+    #[test]
+    fn spellings_of_clients_in_use_are_let_in() {
+        for (old, new) in [
+            ("qop=auth, nc=00000001", r#"qop="auth", nc="00000001""#),
+            ("qop=auth", "qop=auth, algorithm=MD5"),
+            ("qop=auth", r#"qop=auth, algorithm="md5""#),
+            (
+                "qop=auth",
+                r#"qop=auth, uri="msrps://example.com:2855;tcp""#,
+            ),
+        ] {
+            let relay = Relay::new();
+            let value = relay.answer("secret").to_value().replacen(old, new, 1);
+            relay.login(&parsed(&value), relay.start).unwrap();
+        }
+        // Hexadecimal digits in upper case.
+        let relay = Relay::new();
+        let sent = relay.answer("secret");
+        let response = sent.response().unwrap();
+        let value = sent.to_value().replace(response, &response.to_uppercase());
+        relay.login(&parsed(&value), relay.start).unwrap();
+    }
+
+    /// A `uri` that the caller found equal may also be what the client hashed.
+    #[test]
+    fn uri_counts_as_the_request_or_the_client_spells_it() {
+        let own = b"msrps://EXAMPLE.com:2855;TCP";
+        for (hashed, uri_matches, verdict) in [
+            (URI, true, Ok(())),
+            (own, true, Ok(())),
+            (
+                b"msrps://example.org:2855;tcp",
+                true,
+                Err(AuthError::WrongPassword),
+            ),
+            (URI, false, Err(AuthError::WrongUri)),
+            (own, false, Err(AuthError::WrongUri)),
+        ] {
+            let relay = Relay::new();
+            let sent = relay
+                .challenge()
+                .authorize("alice", &ha1("secret"), hashed, "c".to_owned());
+            let value = format!(
+                "{}, uri=\"{}\"",
+                sent.to_value(),
+                str::from_utf8(own).unwrap()
+            );
+            let request = AuthRequest {
+                uri_matches,
+                ..REQUEST
+            };
+            let got = relay
+                .challenger
+                .examine(&parsed(&value), &request, relay.start)
+                .and_then(|a| {
+                    relay
+                        .challenger
+                        .settle(a, Ok(password("secret")), relay.start)
+                });
+            if let Ok(grant) = &got {
+                let info = AuthenticationInfo::parse(grant.authentication_info.as_bytes()).unwrap();
+                assert!(info.proves(&ha1("secret"), &sent, hashed));
+            }
+            assert_eq!(got.map(|_| ()), verdict);
+        }
+    }
+
+    #[test]
+    fn what_the_backend_says_decides() {
+        let empty = || Credential::Password(SecretString::from(""));
+        let broken = || Credential::Ha1(SecretString::from("NULL"));
+        let down = || AuthError::BackendUnavailable("timeout".to_owned());
+        let relay = Relay::new();
+        // With the digest of an empty password, too; and with that of the dummy.
+        for guess in ["", "password", "secret"] {
+            for (found, error) in [
+                (Err(AuthError::UnknownUser), AuthError::UnknownUser),
+                (Err(AuthError::NotAllowed), AuthError::NotAllowed),
+                (Err(down()), down()),
+                (Ok(empty()), AuthError::UnusableCredential),
+                (Ok(broken()), AuthError::UnusableCredential),
+            ] {
+                let attempt = relay.examine(&relay.answer(guess), relay.start).unwrap();
+                let verdict = relay.challenger.settle(attempt, found, relay.start);
+                assert_eq!(verdict, Err(error));
+            }
+        }
+        assert!(relay.challenger.spent.lock().unwrap().nonces.is_empty());
+    }
+
+    #[test]
+    fn spent_nonces_are_forgotten_in_time_and_stay_refused() {
+        let mut spent = Spent::new(SPENT_MAX);
+        let keep = micros(LIFETIME + LOOKUP_GRACE);
+        assert_eq!(spent.spend(nonce(0), LIFETIME, 0), Ok(()));
+        assert_eq!(spent.spend(nonce(keep), LIFETIME, keep), Ok(()));
+        assert_eq!(spent.nonces.len(), 2);
+        assert_eq!(spent.spend(nonce(keep + 1), LIFETIME, keep + 1), Ok(()));
+        assert_eq!(spent.nonces.len(), 2, "the first is out");
+
+        // A reload that prolongs the lifetime brings nothing back.
+        let day = Duration::from_hours(24);
+        assert_eq!(
+            spent.spend(nonce(0), day, keep + 2),
+            Err(AuthError::ForgottenNonce)
+        );
+        assert_eq!(
+            spent.spend(nonce(keep), day, keep + 2),
+            Err(AuthError::SpentNonce)
+        );
+        assert_eq!(spent.spend(nonce(1), day, keep + 2), Ok(()));
+    }
+
+    #[test]
+    fn full_set_forgets_the_oldest_and_lets_no_replay_in() {
+        const MAX: usize = 4;
+        let mut spent = Spent::new(MAX);
+        for issued in [30, 10, 20, 40] {
+            assert_eq!(spent.spend(nonce(issued), LIFETIME, 50), Ok(()));
+        }
+        assert_eq!(spent.spend(nonce(50), LIFETIME, 50), Ok(()));
+        assert_eq!(spent.nonces.len(), MAX);
+        for (issued, error) in [
+            (10, AuthError::ForgottenNonce), // dropped
+            (5, AuthError::ForgottenNonce),  // unused, but who knows
+            (20, AuthError::SpentNonce),
+            (50, AuthError::SpentNonce),
+        ] {
+            assert_eq!(
+                spent.spend(nonce(issued), LIFETIME, 50),
+                Err(error),
+                "{issued}"
+            );
+        }
+        // Older than all that is remembered, newer than what is forgotten: good for once.
+        assert_eq!(spent.spend(nonce(15), LIFETIME, 50), Ok(()));
+        assert_eq!(
+            spent.spend(nonce(15), LIFETIME, 50),
+            Err(AuthError::ForgottenNonce)
+        );
+        assert_eq!(spent.nonces.len(), MAX);
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let relay = Relay::new();
+        let sent = relay.answer("secret");
+        let attempt = relay.examine(&sent, relay.start).unwrap();
+        let shown = format!("{:?} {attempt:?}", relay.challenger);
+        let grant = relay
+            .challenger
+            .settle(attempt, Ok(password("secret")), relay.start)
+            .unwrap();
+        let shown = format!("{shown} {grant:?}");
+        assert!(shown.contains("alice"));
+        let secrets = [sent.nonce(), sent.response(), sent.cnonce(), sent.opaque()];
+        for secret in secrets
+            .into_iter()
+            .flatten()
+            .chain([grant.authentication_info.as_str()])
+        {
+            assert!(!shown.contains(secret), "{secret} in {shown}");
+        }
+    }
+
+    proptest! {
+        /// However logins and replays follow one another, no nonce is good for two.
+        #[test]
+        fn no_nonce_is_spent_twice(
+            max in 1..6_usize,
+            steps in proptest::collection::vec((0..20_u64, 0..40_u64, 0..60_u64), 1..200),
+        ) {
+            let mut spent = Spent::new(max);
+            let mut granted = BTreeSet::new();
+            let mut now = 0;
+            for (issued, wait, lifetime) in steps {
+                now += wait * 1_000_000;
+                let lifetime = Duration::from_secs(lifetime);
+                if spent.spend(nonce(issued * 1_000_000), lifetime, now).is_ok() {
+                    prop_assert!(granted.insert(issued));
+                }
+                prop_assert!(spent.nonces.len() <= max);
+            }
+        }
+
+        #[test]
+        fn any_credentials_are_judged(text in "[ -~]{0,200}", nonce in ".{0,60}") {
+            let relay = Relay::new();
+            let other = relay.answer("secret").to_value().replace(" nonce=", " x=");
+            let values = [format!("Digest {text}"), format!("{other}, nonce=\"{nonce}\"")];
+            for value in values {
+                if let Ok(sent) = Authorization::parse(value.as_bytes()) {
+                    prop_assert!(relay.examine(&sent, relay.start).is_err());
+                }
+            }
+        }
+    }
+
+    const REALM: &str = "example.com";
+    const URI: &[u8] = b"msrps://example.com:2855;tcp";
+    const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
+    const LIFETIME: Duration = Duration::from_secs(15);
+    const REQUEST: AuthRequest<'static> = AuthRequest {
+        realm: REALM,
+        uri: URI,
+        uri_matches: true,
+        client: CLIENT,
+        nonce_lifetime: LIFETIME,
+    };
+
+    /// A challenger and the moment it began; the only user is alice, her password is "secret".
+    struct Relay {
+        challenger: Challenger,
+        start: Instant,
+    }
+
+    impl Relay {
+        #[expect(clippy::disallowed_methods, reason = "any fixed moment will do")]
+        fn new() -> Self {
+            let start = Instant::now();
+            let challenger = Challenger::new(start);
+            Self { challenger, start }
+        }
+
+        fn challenge(&self) -> Challenge {
+            self.challenge_at(self.start)
+        }
+
+        fn challenge_at(&self, now: Instant) -> Challenge {
+            let value = self.challenger.challenge(REALM, CLIENT, false, now);
+            Challenge::parse(value.as_bytes()).unwrap()
+        }
+
+        /// What a client sends in answer to a fresh challenge.
+        fn answer(&self, password: &str) -> Authorization {
+            answer(&self.challenge(), password)
+        }
+
+        fn examine(&self, sent: &Authorization, now: Instant) -> Result<Attempt, AuthError> {
+            self.challenger.examine(sent, &REQUEST, now)
+        }
+
+        fn login(&self, sent: &Authorization, now: Instant) -> Result<Grant, AuthError> {
+            let attempt = self.examine(sent, now)?;
+            self.challenger.settle(attempt, Ok(password("secret")), now)
+        }
+    }
+
+    fn answer(challenge: &Challenge, password: &str) -> Authorization {
+        challenge.authorize("alice", &ha1(password), URI, "0a4f113b77c1".to_owned())
+    }
+
+    fn ha1(password: &str) -> Ha1 {
+        Ha1::new("alice", REALM, &SecretString::from(password))
+    }
+
+    fn password(password: &str) -> Credential {
+        Credential::Password(SecretString::from(password))
+    }
+
+    fn parsed(value: &str) -> Authorization {
+        Authorization::parse(value.as_bytes()).unwrap()
+    }
+
+    fn nonce(issued: u64) -> Nonce {
+        Nonce {
+            issued,
+            random: [7; RANDOM_LEN],
+        }
+    }
+
+    fn micros(duration: Duration) -> u64 {
+        u64::try_from(duration.as_micros()).unwrap()
+    }
+}

@@ -1,0 +1,297 @@
+//! Who may relay: the digest authentication of AUTH (RFC 4976 §5.1, §6.3, §9.1).
+//!
+//! [`Challenger`] issues challenges and judges the answers; a [`Backend`] knows the users. The
+//! caller joins the two, because only it can wait:
+//!
+//! ```text
+//!   AUTH without Authorization ── Challenger::challenge ──────────────────────────► 401
+//!   AUTH with Authorization ───── Authorization::parse ──► Challenger::examine
+//!                                                              │ Attempt
+//!                                                   Backend::credential (async)
+//!                                                              │ Result<Credential, AuthError>
+//!                                                       Challenger::settle ──► Grant ──► 200
+//! ```
+//!
+//! Every step may end in an [`AuthError`]; what the wire says to it follows from
+//! [`AuthError::answer`] alone.
+
+use std::{pin::Pin, sync::Arc};
+
+use secrecy::SecretString;
+use thiserror::Error;
+
+use crate::msrp::digest::ParseError;
+
+mod digest;
+mod memory;
+
+pub use digest::{Attempt, AuthRequest, Challenger, Grant};
+pub use memory::{Duplicate, Memory};
+
+/// A store of users.
+pub trait Backend: Send + Sync {
+    /// The secret of `user` in `realm`.
+    ///
+    /// A user who does not exist is [`AuthError::UnknownUser`]; a store that cannot tell is
+    /// [`AuthError::BackendUnavailable`]. `user` is text from a stranger: no control characters,
+    /// anything else.
+    fn credential<'a>(
+        &'a self,
+        user: &'a str,
+        realm: &'a str,
+    ) -> Pin<Box<dyn Future<Output = Result<Credential, AuthError>> + Send + 'a>>;
+}
+
+/// What a backend knows of a user.
+#[derive(Clone, Debug)]
+pub enum Credential {
+    /// The password in clear.
+    Password(SecretString),
+    /// MD5 of `user:realm:password` (RFC 2617 §3.2.2.2) in hexadecimal.
+    Ha1(SecretString),
+}
+
+/// Why somebody was not let in.
+///
+/// The text is for the operator's log; it holds nothing that the peer wrote. The wire hears
+/// [`AuthError::answer`] and no more.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum AuthError {
+    /// The Authorization header cannot be read.
+    #[error("Authorization header unreadable: {0}")]
+    Malformed(#[from] ParseError),
+    /// A parameter that every Authorization must have is absent or empty.
+    #[error("Authorization header without {0}")]
+    Missing(&'static str),
+    /// The answer to somebody else's challenge.
+    #[error("realm does not match")]
+    WrongRealm,
+    /// Only `auth` is offered.
+    #[error("qop is not auth")]
+    WrongQop,
+    /// Only MD5 is offered.
+    #[error("algorithm is not MD5")]
+    WrongAlgorithm,
+    /// The nonce count is 8 hexadecimal digits (RFC 7616 §3.4).
+    #[error("nonce count is not 8 hexadecimal digits")]
+    WrongNonceCount,
+    /// MD5 makes 32 hexadecimal digits.
+    #[error("response is not 32 hexadecimal digits")]
+    MalformedResponse,
+    /// The digest is for another target (RFC 7616 §3.4.6).
+    #[error("uri parameter does not name the request's target")]
+    WrongUri,
+    /// Longer than any user name.
+    #[error("user name too long")]
+    UserTooLong,
+    /// Made up, altered, of an earlier run of the relay, or issued to another address.
+    #[error("nonce was not issued by this relay to this address")]
+    ForeignNonce,
+    /// Not the opaque text that went with the nonce.
+    #[error("opaque does not belong to the nonce")]
+    ForeignOpaque,
+    /// No backend has this user in this realm.
+    #[error("unknown user")]
+    UnknownUser,
+    /// The digest is wrong.
+    #[error("wrong password")]
+    WrongPassword,
+    /// An empty password lets nobody in: tables with HA1 leave the password column empty.
+    #[error("the backend holds no usable secret for this user: empty password or malformed HA1")]
+    UnusableCredential,
+    /// Right digest, nonce too old.
+    #[error("nonce has expired")]
+    ExpiredNonce,
+    /// Right digest, nonce used before: a replay, or a client that spares a round trip.
+    #[error("nonce has been used before")]
+    SpentNonce,
+    /// Right digest, but too many nonces were used since this one was issued to tell whether it
+    /// was one of them.
+    #[error("nonce is older than the used ones that are remembered")]
+    ForgottenNonce,
+    /// The relay does not serve this realm.
+    #[error("realm is not served")]
+    RealmNotServed,
+    /// Authenticated, but barred from relaying (RFC 4976 §6.3).
+    #[error("user may not relay")]
+    NotAllowed,
+    /// The backend cannot tell; the text says why, without credentials.
+    #[error("backend unavailable: {0}")]
+    BackendUnavailable(String),
+}
+
+impl AuthError {
+    /// What the client is told. Unknown user and wrong password must not differ.
+    pub fn answer(&self) -> Answer {
+        match self {
+            Self::Malformed(_) => Answer::BadRequest,
+            Self::Missing(_)
+            | Self::WrongRealm
+            | Self::WrongQop
+            | Self::WrongAlgorithm
+            | Self::WrongNonceCount
+            | Self::MalformedResponse
+            | Self::WrongUri
+            | Self::UserTooLong
+            | Self::ForeignNonce
+            | Self::ForeignOpaque
+            | Self::UnknownUser
+            | Self::WrongPassword
+            | Self::UnusableCredential => Answer::Challenge { stale: false },
+            Self::ExpiredNonce | Self::SpentNonce | Self::ForgottenNonce => {
+                Answer::Challenge { stale: true }
+            }
+            Self::RealmNotServed | Self::NotAllowed => Answer::Forbidden,
+            Self::BackendUnavailable(_) => Answer::Unavailable,
+        }
+    }
+}
+
+/// The answer to an AUTH that is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// 400: the header cannot be read.
+    BadRequest,
+    /// 401 with a fresh challenge.
+    Challenge {
+        /// The digest was right, only its nonce was not (RFC 2617 §3.2.1).
+        stale: bool,
+    },
+    /// 403: known, and not wanted.
+    Forbidden,
+    /// 500: no fault of the client.
+    Unavailable,
+}
+
+impl Answer {
+    /// Whether this was one of the failed attempts that a connection has few of.
+    ///
+    /// A stale nonce is none: who sent it knows the password (RFC 4976 §6.3).
+    pub fn is_failed_attempt(self) -> bool {
+        match self {
+            Self::BadRequest | Self::Challenge { stale: false } | Self::Forbidden => true,
+            Self::Challenge { stale: true } | Self::Unavailable => false,
+        }
+    }
+}
+
+/// Backends asked in order.
+///
+/// Only an unknown user is looked for in the next one: a backend that is down does not make room
+/// for another's idea of the same user.
+pub struct Chain {
+    backends: Vec<Arc<dyn Backend>>,
+}
+
+impl Chain {
+    /// A chain of `backends`; an empty one knows nobody.
+    pub fn new(backends: Vec<Arc<dyn Backend>>) -> Self {
+        Self { backends }
+    }
+
+    async fn ask(&self, user: &str, realm: &str) -> Result<Credential, AuthError> {
+        for backend in &self.backends {
+            match backend.credential(user, realm).await {
+                Err(AuthError::UnknownUser) => {}
+                answer => return answer,
+            }
+        }
+        Err(AuthError::UnknownUser)
+    }
+}
+
+impl Backend for Chain {
+    fn credential<'a>(
+        &'a self,
+        user: &'a str,
+        realm: &'a str,
+    ) -> Pin<Box<dyn Future<Output = Result<Credential, AuthError>> + Send + 'a>> {
+        Box::pin(self.ask(user, realm))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret;
+
+    use super::*;
+
+    /// Gives the same answer to everybody.
+    struct Fixed(Result<Credential, AuthError>);
+
+    impl Backend for Fixed {
+        fn credential<'a>(
+            &'a self,
+            _user: &'a str,
+            _realm: &'a str,
+        ) -> Pin<Box<dyn Future<Output = Result<Credential, AuthError>> + Send + 'a>> {
+            Box::pin(std::future::ready(self.0.clone()))
+        }
+    }
+
+    #[tokio::test]
+    async fn only_an_unknown_user_falls_through() {
+        let unknown = || Err(AuthError::UnknownUser);
+        let down = || Err(AuthError::BackendUnavailable("refused".to_owned()));
+        let knows = |password| Ok(Credential::Password(SecretString::from(password)));
+        for (answers, expected) in [
+            (vec![], Err("unknown user")),
+            (vec![unknown(), unknown()], Err("unknown user")),
+            (vec![unknown(), knows("2"), knows("3")], Ok("2")),
+            (vec![knows("1"), down()], Ok("1")),
+            (
+                vec![unknown(), down(), knows("3")],
+                Err("backend unavailable: refused"),
+            ),
+            (vec![down(), unknown()], Err("backend unavailable: refused")),
+        ] {
+            let chain = Chain::new(
+                answers
+                    .into_iter()
+                    .map(|a| Arc::new(Fixed(a)) as _)
+                    .collect(),
+            );
+            let answer = match chain.credential("alice", "example.com").await {
+                Ok(Credential::Password(password)) => Ok(password.expose_secret().to_owned()),
+                Ok(Credential::Ha1(_)) => panic!("no backend here has one"),
+                Err(error) => Err(error.to_string()),
+            };
+            assert_eq!(answer.as_deref().map_err(String::as_str), expected);
+        }
+    }
+
+    #[test]
+    fn unknown_user_and_wrong_password_are_answered_alike() {
+        let plain = Answer::Challenge { stale: false };
+        assert_eq!(AuthError::UnknownUser.answer(), plain);
+        assert_eq!(AuthError::WrongPassword.answer(), plain);
+        assert_eq!(AuthError::UnusableCredential.answer(), plain);
+    }
+
+    /// The rule of RFC 4976 §6.3, and that a backend's trouble is not the client's.
+    #[test]
+    fn what_counts_as_a_failed_attempt() {
+        for (error, counts) in [
+            (AuthError::Malformed(ParseError::OtherScheme), true),
+            (AuthError::Missing("nonce"), true),
+            (AuthError::WrongPassword, true),
+            (AuthError::ForeignNonce, true),
+            (AuthError::RealmNotServed, true),
+            (AuthError::NotAllowed, true),
+            (AuthError::ExpiredNonce, false),
+            (AuthError::SpentNonce, false),
+            (AuthError::ForgottenNonce, false),
+            (AuthError::BackendUnavailable(String::new()), false),
+        ] {
+            assert_eq!(error.answer().is_failed_attempt(), counts, "{error}");
+        }
+    }
+
+    #[test]
+    fn debug_of_a_credential_shows_no_secret() {
+        for credential in [Credential::Password, Credential::Ha1] {
+            let shown = format!("{:?}", credential(SecretString::from("hunter2")));
+            assert!(!shown.contains("hunter2"), "{shown}");
+        }
+    }
+}
