@@ -1,6 +1,8 @@
 //! An MSRP relay (RFC 4975, RFC 4976).
 
 pub mod auth;
-pub mod config {}
+pub mod client;
+pub mod config;
 pub mod msrp;
+pub mod session;
 pub mod transport;

@@ -63,19 +63,12 @@ impl Challenger {
     pub fn new(now: Instant) -> Self {
         // A whole block of SHA-256.
         let key: [u8; 64] = random();
-        Self {
-            epoch: now,
-            key: Hmac::new(&key.into()),
-            spent: Mutex::new(Spent::new(SPENT_MAX)),
-        }
+        Self { epoch: now, key: Hmac::new(&key.into()), spent: Mutex::new(Spent::new(SPENT_MAX)) }
     }
 
     /// The value of a `WWW-Authenticate` header for `client`.
     pub fn challenge(&self, realm: &str, client: IpAddr, stale: bool, now: Instant) -> String {
-        let nonce = Nonce {
-            issued: self.micros(now),
-            random: random(),
-        };
+        let nonce = Nonce { issued: self.micros(now), random: random() };
         let opaque = URL_SAFE_NO_PAD.encode(tag(self.seal(OPAQUE, &nonce, client)));
         Challenge::new(realm, self.nonce_text(&nonce, client), opaque, stale).to_value()
     }
@@ -154,17 +147,14 @@ impl Challenger {
         if !attempt.in_time {
             return Err(AuthError::ExpiredNonce);
         }
-        self.spent
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .spend(attempt.nonce, attempt.nonce_lifetime, self.micros(now))?;
+        self.spent.lock().unwrap_or_else(PoisonError::into_inner).spend(
+            attempt.nonce,
+            attempt.nonce_lifetime,
+            self.micros(now),
+        )?;
         let info =
             AuthenticationInfo::new(&ha1, uri, &attempt.nonce_text, &attempt.nc, &attempt.cnonce);
-        Ok(Grant {
-            authentication_info: info.to_value(),
-            user: attempt.user,
-            realm: attempt.realm,
-        })
+        Ok(Grant { authentication_info: info.to_value(), user: attempt.user, realm: attempt.realm })
     }
 
     fn nonce_text(&self, nonce: &Nonce, client: IpAddr) -> String {
@@ -176,9 +166,7 @@ impl Challenger {
     }
 
     fn verify_nonce(&self, text: &str, client: IpAddr) -> Result<Nonce, AuthError> {
-        let bytes = URL_SAFE_NO_PAD
-            .decode(text)
-            .map_err(|_| AuthError::ForeignNonce)?;
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| AuthError::ForeignNonce)?;
         let bytes: [u8; NONCE_LEN] = bytes.try_into().map_err(|_| AuthError::ForeignNonce)?;
         let (seed, mac) = bytes.split_at(SEED_LEN);
         let nonce = Nonce::from_bytes(seed).ok_or(AuthError::ForeignNonce)?;
@@ -189,9 +177,7 @@ impl Challenger {
     }
 
     fn verify_opaque(&self, text: &str, nonce: &Nonce, client: IpAddr) -> Result<(), AuthError> {
-        let mac = URL_SAFE_NO_PAD
-            .decode(text)
-            .map_err(|_| AuthError::ForeignOpaque)?;
+        let mac = URL_SAFE_NO_PAD.decode(text).map_err(|_| AuthError::ForeignOpaque)?;
         if mac.len() != TAG_LEN {
             return Err(AuthError::ForeignOpaque);
         }
@@ -336,10 +322,7 @@ impl Nonce {
 
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (issued, random) = bytes.split_first_chunk()?;
-        Some(Self {
-            issued: u64::from_be_bytes(*issued),
-            random: random.try_into().ok()?,
-        })
+        Some(Self { issued: u64::from_be_bytes(*issued), random: random.try_into().ok()? })
     }
 
     fn age(&self, now: u64) -> Duration {
@@ -358,11 +341,7 @@ struct Spent {
 
 impl Spent {
     fn new(max: usize) -> Self {
-        Self {
-            nonces: BTreeSet::new(),
-            forgotten: None,
-            max,
-        }
+        Self { nonces: BTreeSet::new(), forgotten: None, max }
     }
 
     fn spend(&mut self, nonce: Nonce, lifetime: Duration, now: u64) -> Result<(), AuthError> {
@@ -381,11 +360,7 @@ impl Spent {
     }
 
     fn prune(&mut self, age: Duration, now: u64) {
-        while self
-            .nonces
-            .first()
-            .is_some_and(|nonce| nonce.age(now) > age)
-        {
+        while self.nonces.first().is_some_and(|nonce| nonce.age(now) > age) {
             self.forget_oldest();
         }
     }
@@ -431,9 +406,7 @@ fn random<const N: usize>() -> [u8; N] {
 }
 
 fn required<'a>(name: &'static str, value: Option<&'a str>) -> Result<&'a str, AuthError> {
-    value
-        .filter(|value| !value.is_empty())
-        .ok_or(AuthError::Missing(name))
+    value.filter(|value| !value.is_empty()).ok_or(AuthError::Missing(name))
 }
 
 /// The texts that the client may have hashed: the URI as received, and its own spelling of it.
@@ -463,9 +436,7 @@ mod tests {
     #[test]
     fn challenge_has_the_form_clients_know() {
         let relay = Relay::new();
-        let value = relay
-            .challenger
-            .challenge(REALM, CLIENT, false, relay.start);
+        let value = relay.challenger.challenge(REALM, CLIENT, false, relay.start);
         let challenge = Challenge::parse(value.as_bytes()).unwrap();
         let (nonce, opaque) = (challenge.nonce(), challenge.opaque().unwrap());
         assert_eq!(
@@ -487,13 +458,8 @@ mod tests {
         let client = IpAddr::from([0xaa; 16]);
         let mut seen = BTreeSet::new();
         for _ in 0..1000 {
-            let value = relay
-                .challenger
-                .challenge(REALM, client, false, relay.start);
-            let nonce = Challenge::parse(value.as_bytes())
-                .unwrap()
-                .nonce()
-                .to_owned();
+            let value = relay.challenger.challenge(REALM, client, false, relay.start);
+            let nonce = Challenge::parse(value.as_bytes()).unwrap().nonce().to_owned();
             let bytes = URL_SAFE_NO_PAD.decode(&nonce).unwrap();
             assert!(!bytes.windows(8).any(|window| window == [0xaa; 8]));
             assert!(seen.insert(nonce));
@@ -505,22 +471,13 @@ mod tests {
         let relay = Relay::new();
         let sent = relay.answer("secret");
         let grant = relay.login(&sent, relay.start).unwrap();
-        assert_eq!(
-            (grant.user.as_str(), grant.realm.as_str()),
-            ("alice", REALM)
-        );
+        assert_eq!((grant.user.as_str(), grant.realm.as_str()), ("alice", REALM));
 
         let info = AuthenticationInfo::parse(grant.authentication_info.as_bytes()).unwrap();
         assert!(info.proves(&ha1("secret"), &sent, URI));
-        let expected = format!(
-            "qop=auth, cnonce=\"{}\", nc=00000001, rspauth=\"",
-            sent.cnonce().unwrap()
-        );
-        assert!(
-            grant.authentication_info.starts_with(&expected),
-            "{}",
-            grant.authentication_info
-        );
+        let expected =
+            format!("qop=auth, cnonce=\"{}\", nc=00000001, rspauth=\"", sent.cnonce().unwrap());
+        assert!(grant.authentication_info.starts_with(&expected), "{}", grant.authentication_info);
     }
 
     #[test]
@@ -530,10 +487,7 @@ mod tests {
             let relay = Relay::new();
             let attempt = relay.examine(&relay.answer("secret"), relay.start).unwrap();
             let found = Ok(Credential::Ha1(SecretString::from(stored)));
-            relay
-                .challenger
-                .settle(attempt, found, relay.start)
-                .unwrap();
+            relay.challenger.settle(attempt, found, relay.start).unwrap();
         }
     }
 
@@ -542,17 +496,9 @@ mod tests {
         let relay = Relay::new();
         let challenge = relay.challenge();
         let wrong = answer(&challenge, "guess");
-        assert_eq!(
-            relay.login(&wrong, relay.start),
-            Err(AuthError::WrongPassword)
-        );
-        assert_eq!(
-            relay.login(&wrong, relay.start),
-            Err(AuthError::WrongPassword)
-        );
-        relay
-            .login(&answer(&challenge, "secret"), relay.start)
-            .unwrap();
+        assert_eq!(relay.login(&wrong, relay.start), Err(AuthError::WrongPassword));
+        assert_eq!(relay.login(&wrong, relay.start), Err(AuthError::WrongPassword));
+        relay.login(&answer(&challenge, "secret"), relay.start).unwrap();
     }
 
     /// Also with another cnonce and nonce count: a nonce serves once.
@@ -564,16 +510,11 @@ mod tests {
         assert_eq!(relay.login(&sent, relay.start), Err(AuthError::SpentNonce));
 
         let challenge = relay.challenge();
-        relay
-            .login(&answer(&challenge, "secret"), relay.start)
-            .unwrap();
+        relay.login(&answer(&challenge, "secret"), relay.start).unwrap();
         let again = challenge.authorize("alice", &ha1("secret"), URI, "another".to_owned());
         assert_eq!(relay.login(&again, relay.start), Err(AuthError::SpentNonce));
         let wrong = answer(&challenge, "guess");
-        assert_eq!(
-            relay.login(&wrong, relay.start),
-            Err(AuthError::WrongPassword)
-        );
+        assert_eq!(relay.login(&wrong, relay.start), Err(AuthError::WrongPassword));
     }
 
     #[test]
@@ -582,10 +523,9 @@ mod tests {
         let last = relay.start + LIFETIME;
         let late = last + Duration::from_micros(1);
         relay.login(&relay.answer("secret"), last).unwrap();
-        for (password, error) in [
-            ("secret", AuthError::ExpiredNonce),
-            ("guess", AuthError::WrongPassword),
-        ] {
+        for (password, error) in
+            [("secret", AuthError::ExpiredNonce), ("guess", AuthError::WrongPassword)]
+        {
             assert_eq!(relay.login(&relay.answer(password), late), Err(error));
         }
     }
@@ -594,14 +534,9 @@ mod tests {
     #[test]
     fn time_is_judged_at_arrival() {
         let relay = Relay::new();
-        let attempt = relay
-            .examine(&relay.answer("secret"), relay.start + LIFETIME)
-            .unwrap();
+        let attempt = relay.examine(&relay.answer("secret"), relay.start + LIFETIME).unwrap();
         let later = relay.start + LIFETIME + Duration::from_secs(5);
-        relay
-            .challenger
-            .settle(attempt, Ok(password("secret")), later)
-            .unwrap();
+        relay.challenger.settle(attempt, Ok(password("secret")), later).unwrap();
     }
 
     /// A replay that arrived in time is refused however long its look-up takes.
@@ -616,15 +551,8 @@ mod tests {
             let now = relay.start + delay;
             let other = answer(&relay.challenge_at(now), "secret");
             relay.login(&other, now).unwrap();
-            let error = relay
-                .challenger
-                .settle(twin, Ok(password("secret")), now)
-                .unwrap_err();
-            assert_eq!(
-                error.answer(),
-                Answer::Challenge { stale: true },
-                "{delay:?}: {error}"
-            );
+            let error = relay.challenger.settle(twin, Ok(password("secret")), now).unwrap_err();
+            assert_eq!(error.answer(), Answer::Challenge { stale: true }, "{delay:?}: {error}");
         }
     }
 
@@ -641,22 +569,14 @@ mod tests {
                         scope.spawn(|| {
                             let attempt = relay.examine(&sent, relay.start).unwrap();
                             barrier.wait();
-                            relay
-                                .challenger
-                                .settle(attempt, Ok(password("secret")), relay.start)
+                            relay.challenger.settle(attempt, Ok(password("secret")), relay.start)
                         })
                     })
                     .collect();
-                attempts
-                    .into_iter()
-                    .map(|a| a.join().unwrap())
-                    .collect::<Vec<_>>()
+                attempts.into_iter().map(|a| a.join().unwrap()).collect::<Vec<_>>()
             });
             let won = verdicts.iter().filter(|v| v.is_ok()).count();
-            let stale = verdicts
-                .iter()
-                .filter(|v| **v == Err(AuthError::SpentNonce))
-                .count();
+            let stale = verdicts.iter().filter(|v| **v == Err(AuthError::SpentNonce)).count();
             assert_eq!((won, stale), (1, THREADS - 1));
         }
     }
@@ -666,26 +586,12 @@ mod tests {
         let relay = Relay::new();
         let sent = relay.answer("secret");
         for client in ["192.0.2.8", "::1", "::192.0.2.7", "2001:db8::c000:207"] {
-            let request = AuthRequest {
-                client: client.parse().unwrap(),
-                ..REQUEST
-            };
-            let error = relay
-                .challenger
-                .examine(&sent, &request, relay.start)
-                .unwrap_err();
+            let request = AuthRequest { client: client.parse().unwrap(), ..REQUEST };
+            let error = relay.challenger.examine(&sent, &request, relay.start).unwrap_err();
             assert_eq!(error, AuthError::ForeignNonce, "{client}");
         }
-        let mapped = AuthRequest {
-            client: "::ffff:192.0.2.7".parse().unwrap(),
-            ..REQUEST
-        };
-        assert!(
-            relay
-                .challenger
-                .examine(&sent, &mapped, relay.start)
-                .is_ok()
-        );
+        let mapped = AuthRequest { client: "::ffff:192.0.2.7".parse().unwrap(), ..REQUEST };
+        assert!(relay.challenger.examine(&sent, &mapped, relay.start).is_ok());
 
         let error = Relay::new().examine(&sent, relay.start).unwrap_err();
         assert_eq!(error, AuthError::ForeignNonce);
@@ -701,10 +607,9 @@ mod tests {
             relay.examine(&sent, relay.start).map(|_| ())
         };
         assert_eq!(examine(&sent), Ok(()));
-        for (name, error) in [
-            ("nonce", AuthError::ForeignNonce),
-            ("opaque", AuthError::ForeignOpaque),
-        ] {
+        for (name, error) in
+            [("nonce", AuthError::ForeignNonce), ("opaque", AuthError::ForeignOpaque)]
+        {
             let at = sent.find(&format!(", {name}=\"")).unwrap() + name.len() + 4;
             let len = sent[at..].find('"').unwrap();
             let text = &sent[at..at + len];
@@ -744,15 +649,10 @@ mod tests {
     fn each_parameter_missing_or_empty_is_a_plain_failure() {
         let relay = Relay::new();
         let sent = relay.answer("secret").to_value();
-        for name in [
-            "username", "realm", "nonce", "qop", "nc", "cnonce", "response", "opaque",
-        ] {
+        for name in ["username", "realm", "nonce", "qop", "nc", "cnonce", "response", "opaque"] {
             for without in [
                 sent.replacen(&format!("{name}="), "x=", 1),
-                format!(
-                    "{}, {name}=\"\"",
-                    sent.replacen(&format!("{name}="), "x=", 1)
-                ),
+                format!("{}, {name}=\"\"", sent.replacen(&format!("{name}="), "x=", 1)),
             ] {
                 let error = relay.examine(&parsed(&without), relay.start).unwrap_err();
                 assert_eq!(error, AuthError::Missing(name), "{without}");
@@ -767,28 +667,12 @@ mod tests {
         let sent = relay.answer("secret").to_value();
         let user = "u".repeat(USER_MAX);
         for (old, new, error) in [
-            (
-                r#"realm="example.com""#,
-                r#"realm="EXAMPLE.com""#,
-                AuthError::WrongRealm,
-            ),
-            (
-                r#"realm="example.com""#,
-                r#"realm="example.org""#,
-                AuthError::WrongRealm,
-            ),
+            (r#"realm="example.com""#, r#"realm="EXAMPLE.com""#, AuthError::WrongRealm),
+            (r#"realm="example.com""#, r#"realm="example.org""#, AuthError::WrongRealm),
             ("qop=auth", "qop=auth-int", AuthError::WrongQop),
             ("qop=auth", r#"qop="auth,auth-int""#, AuthError::WrongQop),
-            (
-                "qop=auth",
-                "qop=auth, algorithm=MD5-sess",
-                AuthError::WrongAlgorithm,
-            ),
-            (
-                "qop=auth",
-                "qop=auth, algorithm=SHA-256",
-                AuthError::WrongAlgorithm,
-            ),
+            ("qop=auth", "qop=auth, algorithm=MD5-sess", AuthError::WrongAlgorithm),
+            ("qop=auth", "qop=auth, algorithm=SHA-256", AuthError::WrongAlgorithm),
             ("nc=00000001", "nc=1", AuthError::WrongNonceCount),
             ("nc=00000001", "nc=0000000g", AuthError::WrongNonceCount),
             ("nc=00000001", "nc=000000001", AuthError::WrongNonceCount),
@@ -812,10 +696,7 @@ mod tests {
             ("qop=auth, nc=00000001", r#"qop="auth", nc="00000001""#),
             ("qop=auth", "qop=auth, algorithm=MD5"),
             ("qop=auth", r#"qop=auth, algorithm="md5""#),
-            (
-                "qop=auth",
-                r#"qop=auth, uri="msrps://example.com:2855;tcp""#,
-            ),
+            ("qop=auth", r#"qop=auth, uri="msrps://example.com:2855;tcp""#),
         ] {
             let relay = Relay::new();
             let value = relay.answer("secret").to_value().replacen(old, new, 1);
@@ -836,35 +717,18 @@ mod tests {
         for (hashed, uri_matches, verdict) in [
             (URI, true, Ok(())),
             (own, true, Ok(())),
-            (
-                b"msrps://example.org:2855;tcp",
-                true,
-                Err(AuthError::WrongPassword),
-            ),
+            (b"msrps://example.org:2855;tcp", true, Err(AuthError::WrongPassword)),
             (URI, false, Err(AuthError::WrongUri)),
             (own, false, Err(AuthError::WrongUri)),
         ] {
             let relay = Relay::new();
-            let sent = relay
-                .challenge()
-                .authorize("alice", &ha1("secret"), hashed, "c".to_owned());
-            let value = format!(
-                "{}, uri=\"{}\"",
-                sent.to_value(),
-                str::from_utf8(own).unwrap()
-            );
-            let request = AuthRequest {
-                uri_matches,
-                ..REQUEST
-            };
+            let sent = relay.challenge().authorize("alice", &ha1("secret"), hashed, "c".to_owned());
+            let value = format!("{}, uri=\"{}\"", sent.to_value(), str::from_utf8(own).unwrap());
+            let request = AuthRequest { uri_matches, ..REQUEST };
             let got = relay
                 .challenger
                 .examine(&parsed(&value), &request, relay.start)
-                .and_then(|a| {
-                    relay
-                        .challenger
-                        .settle(a, Ok(password("secret")), relay.start)
-                });
+                .and_then(|a| relay.challenger.settle(a, Ok(password("secret")), relay.start));
             if let Ok(grant) = &got {
                 let info = AuthenticationInfo::parse(grant.authentication_info.as_bytes()).unwrap();
                 assert!(info.proves(&ha1("secret"), &sent, hashed));
@@ -908,14 +772,8 @@ mod tests {
 
         // A reload that prolongs the lifetime brings nothing back.
         let day = Duration::from_hours(24);
-        assert_eq!(
-            spent.spend(nonce(0), day, keep + 2),
-            Err(AuthError::ForgottenNonce)
-        );
-        assert_eq!(
-            spent.spend(nonce(keep), day, keep + 2),
-            Err(AuthError::SpentNonce)
-        );
+        assert_eq!(spent.spend(nonce(0), day, keep + 2), Err(AuthError::ForgottenNonce));
+        assert_eq!(spent.spend(nonce(keep), day, keep + 2), Err(AuthError::SpentNonce));
         assert_eq!(spent.spend(nonce(1), day, keep + 2), Ok(()));
     }
 
@@ -934,18 +792,11 @@ mod tests {
             (20, AuthError::SpentNonce),
             (50, AuthError::SpentNonce),
         ] {
-            assert_eq!(
-                spent.spend(nonce(issued), LIFETIME, 50),
-                Err(error),
-                "{issued}"
-            );
+            assert_eq!(spent.spend(nonce(issued), LIFETIME, 50), Err(error), "{issued}");
         }
         // Older than all that is remembered, newer than what is forgotten: good for once.
         assert_eq!(spent.spend(nonce(15), LIFETIME, 50), Ok(()));
-        assert_eq!(
-            spent.spend(nonce(15), LIFETIME, 50),
-            Err(AuthError::ForgottenNonce)
-        );
+        assert_eq!(spent.spend(nonce(15), LIFETIME, 50), Err(AuthError::ForgottenNonce));
         assert_eq!(spent.nonces.len(), MAX);
     }
 
@@ -955,18 +806,11 @@ mod tests {
         let sent = relay.answer("secret");
         let attempt = relay.examine(&sent, relay.start).unwrap();
         let shown = format!("{:?} {attempt:?}", relay.challenger);
-        let grant = relay
-            .challenger
-            .settle(attempt, Ok(password("secret")), relay.start)
-            .unwrap();
+        let grant = relay.challenger.settle(attempt, Ok(password("secret")), relay.start).unwrap();
         let shown = format!("{shown} {grant:?}");
         assert!(shown.contains("alice"));
         let secrets = [sent.nonce(), sent.response(), sent.cnonce(), sent.opaque()];
-        for secret in secrets
-            .into_iter()
-            .flatten()
-            .chain([grant.authentication_info.as_str()])
-        {
+        for secret in secrets.into_iter().flatten().chain([grant.authentication_info.as_str()]) {
             assert!(!shown.contains(secret), "{secret} in {shown}");
         }
     }
@@ -1071,10 +915,7 @@ mod tests {
     }
 
     fn nonce(issued: u64) -> Nonce {
-        Nonce {
-            issued,
-            random: [7; RANDOM_LEN],
-        }
+        Nonce { issued, random: [7; RANDOM_LEN] }
     }
 
     fn micros(duration: Duration) -> u64 {

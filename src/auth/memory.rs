@@ -26,10 +26,7 @@ impl Memory {
     ) -> Result<Self, Duplicate> {
         let mut memory = Self::default();
         for (user, domain, password) in entries {
-            let users = memory
-                .domains
-                .entry(domain.to_ascii_lowercase())
-                .or_default();
+            let users = memory.domains.entry(domain.to_ascii_lowercase()).or_default();
             if users.contains_key(&user) {
                 return Err(Duplicate { user, domain });
             }
@@ -113,11 +110,9 @@ mod tests {
 
     #[test]
     fn a_user_listed_twice_is_an_error() {
-        let error = Memory::new([
-            entry("alice", "a.example", "1"),
-            entry("alice", "A.example", "2"),
-        ])
-        .unwrap_err();
+        let error =
+            Memory::new([entry("alice", "a.example", "1"), entry("alice", "A.example", "2")])
+                .unwrap_err();
         assert_eq!(
             error.to_string(),
             "user alice@A.example is listed twice (the case of a domain does not count)"
@@ -128,17 +123,10 @@ mod tests {
     fn debug_shows_no_password() {
         let memory = Memory::new([entry("alice", "example.com", "hunter2")]).unwrap();
         let shown = format!("{memory:?}");
-        assert!(
-            shown.contains("alice") && !shown.contains("hunter2"),
-            "{shown}"
-        );
+        assert!(shown.contains("alice") && !shown.contains("hunter2"), "{shown}");
     }
 
     fn entry(user: &str, domain: &str, password: &str) -> (String, String, SecretString) {
-        (
-            user.to_owned(),
-            domain.to_owned(),
-            SecretString::from(password),
-        )
+        (user.to_owned(), domain.to_owned(), SecretString::from(password))
     }
 }

@@ -239,18 +239,10 @@ mod tests {
             (vec![unknown(), unknown()], Err("unknown user")),
             (vec![unknown(), knows("2"), knows("3")], Ok("2")),
             (vec![knows("1"), down()], Ok("1")),
-            (
-                vec![unknown(), down(), knows("3")],
-                Err("backend unavailable: refused"),
-            ),
+            (vec![unknown(), down(), knows("3")], Err("backend unavailable: refused")),
             (vec![down(), unknown()], Err("backend unavailable: refused")),
         ] {
-            let chain = Chain::new(
-                answers
-                    .into_iter()
-                    .map(|a| Arc::new(Fixed(a)) as _)
-                    .collect(),
-            );
+            let chain = Chain::new(answers.into_iter().map(|a| Arc::new(Fixed(a)) as _).collect());
             let answer = match chain.credential("alice", "example.com").await {
                 Ok(Credential::Password(password)) => Ok(password.expose_secret().to_owned()),
                 Ok(Credential::Ha1(_)) => panic!("no backend here has one"),

@@ -159,12 +159,7 @@ impl Challenge {
     ///
     /// `opaque` is not optional: msrplib cannot do without it.
     pub fn new(realm: &str, nonce: String, opaque: String, stale: bool) -> Self {
-        Self {
-            realm: realm.to_owned(),
-            nonce,
-            opaque: Some(opaque),
-            stale,
-        }
+        Self { realm: realm.to_owned(), nonce, opaque: Some(opaque), stale }
     }
 
     /// Reads a header value, the part after `WWW-Authenticate: `.
@@ -176,23 +171,14 @@ impl Challenge {
         if !is_md5(parameters.take("algorithm").as_deref()) {
             return Err(ParseError::Algorithm);
         }
-        if !parameters
-            .take("qop")
-            .is_some_and(|list| offers_auth(&list))
-        {
+        if !parameters.take("qop").is_some_and(|list| offers_auth(&list)) {
             return Err(ParseError::Qop);
         }
         Ok(Self {
-            realm: parameters
-                .take("realm")
-                .ok_or(ParseError::Missing("realm"))?,
-            nonce: parameters
-                .take("nonce")
-                .ok_or(ParseError::Missing("nonce"))?,
+            realm: parameters.take("realm").ok_or(ParseError::Missing("realm"))?,
+            nonce: parameters.take("nonce").ok_or(ParseError::Missing("nonce"))?,
             opaque: parameters.take("opaque"),
-            stale: parameters
-                .take("stale")
-                .is_some_and(|stale| stale.eq_ignore_ascii_case("true")),
+            stale: parameters.take("stale").is_some_and(|stale| stale.eq_ignore_ascii_case("true")),
         })
     }
 
@@ -298,11 +284,7 @@ impl AuthenticationInfo {
     pub fn parse(value: &[u8]) -> Result<Self, ParseError> {
         let mut parameters = Parameters::parse(text(value)?)?;
         let mut required = |name| parameters.take(name).ok_or(ParseError::Missing(name));
-        Ok(Self {
-            cnonce: required("cnonce")?,
-            nc: required("nc")?,
-            rspauth: required("rspauth")?,
-        })
+        Ok(Self { cnonce: required("cnonce")?, nc: required("nc")?, rspauth: required("rspauth")? })
     }
 
     /// The header value; qop and nc unquoted (RFC 7616 §3.5).
@@ -370,11 +352,7 @@ impl Ha1 {
         nc: &str,
         cnonce: &str,
     ) -> RequestDigest {
-        let ha2 = Md5::new()
-            .chain_update(method)
-            .chain_update(":")
-            .chain_update(uri)
-            .finalize();
+        let ha2 = Md5::new().chain_update(method).chain_update(":").chain_update(uri).finalize();
         let hash = Md5::new()
             .chain_update(self.0.expose_secret())
             .chain_update(":")
@@ -577,8 +555,7 @@ fn bare_value(text: &str) -> Result<(String, &str), ParseError> {
 
 /// Whether a `qop` list (`"auth,auth-int"`) holds `auth`.
 fn offers_auth(list: &str) -> bool {
-    list.split(',')
-        .any(|item| item.trim_matches(' ').eq_ignore_ascii_case("auth"))
+    list.split(',').any(|item| item.trim_matches(' ').eq_ignore_ascii_case("auth"))
 }
 
 /// A character of a token (RFC 2616 §2.2).
@@ -594,10 +571,7 @@ struct Writer {
 
 impl Writer {
     fn new(scheme: &str) -> Self {
-        Self {
-            text: scheme.to_owned(),
-            separator: "",
-        }
+        Self { text: scheme.to_owned(), separator: "" }
     }
 
     fn quoted(&mut self, name: &str, value: Option<&str>) {
@@ -643,9 +617,7 @@ fn unhex(text: &str) -> Option<[u8; MD5_LEN]> {
     if text.len() != 2 * hash.len() {
         return None;
     }
-    HEXLOWER_PERMISSIVE
-        .decode_mut(text.as_bytes(), &mut hash)
-        .ok()?;
+    HEXLOWER_PERMISSIVE.decode_mut(text.as_bytes(), &mut hash).ok()?;
     Some(hash)
 }
 
@@ -724,11 +696,8 @@ mod tests {
         assert!(!info.proves(&ha1, &sent, b"msrps://example.org:2855;tcp"));
         assert!(!info.proves(&self::ha1("alice", "example.com", "x"), &sent, URI));
         for (cnonce, nc) in [("0a4f113b", "00000002"), ("0a4f113c", "00000001")] {
-            let other = AuthenticationInfo {
-                cnonce: cnonce.to_owned(),
-                nc: nc.to_owned(),
-                ..info.clone()
-            };
+            let other =
+                AuthenticationInfo { cnonce: cnonce.to_owned(), nc: nc.to_owned(), ..info.clone() };
             assert!(!other.proves(&ha1, &sent, URI), "{cnonce} {nc}");
         }
     }
@@ -797,10 +766,7 @@ mod tests {
             (r#"Digest username="\a\,""#, "a,"),
             (r#"Digest username="""#, ""),
             (r#"Digest username="nonce=\"x\"""#, r#"nonce="x""#),
-            (
-                r#"Digest username="Žofie %s%n' OR 1=1--""#,
-                "Žofie %s%n' OR 1=1--",
-            ),
+            (r#"Digest username="Žofie %s%n' OR 1=1--""#, "Žofie %s%n' OR 1=1--"),
             (r"Digest username=ab/c+d==", "ab/c+d=="),
         ] {
             assert_eq!(parsed(value).username(), Some(username), "{value}");
@@ -855,25 +821,16 @@ mod tests {
     fn limits_hold_on_both_sides() {
         let value = |len| format!("Digest username=\"{}\"", "a".repeat(len));
         assert!(Authorization::parse(value(PARAMETER_MAX).as_bytes()).is_ok());
-        assert_eq!(
-            refused(value(PARAMETER_MAX + 1).as_bytes()),
-            ParseError::TooLong
-        );
+        assert_eq!(refused(value(PARAMETER_MAX + 1).as_bytes()), ParseError::TooLong);
         assert_eq!(refused(value(65_536).as_bytes()), ParseError::TooLong);
 
         let blanks = |len: usize| format!("Digest{}", " ".repeat(len - "Digest".len()));
         assert!(Authorization::parse(blanks(VALUE_MAX).as_bytes()).is_ok());
-        assert_eq!(
-            refused(blanks(VALUE_MAX + 1).as_bytes()),
-            ParseError::TooLong
-        );
+        assert_eq!(refused(blanks(VALUE_MAX + 1).as_bytes()), ParseError::TooLong);
 
         let many = |n| (0..n).fold("Digest ".to_owned(), |s, i| s + &format!("x{i}=1,"));
         assert!(Authorization::parse(many(PARAMETERS_MAX).as_bytes()).is_ok());
-        assert_eq!(
-            refused(many(PARAMETERS_MAX + 1).as_bytes()),
-            ParseError::TooLong
-        );
+        assert_eq!(refused(many(PARAMETERS_MAX + 1).as_bytes()), ParseError::TooLong);
     }
 
     #[test]
@@ -881,10 +838,7 @@ mod tests {
         let challenge = |stale| Challenge::new("r", "n".to_owned(), "o".to_owned(), stale);
         let expected = r#"Digest realm="r", qop="auth", nonce="n", opaque="o""#;
         assert_eq!(challenge(false).to_value(), expected);
-        assert_eq!(
-            challenge(true).to_value(),
-            format!("{expected}, stale=true")
-        );
+        assert_eq!(challenge(true).to_value(), format!("{expected}, stale=true"));
     }
 
     #[test]
@@ -909,22 +863,10 @@ mod tests {
         for (values, error) in [
             (&[][..], ParseError::NoChallenge),
             (&[r#"Digest realm="r", nonce="n""#], ParseError::Qop),
-            (
-                &[r#"Digest realm="r", nonce="n", qop="auth-int""#],
-                ParseError::Qop,
-            ),
-            (
-                &[r#"Digest realm="r", qop="auth""#],
-                ParseError::Missing("nonce"),
-            ),
-            (
-                &[r#"Digest nonce="n", qop="auth""#],
-                ParseError::Missing("realm"),
-            ),
-            (
-                &[r#"Digest algorithm=MD5-sess, realm="r""#],
-                ParseError::Algorithm,
-            ),
+            (&[r#"Digest realm="r", nonce="n", qop="auth-int""#], ParseError::Qop),
+            (&[r#"Digest realm="r", qop="auth""#], ParseError::Missing("nonce")),
+            (&[r#"Digest nonce="n", qop="auth""#], ParseError::Missing("realm")),
+            (&[r#"Digest algorithm=MD5-sess, realm="r""#], ParseError::Algorithm),
             (&[r#"Basic realm="r""#], ParseError::OtherScheme),
         ] {
             assert_eq!(choose(values).unwrap_err(), error, "{values:?}");
@@ -999,18 +941,8 @@ mod tests {
 
     fn authorization() -> impl Strategy<Value = Authorization> {
         proptest::array::uniform10(proptest::option::of(TEXT)).prop_map(|values| {
-            let [
-                username,
-                realm,
-                nonce,
-                uri,
-                qop,
-                nc,
-                cnonce,
-                response,
-                opaque,
-                algorithm,
-            ] = values;
+            let [username, realm, nonce, uri, qop, nc, cnonce, response, opaque, algorithm] =
+                values;
             Authorization {
                 username,
                 realm,

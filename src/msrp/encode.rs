@@ -102,25 +102,17 @@ pub fn response<'a>(
 
 /// The header lines of a message being passed on, its paths left out: as the bytes and in the
 /// order they came in, but for `Content-*`, which go behind the others, Content-Type last (RFC
-/// 4975 §7.1). `range` replaces the Byte-Range, or adds one where there is none.
-pub fn forwarded_headers(out: &mut BytesMut, head: &Head, range: Option<&ByteRange>) {
-    if let Some(range) = range.filter(|_| head.headers.value(Name::ByteRange).is_none()) {
-        header(out, Name::ByteRange, range.to_string().as_bytes());
-    }
-    for (name, line) in head.headers.lines() {
-        match (name, range) {
-            (Name::ToPath | Name::FromPath | Name::Content | Name::ContentType, _) => {}
-            (Name::ByteRange, Some(range)) => {
-                header(out, Name::ByteRange, range.to_string().as_bytes());
-            }
-            _ => out.put_slice(line),
-        }
-    }
-    for late in [Name::Content, Name::ContentType] {
-        for (_, line) in head.headers.lines().filter(|(name, _)| *name == late) {
-            out.put_slice(line);
-        }
-    }
+/// 4975 §7.1).
+pub fn forwarded_lines(head: &Head) -> impl Iterator<Item = (Name, &[u8])> {
+    let rank = |name: Name| match name {
+        Name::ToPath | Name::FromPath => None,
+        Name::Content => Some(1),
+        Name::ContentType => Some(2),
+        _ => Some(0),
+    };
+    let all =
+        move |wanted| head.headers.lines().filter(move |(name, _)| rank(*name) == Some(wanted));
+    all(0).chain(all(1)).chain(all(2))
 }
 
 /// The two paths of a message that passes `own`, the relay's URIs in the order in which it meets
@@ -128,4 +120,36 @@ pub fn forwarded_headers(out: &mut BytesMut, head: &Head, range: Option<&ByteRan
 /// 4976 §6.4.1).
 pub fn moved_paths(out: &mut BytesMut, to: &Path, from: &Path, own: usize) {
     paths(out, &to[own..], to[..own].iter().rev().chain(from.iter()));
+}
+
+/// The head of a SEND that leaves in pieces: all but the start line and the Byte-Range.
+#[derive(Debug, Clone)]
+pub struct Template {
+    lines: Bytes,
+    range_at: usize,
+}
+
+impl Template {
+    /// The template of `head` once it has passed `own` URIs of the relay.
+    pub fn new(head: &Head, own: usize) -> Self {
+        let mut out = BytesMut::with_capacity(512);
+        moved_paths(&mut out, &head.to_path, &head.from_path, own);
+        let mut range_at = out.len();
+        for (name, line) in forwarded_lines(head) {
+            match name {
+                Name::ByteRange => range_at = out.len(),
+                _ => out.put_slice(line),
+            }
+        }
+        Self { lines: out.freeze(), range_at }
+    }
+
+    /// The head of one piece, the blank line before its body included.
+    pub fn write(&self, out: &mut BytesMut, transact_id: &TransactId, range: &ByteRange) {
+        request_line(out, transact_id, &Method::Send);
+        out.put_slice(&self.lines[..self.range_at]);
+        header(out, Name::ByteRange, range.to_string().as_bytes());
+        out.put_slice(&self.lines[self.range_at..]);
+        out.put_slice(b"\r\n");
+    }
 }

@@ -19,24 +19,17 @@ pub const MAX_ADDRESSES: usize = 8;
 /// without a port and is not looked up here.
 pub async fn addresses(host: &str, port: u16) -> Result<Vec<SocketAddr>, ResolveError> {
     if port == 0 {
-        return Err(ResolveError::Port {
-            host: host.to_owned(),
-        });
+        return Err(ResolveError::Port { host: host.to_owned() });
     }
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, port)]);
     }
     let found = lookup_host((host, port))
         .await
-        .map_err(|cause| ResolveError::Lookup {
-            host: host.to_owned(),
-            cause,
-        })?;
+        .map_err(|cause| ResolveError::Lookup { host: host.to_owned(), cause })?;
     let addresses = distinct(found);
     if addresses.is_empty() {
-        return Err(ResolveError::NoAddress {
-            host: host.to_owned(),
-        });
+        return Err(ResolveError::NoAddress { host: host.to_owned() });
     }
     Ok(addresses)
 }
@@ -86,38 +79,21 @@ mod tests {
 
     #[tokio::test]
     async fn literals_need_no_query() {
-        assert_eq!(
-            addresses("192.0.2.7", 2855).await.unwrap(),
-            [socket("192.0.2.7:2855")]
-        );
-        assert_eq!(
-            addresses("2001:db8::7", 1).await.unwrap(),
-            [socket("[2001:db8::7]:1")]
-        );
+        assert_eq!(addresses("192.0.2.7", 2855).await.unwrap(), [socket("192.0.2.7:2855")]);
+        assert_eq!(addresses("2001:db8::7", 1).await.unwrap(), [socket("[2001:db8::7]:1")]);
     }
 
     #[tokio::test]
     async fn names_are_looked_up() {
         let found = addresses("localhost", 65535).await.unwrap();
-        assert!(
-            found
-                .iter()
-                .all(|a| a.ip().is_loopback() && a.port() == 65535),
-            "{found:?}"
-        );
+        assert!(found.iter().all(|a| a.ip().is_loopback() && a.port() == 65535), "{found:?}");
     }
 
     #[tokio::test]
     async fn errors_name_the_host() {
         let zero = addresses("192.0.2.7", 0).await.unwrap_err();
-        assert_eq!(
-            zero.to_string(),
-            "port 0 of \"192.0.2.7\" cannot be dialled"
-        );
-        let unknown = addresses("no such\r\nhost", 2855)
-            .await
-            .unwrap_err()
-            .to_string();
+        assert_eq!(zero.to_string(), "port 0 of \"192.0.2.7\" cannot be dialled");
+        let unknown = addresses("no such\r\nhost", 2855).await.unwrap_err().to_string();
         assert!(
             unknown.starts_with("host \"no such\\r\\nhost\" cannot be resolved: "),
             "{unknown}"
@@ -129,9 +105,6 @@ mod tests {
         let repeated = ["192.0.2.2:1", "192.0.2.1:1", "192.0.2.2:1"].map(socket);
         assert_eq!(distinct(repeated.into_iter()), [repeated[0], repeated[1]]);
         let many = (1..=200).map(|n| SocketAddr::from(([192, 0, 2, n], 1)));
-        assert_eq!(
-            distinct(many.clone()),
-            many.take(MAX_ADDRESSES).collect::<Vec<_>>()
-        );
+        assert_eq!(distinct(many.clone()), many.take(MAX_ADDRESSES).collect::<Vec<_>>());
     }
 }

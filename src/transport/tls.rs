@@ -72,10 +72,7 @@ impl Identity {
         let signer = provider()
             .key_provider
             .load_private_key(key_der)
-            .map_err(|cause| TlsError::UnusableKey {
-                path: key.to_owned(),
-                cause,
-            })?;
+            .map_err(|cause| TlsError::UnusableKey { path: key.to_owned(), cause })?;
         let Some(leaf) = leaf_for(&chain, signer.as_ref()) else {
             return Err(TlsError::KeyMismatch {
                 certificate: certificate.to_owned(),
@@ -85,10 +82,7 @@ impl Identity {
         let ordered = order(chain, leaf);
         let mut file_findings = ordered.findings(certificate);
         if let Some(mode) = exposed {
-            file_findings.push(Finding::KeyExposed {
-                path: key.to_owned(),
-                mode,
-            });
+            file_findings.push(Finding::KeyExposed { path: key.to_owned(), mode });
         }
         Self::from_chain(ordered.chain, signer, certificate, file_findings)
     }
@@ -102,9 +96,7 @@ impl Identity {
         let leaf = parse_certificate(&chain[0], PemFile::Certificate, path)?;
         let dns_names = dns_names(&leaf);
         if dns_names.is_empty() {
-            return Err(TlsError::NoDnsName {
-                path: path.to_owned(),
-            });
+            return Err(TlsError::NoDnsName { path: path.to_owned() });
         }
         Ok(Self {
             path: path.to_owned(),
@@ -153,22 +145,13 @@ impl Identity {
     fn date_finding(&self, now: SystemTime) -> Option<Finding> {
         let path = self.path.clone();
         if now > self.not_after {
-            return Some(Finding::Expired {
-                path,
-                not_after: self.not_after,
-            });
+            return Some(Finding::Expired { path, not_after: self.not_after });
         }
         if now < self.not_before {
-            return Some(Finding::NotYetValid {
-                path,
-                not_before: self.not_before,
-            });
+            return Some(Finding::NotYetValid { path, not_before: self.not_before });
         }
         if now + EXPIRY_NOTICE > self.not_after {
-            return Some(Finding::ExpiresSoon {
-                path,
-                not_after: self.not_after,
-            });
+            return Some(Finding::ExpiresSoon { path, not_after: self.not_after });
         }
         None
     }
@@ -176,35 +159,18 @@ impl Identity {
     /// How well this identity serves a client that asked for `name`: 0 is best.
     fn rank(&self, name: Option<&str>) -> u8 {
         let Some(name) = name else { return 2 };
-        if self
-            .dns_names
-            .iter()
-            .any(|san| san.eq_ignore_ascii_case(name))
-        {
+        if self.dns_names.iter().any(|san| san.eq_ignore_ascii_case(name)) {
             return 0;
         }
-        if self.dns_names.iter().any(|san| matches(san, name)) {
-            1
-        } else {
-            2
-        }
+        if self.dns_names.iter().any(|san| matches(san, name)) { 1 } else { 2 }
     }
 }
 
 /// Subject, serial and expiry, as the start line shows them.
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let subject = if self.subject.is_empty() {
-            &self.dns_names[0]
-        } else {
-            &self.subject
-        };
-        write!(
-            f,
-            "{subject}, serial {}, valid until {}",
-            self.serial,
-            Utc(self.not_after)
-        )
+        let subject = if self.subject.is_empty() { &self.dns_names[0] } else { &self.subject };
+        write!(f, "{subject}, serial {}, valid until {}", self.serial, Utc(self.not_after))
     }
 }
 
@@ -268,17 +234,12 @@ pub fn host_name(configured: Option<&str>, identity: &Identity) -> Result<String
     let names = || identity.dns_names.join(", ");
     let Some(name) = configured else {
         let plain = identity.dns_names.iter().find(|san| !san.starts_with("*."));
-        return plain
-            .cloned()
-            .ok_or_else(|| HostNameError::OnlyWildcards { names: names() });
+        return plain.cloned().ok_or_else(|| HostNameError::OnlyWildcards { names: names() });
     };
     if identity.dns_names.iter().any(|san| matches(san, name)) {
         return Ok(name.to_owned());
     }
-    Err(HostNameError::NotInCertificate {
-        host: name.to_owned(),
-        names: names(),
-    })
+    Err(HostNameError::NotInCertificate { host: name.to_owned(), names: names() })
 }
 
 /// Why a certificate gives the relay no host name.
@@ -315,9 +276,7 @@ pub fn server_config(identities: &[Identity]) -> Result<Arc<ServerConfig>, TlsEr
     if identities.is_empty() {
         return Err(TlsError::NoIdentity);
     }
-    let resolver = ByServerName {
-        identities: identities.to_vec(),
-    };
+    let resolver = ByServerName { identities: identities.to_vec() };
     let config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13, &TLS12])
         .map_err(TlsError::Configuration)?
@@ -335,20 +294,12 @@ struct ByServerName {
 impl ResolvesServerCert for ByServerName {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let usable = |identity: &&Identity| {
-            identity
-                .certified
-                .key
-                .choose_scheme(hello.signature_schemes())
-                .is_some()
+            identity.certified.key.choose_scheme(hello.signature_schemes()).is_some()
         };
         // The first of equals, so the first identity is the default.
-        let best = self
-            .identities
-            .iter()
-            .filter(usable)
-            .min_by_key(|i| i.rank(hello.server_name()));
-        best.or(self.identities.first())
-            .map(|identity| Arc::clone(&identity.certified))
+        let best =
+            self.identities.iter().filter(usable).min_by_key(|i| i.rank(hello.server_name()));
+        best.or(self.identities.first()).map(|identity| Arc::clone(&identity.certified))
     }
 }
 
@@ -424,9 +375,7 @@ impl ResolvesClientCert for OwnIdentity {
         _root_hint_subjects: &[&[u8]],
         schemes: &[SignatureScheme],
     ) -> Option<Arc<CertifiedKey>> {
-        self.0
-            .clone()
-            .filter(|own| own.key.choose_scheme(schemes).is_some())
+        self.0.clone().filter(|own| own.key.choose_scheme(schemes).is_some())
     }
 
     fn has_certs(&self) -> bool {
@@ -464,10 +413,7 @@ impl NextHopVerifier {
                 Policy::Enforce(checker(anchors).ok_or(TlsError::NoTrustAnchors)?)
             }
         };
-        Ok(Self {
-            policy,
-            algorithms: provider.signature_verification_algorithms,
-        })
+        Ok(Self { policy, algorithms: provider.signature_verification_algorithms })
     }
 }
 
@@ -535,13 +481,11 @@ pub fn system_anchors() -> RootCertStore {
 /// Adds the certificates of a PEM bundle (option `ca`) to `anchors`; each must be usable.
 pub fn add_bundle(anchors: &mut RootCertStore, bundle: &Path) -> Result<(), TlsError> {
     for certificate in certificates(PemFile::Authorities, bundle)? {
-        anchors
-            .add(certificate)
-            .map_err(|cause| TlsError::BadCertificate {
-                what: PemFile::Authorities,
-                path: bundle.to_owned(),
-                cause: cause.to_string(),
-            })?;
+        anchors.add(certificate).map_err(|cause| TlsError::BadCertificate {
+            what: PemFile::Authorities,
+            path: bundle.to_owned(),
+            cause: cause.to_string(),
+        })?;
     }
     Ok(())
 }
@@ -724,11 +668,7 @@ fn certificates(what: PemFile, path: &Path) -> Result<Vec<CertificateDer<'static
     let has_key = items.iter().any(is_key);
     let certificates: Vec<_> = items.into_iter().filter_map(into_certificate).collect();
     if certificates.is_empty() {
-        return Err(TlsError::NoCertificate {
-            what,
-            path: path.to_owned(),
-            has_key,
-        });
+        return Err(TlsError::NoCertificate { what, path: path.to_owned(), has_key });
     }
     Ok(certificates)
 }
@@ -738,19 +678,12 @@ fn private_key(path: &Path) -> Result<(PrivateKeyDer<'static>, Option<u32>), Tls
     let what = PemFile::Key;
     let file = read(what, path)?;
     if is_encrypted(&file.bytes) {
-        return Err(TlsError::EncryptedKey {
-            path: path.to_owned(),
-        });
+        return Err(TlsError::EncryptedKey { path: path.to_owned() });
     }
     let items = items(what, path, &file.bytes)?;
-    let has_certificate = items
-        .iter()
-        .any(|item| matches!(item, Item::X509Certificate(_)));
+    let has_certificate = items.iter().any(|item| matches!(item, Item::X509Certificate(_)));
     let Some(key) = items.into_iter().find_map(into_key) else {
-        return Err(TlsError::NoKey {
-            path: path.to_owned(),
-            has_certificate,
-        });
+        return Err(TlsError::NoKey { path: path.to_owned(), has_certificate });
     };
     Ok((key, Some(file.mode).filter(|mode| mode & 0o007 != 0)))
 }
@@ -762,10 +695,7 @@ fn is_encrypted(pem: &[u8]) -> bool {
 }
 
 fn is_key(item: &Item) -> bool {
-    matches!(
-        item,
-        Item::Pkcs1Key(_) | Item::Pkcs8Key(_) | Item::Sec1Key(_)
-    )
+    matches!(item, Item::Pkcs1Key(_) | Item::Pkcs8Key(_) | Item::Sec1Key(_))
 }
 
 fn into_key(item: Item) -> Option<PrivateKeyDer<'static>> {
@@ -797,11 +727,7 @@ fn items(what: PemFile, path: &Path, pem: &[u8]) -> Result<Vec<Item>, TlsError> 
     }
     rustls_pemfile::read_all(&mut &*pem)
         .collect::<Result<_, _>>()
-        .map_err(|cause| TlsError::BadPem {
-            what,
-            path: path(),
-            cause: cause.to_string(),
-        })
+        .map_err(|cause| TlsError::BadPem { what, path: path(), cause: cause.to_string() })
 }
 
 struct Contents {
@@ -812,10 +738,7 @@ struct Contents {
 fn read(what: PemFile, path: &Path) -> Result<Contents, TlsError> {
     let (bytes, mode) = read_bounded(path).map_err(|cause| unreadable(what, path, cause))?;
     if bytes.len() as u64 > MAX_PEM_BYTES {
-        return Err(TlsError::TooLarge {
-            what,
-            path: path.to_owned(),
-        });
+        return Err(TlsError::TooLarge { what, path: path.to_owned() });
     }
     Ok(Contents { bytes, mode })
 }
@@ -832,27 +755,16 @@ fn unreadable(what: PemFile, path: &Path, cause: io::Error) -> TlsError {
     let owned = path.to_owned();
     match cause.kind() {
         io::ErrorKind::NotFound => TlsError::Missing { what, path: owned },
-        io::ErrorKind::PermissionDenied => TlsError::Unreadable {
-            what,
-            path: owned,
-            access: access(path),
-            cause,
-        },
-        _ => TlsError::Unreadable {
-            what,
-            path: owned,
-            access: String::new(),
-            cause,
-        },
+        io::ErrorKind::PermissionDenied => {
+            TlsError::Unreadable { what, path: owned, access: access(path), cause }
+        }
+        _ => TlsError::Unreadable { what, path: owned, access: String::new(), cause },
     }
 }
 
 /// Who may read `path`, and how to let the relay do so. The lock may be on a directory above it.
 fn access(path: &Path) -> String {
-    let barrier = path
-        .ancestors()
-        .skip(1)
-        .find_map(|dir| Some((dir, fs::metadata(dir).ok()?)));
+    let barrier = path.ancestors().skip(1).find_map(|dir| Some((dir, fs::metadata(dir).ok()?)));
     match (fs::metadata(path), barrier) {
         (Ok(file), _) => format!(
             "; it belongs to {}:{} with mode {:04o}: let the relay's group read it with `chgrp msrprelay {path} && chmod 0640 {path}`",
@@ -886,21 +798,14 @@ impl Entry {
         let subject = parsed.subject().as_raw().to_vec();
         let issuer = parsed.issuer().as_raw().to_vec();
         let public_key = parsed.public_key().raw.to_vec();
-        Ok(Self {
-            der,
-            subject,
-            issuer,
-            public_key,
-        })
+        Ok(Self { der, subject, issuer, public_key })
     }
 }
 
 /// The first certificate that the key belongs to.
 fn leaf_for(chain: &[Entry], signer: &dyn SigningKey) -> Option<usize> {
     let own = signer.public_key()?;
-    chain
-        .iter()
-        .position(|entry| entry.public_key == own.as_ref())
+    chain.iter().position(|entry| entry.public_key == own.as_ref())
 }
 
 /// A chain as TLS sends it, and what had to be done to the file's order.
@@ -914,15 +819,10 @@ impl Ordered {
     fn findings(&self, path: &Path) -> Vec<Finding> {
         let mut findings = Vec::new();
         if self.reordered {
-            findings.push(Finding::ChainReordered {
-                path: path.to_owned(),
-            });
+            findings.push(Finding::ChainReordered { path: path.to_owned() });
         }
         if self.unrelated > 0 {
-            findings.push(Finding::Unrelated {
-                path: path.to_owned(),
-                count: self.unrelated,
-            });
+            findings.push(Finding::Unrelated { path: path.to_owned(), count: self.unrelated });
         }
         findings
     }
@@ -936,9 +836,7 @@ fn order(mut entries: Vec<Entry>, leaf: usize) -> Ordered {
     let mut chain = Vec::new();
     loop {
         let self_issued = last.subject == last.issuer;
-        let issuer = entries
-            .iter()
-            .position(|entry| entry.subject == last.issuer);
+        let issuer = entries.iter().position(|entry| entry.subject == last.issuer);
         chain.push(last.der);
         let Some(at) = issuer.filter(|_| !self_issued) else {
             break;
@@ -946,11 +844,7 @@ fn order(mut entries: Vec<Entry>, leaf: usize) -> Ordered {
         reordered |= at != 0;
         last = entries.remove(at);
     }
-    Ordered {
-        chain,
-        reordered,
-        unrelated: entries.len(),
-    }
+    Ordered { chain, reordered, unrelated: entries.len() }
 }
 
 fn parse_certificate<'a>(
@@ -960,11 +854,9 @@ fn parse_certificate<'a>(
 ) -> Result<X509Certificate<'a>, TlsError> {
     match parse_x509_certificate(der) {
         Ok((_, certificate)) => Ok(certificate),
-        Err(cause) => Err(TlsError::BadCertificate {
-            what,
-            path: path.to_owned(),
-            cause: cause.to_string(),
-        }),
+        Err(cause) => {
+            Err(TlsError::BadCertificate { what, path: path.to_owned(), cause: cause.to_string() })
+        }
     }
 }
 
@@ -976,21 +868,13 @@ fn dns_names(certificate: &X509Certificate<'_>) -> Vec<String> {
         GeneralName::DNSName(name) => Some((*name).to_owned()),
         _ => None,
     };
-    extension
-        .value
-        .general_names
-        .iter()
-        .filter_map(dns)
-        .collect()
+    extension.value.general_names.iter().filter_map(dns).collect()
 }
 
 /// Whether the subjectAltName `san` covers `name`: without regard to case, `*.` standing for one
 /// label or more.
 fn matches(san: &str, name: &str) -> bool {
-    let Some(suffix) = san
-        .strip_prefix('*')
-        .filter(|suffix| suffix.starts_with('.'))
-    else {
+    let Some(suffix) = san.strip_prefix('*').filter(|suffix| suffix.starts_with('.')) else {
         return san.eq_ignore_ascii_case(name);
     };
     let Some(at) = name.len().checked_sub(suffix.len()).filter(|&at| at > 0) else {
@@ -1007,11 +891,7 @@ fn provider() -> Arc<CryptoProvider> {
 fn system_time(time: ASN1Time) -> SystemTime {
     let seconds = time.timestamp();
     let distance = Duration::from_secs(seconds.unsigned_abs());
-    if seconds < 0 {
-        UNIX_EPOCH - distance
-    } else {
-        UNIX_EPOCH + distance
-    }
+    if seconds < 0 { UNIX_EPOCH - distance } else { UNIX_EPOCH + distance }
 }
 
 /// A moment as operators read it.
@@ -1035,5 +915,474 @@ impl fmt::Display for Utc {
             t.minute(),
             t.second()
         )
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::{
+        os::unix::fs::PermissionsExt,
+        process::{Command, Output},
+    };
+
+    use rcgen::{
+        BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
+    };
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// Writes a self-signed pair as `NAME.crt` and `NAME.key`.
+    fn write_pair(dir: &Path, name: &str, sans: &[&str]) -> (PathBuf, PathBuf) {
+        let key = KeyPair::generate().unwrap();
+        let certificate = params(name, sans).self_signed(&key).unwrap();
+        (
+            write(dir, &format!("{name}.crt"), certificate.pem()),
+            write_key(dir, &format!("{name}.key"), &key.serialize_pem()),
+        )
+    }
+
+    fn params(common_name: &str, sans: &[&str]) -> CertificateParams {
+        let names: Vec<String> = sans.iter().map(|&san| san.to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.distinguished_name.push(DnType::CommonName, common_name);
+        params
+    }
+
+    fn write(dir: &Path, name: &str, contents: impl AsRef<[u8]>) -> PathBuf {
+        let path = dir.join(name);
+        fs::write(&path, contents).unwrap();
+        path
+    }
+
+    fn write_key(dir: &Path, name: &str, contents: &str) -> PathBuf {
+        let path = write(dir, name, contents);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        path
+    }
+
+    /// A self-signed identity for `sans`.
+    pub(in crate::transport) fn identity(sans: &[&str]) -> Identity {
+        let dir = TempDir::new().unwrap();
+        let (certificate, key) = write_pair(dir.path(), sans[0], sans);
+        Identity::load(&certificate, &key).unwrap()
+    }
+
+    pub(in crate::transport) fn trusting(identity: &Identity) -> RootCertStore {
+        let mut anchors = RootCertStore::empty();
+        anchors.add(identity.chain()[0].clone()).unwrap();
+        anchors
+    }
+
+    fn openssl(arguments: &[&str], dir: &Path) {
+        let output = Command::new("openssl").args(arguments).current_dir(dir).output();
+        assert_success(&output.expect("the tests need openssl"));
+    }
+
+    fn assert_success(output: &Output) {
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    fn at(year: i32, month: u8, day: u8) -> SystemTime {
+        date_time_ymd(year, month, day).into()
+    }
+
+    fn error(certificate: &Path, key: &Path) -> TlsError {
+        Identity::load(certificate, key).unwrap_err()
+    }
+
+    #[test]
+    fn an_identity_knows_its_certificate() {
+        let dir = TempDir::new().unwrap();
+        let key = KeyPair::generate().unwrap();
+        let mut params = params("relay", &["relay.example.com", "*.example.org", "192.0.2.1"]);
+        params.not_before = date_time_ymd(2026, 1, 1);
+        params.not_after = date_time_ymd(2026, 12, 31);
+        params.serial_number = Some(vec![0x01, 0xab].into());
+        let certificate = write(dir.path(), "c", params.self_signed(&key).unwrap().pem());
+        let identity =
+            Identity::load(&certificate, &write_key(dir.path(), "k", &key.serialize_pem()))
+                .unwrap();
+        assert_eq!(identity.dns_names(), ["relay.example.com", "*.example.org"]);
+        assert_eq!(identity.serial(), "01:ab");
+        assert_eq!(identity.not_after(), at(2026, 12, 31));
+        assert_eq!(
+            identity.to_string(),
+            "CN=relay, serial 01:ab, valid until 2026-12-31 00:00:00 UTC"
+        );
+        assert_eq!(identity.findings(at(2026, 6, 1)), []);
+        let path = certificate;
+        assert_eq!(
+            identity.findings(at(2027, 1, 1)),
+            [Finding::Expired { path: path.clone(), not_after: at(2026, 12, 31) }]
+        );
+        assert_eq!(
+            identity.findings(at(2025, 12, 31)),
+            [Finding::NotYetValid { path: path.clone(), not_before: at(2026, 1, 1) }]
+        );
+        assert_eq!(
+            identity.findings(at(2026, 12, 20)),
+            [Finding::ExpiresSoon { path, not_after: at(2026, 12, 31) }]
+        );
+    }
+
+    #[test]
+    fn every_form_of_key_is_read() {
+        let dir = TempDir::new().unwrap();
+        let d = dir.path();
+        let request = |key: &str| {
+            let san = "subjectAltName=DNS:relay.example.com";
+            openssl(
+                &["req", "-x509", "-key", key, "-subj", "/CN=r", "-addext", san, "-out", "c.pem"],
+                d,
+            );
+        };
+        // SEC1 with a leading EC PARAMETERS section, as openssl writes it.
+        openssl(&["ecparam", "-name", "prime256v1", "-genkey", "-out", "sec1.pem"], d);
+        assert!(fs::read_to_string(d.join("sec1.pem")).unwrap().contains("EC PARAMETERS"));
+        request("sec1.pem");
+        Identity::load(&d.join("c.pem"), &d.join("sec1.pem")).unwrap();
+        openssl(&["pkcs8", "-topk8", "-nocrypt", "-in", "sec1.pem", "-out", "pkcs8.pem"], d);
+        Identity::load(&d.join("c.pem"), &d.join("pkcs8.pem")).unwrap();
+        openssl(&["genrsa", "-traditional", "-out", "pkcs1.pem", "2048"], d);
+        assert!(fs::read_to_string(d.join("pkcs1.pem")).unwrap().contains("BEGIN RSA PRIVATE KEY"));
+        request("pkcs1.pem");
+        Identity::load(&d.join("c.pem"), &d.join("pkcs1.pem")).unwrap();
+        // Both in one file.
+        let both = fs::read_to_string(d.join("pkcs1.pem")).unwrap()
+            + &fs::read_to_string(d.join("c.pem")).unwrap();
+        let both = write_key(d, "both.pem", &both);
+        Identity::load(&both, &both).unwrap();
+    }
+
+    #[test]
+    fn encrypted_keys_of_both_forms_are_told() {
+        let dir = TempDir::new().unwrap();
+        let d = dir.path();
+        let (certificate, _) = write_pair(d, "r", &["r.example.com"]);
+        openssl(&["pkcs8", "-topk8", "-in", "r.key", "-out", "new", "-passout", "pass:x"], d);
+        openssl(&["ec", "-in", "r.key", "-aes128", "-out", "old", "-passout", "pass:x"], d);
+        assert!(fs::read_to_string(d.join("new")).unwrap().contains("ENCRYPTED PRIVATE KEY"));
+        assert!(fs::read_to_string(d.join("old")).unwrap().contains("Proc-Type"));
+        for name in ["new", "old"] {
+            let error = error(&certificate, &d.join(name));
+            assert!(matches!(error, TlsError::EncryptedKey { .. }), "{error}");
+            assert!(error.to_string().contains("openssl pkey -in"), "{error}");
+        }
+    }
+
+    #[test]
+    fn chains_are_put_in_order() {
+        let authority = |name: &str| {
+            let mut params = params(name, &[]);
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            params
+        };
+        let key = || KeyPair::generate().unwrap();
+        let root = CertifiedIssuer::self_signed(authority("root"), key()).unwrap();
+        let middle = CertifiedIssuer::signed_by(authority("middle"), key(), &root).unwrap();
+        let leaf_key = key();
+        let leaf = params("leaf", &["r.example.com"]).signed_by(&leaf_key, &middle).unwrap();
+        let stranger = params("stranger", &["s.example.com"]).self_signed(&key()).unwrap();
+        let expected = [leaf.der(), middle.der(), root.der()].map(Clone::clone);
+        let dir = TempDir::new().unwrap();
+        let key = write_key(dir.path(), "k", &leaf_key.serialize_pem());
+        let load = |pems: &[String]| {
+            let path = write(dir.path(), "c", pems.concat());
+            let identity = Identity::load(&path, &key).unwrap();
+            assert_eq!(identity.chain(), expected);
+            identity.file_findings
+        };
+        let path = dir.path().join("c");
+        let (leaf, middle, root) = (leaf.pem(), middle.pem(), root.pem());
+        assert_eq!(load(&[leaf.clone(), middle.clone(), root.clone()]), []);
+        let reordered = Finding::ChainReordered { path: path.clone() };
+        assert_eq!(load(&[root.clone(), middle.clone(), leaf.clone()]), [reordered]);
+        let unrelated = Finding::Unrelated { path, count: 1 };
+        assert_eq!(load(&[leaf, middle, root, stranger.pem()]), [unrelated]);
+    }
+
+    #[test]
+    fn errors_say_what_to_do() {
+        let dir = TempDir::new().unwrap();
+        let d = dir.path();
+        let (certificate, key) = write_pair(d, "r", &["r.example.com"]);
+        let (_, foreign) = write_pair(d, "other", &["o.example.com"]);
+        let (no_dns, no_dns_key) = write_pair(d, "no-dns", &["192.0.2.1"]);
+        let der = rustls_pemfile::certs(&mut &*fs::read(&certificate).unwrap()).next().unwrap();
+        let der = write(d, "der", der.unwrap());
+        let missing = d.join("missing");
+        let empty = write(d, "empty", "\n");
+        let text = fs::read_to_string(&certificate).unwrap();
+        let cut = write(d, "cut", &text[..text.len() / 2]);
+        let parameters =
+            "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n";
+        let parameters = write(d, "parameters", parameters);
+        let garbage = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let garbage = write(d, "garbage", garbage);
+        let bad_key = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+        let bad_key = write(d, "bad-key", bad_key);
+        let cases = [
+            (&missing, &key, "certificate file", "does not exist: make a pair"),
+            (&certificate, &missing, "key file", "does not exist: make a pair"),
+            (&empty, &key, "certificate file", "is empty: make a pair"),
+            (&certificate, &empty, "key file", "is empty: make a pair"),
+            (&der, &key, "certificate file", "is not in PEM: if it is in DER"),
+            (&certificate, &der, "key file", "is not in PEM: if it is in DER"),
+            (&cut, &key, "certificate file", "is damaged"),
+            (&key, &key, "certificate file", "holds no certificate but a private key"),
+            (&parameters, &key, "certificate file", "must have a BEGIN CERTIFICATE section"),
+            (&garbage, &key, "certificate file", "a certificate that cannot be used"),
+            (&certificate, &certificate, "key file", "holds no private key but a certificate"),
+            (&certificate, &parameters, "key file", "must have a BEGIN PRIVATE KEY"),
+            (&certificate, &bad_key, "key file", "cannot be used"),
+            (&certificate, &foreign, "private key", "does not belong to the certificate"),
+            (&no_dns, &no_dns_key, "certificate", "has no DNS name in its subjectAltName"),
+        ];
+        for (certificate, key, subject, advice) in cases {
+            let error = error(certificate, key).to_string();
+            assert!(error.contains(subject) && error.contains(advice), "{error}");
+            assert!(error.contains(d.to_str().unwrap()), "no path in: {error}");
+        }
+        let directory = error(d, &key).to_string();
+        assert!(directory.contains("cannot be read: Is a directory"), "{directory}");
+    }
+
+    #[test]
+    fn a_file_without_end_is_not_read() {
+        let zero = Path::new("/dev/zero");
+        assert!(matches!(error(zero, zero), TlsError::TooLarge { .. }));
+    }
+
+    /// The tests may run as root, who may read everything: the error is made by hand.
+    #[test]
+    fn a_forbidden_file_is_named_with_owner_and_mode() {
+        let dir = TempDir::new().unwrap();
+        let key = write_key(dir.path(), "k", "");
+        let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
+        let error = unreadable(PemFile::Key, &key, denied()).to_string();
+        let uid = fs::metadata(&key).unwrap().uid();
+        assert!(error.contains("cannot be read: permission denied; it belongs to"), "{error}");
+        assert!(error.contains(&format!("{uid}:")) && error.contains("mode 0600"), "{error}");
+        assert!(error.ends_with(&format!("chmod 0640 {}`", key.display())), "{error}");
+        let below = dir.path().join("hidden/k");
+        let error = unreadable(PemFile::Key, &below, denied()).to_string();
+        assert!(error.ends_with(&format!("chmod 0750 {}`", dir.path().display())), "{error}");
+    }
+
+    #[test]
+    fn an_exposed_key_is_found() {
+        let dir = TempDir::new().unwrap();
+        let (certificate, key) = write_pair(dir.path(), "r", &["r.example.com"]);
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+        let identity = Identity::load(&certificate, &key).unwrap();
+        assert_eq!(identity.file_findings, [Finding::KeyExposed { path: key, mode: 0o644 }]);
+    }
+
+    #[test]
+    fn host_names_follow_the_certificate() {
+        let names = identity(&["*.example.org", "Relay.example.com", "second.example.com"]);
+        for accepted in
+            ["relay.EXAMPLE.com", "second.example.com", "a.example.org", "a.b.example.org"]
+        {
+            assert_eq!(host_name(Some(accepted), &names).unwrap(), accepted);
+        }
+        for refused in
+            ["example.org", ".example.org", "example.com", "xexample.org", "é.org", "192.0.2.1"]
+        {
+            let error = host_name(Some(refused), &names).unwrap_err();
+            assert!(matches!(error, HostNameError::NotInCertificate { .. }), "{refused}");
+            assert!(
+                error
+                    .to_string()
+                    .contains("(*.example.org, Relay.example.com, second.example.com)"),
+                "{error}"
+            );
+        }
+        assert_eq!(host_name(None, &names).unwrap(), "Relay.example.com");
+        let wildcards = identity(&["*.example.org"]);
+        assert!(matches!(host_name(None, &wildcards), Err(HostNameError::OnlyWildcards { .. })));
+    }
+
+    #[test]
+    fn enforcing_needs_somebody_to_trust() {
+        let nobody = RootCertStore::empty;
+        let enforce = client_config(Verification::Enforce { anchors: nobody() }, None);
+        assert!(matches!(enforce, Err(TlsError::NoTrustAnchors)));
+        let observer = Box::new(|_: &str, _: &rustls::Error| ());
+        client_config(Verification::Log { anchors: nobody(), observer }, None).unwrap();
+        assert!(matches!(server_config(&[]), Err(TlsError::NoIdentity)));
+    }
+
+    #[test]
+    fn bundles_are_read_whole() {
+        let dir = TempDir::new().unwrap();
+        let (one, key) = write_pair(dir.path(), "one", &["one.example.com"]);
+        let (two, _) = write_pair(dir.path(), "two", &["two.example.com"]);
+        let bundle = [fs::read(&one).unwrap(), fs::read(&two).unwrap()].concat();
+        let mut anchors = RootCertStore::empty();
+        add_bundle(&mut anchors, &write(dir.path(), "bundle", bundle)).unwrap();
+        assert_eq!(anchors.len(), 2);
+        let error = add_bundle(&mut anchors, &key).unwrap_err().to_string();
+        assert!(error.contains("CA file") && error.contains("holds no certificate"), "{error}");
+    }
+
+    /// Runs a script of `tls/` with `tool`.
+    fn script(name: &str, tool: &str, dir: &Path, arguments: &[&str]) -> Output {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tls").join(name);
+        let mut command = Command::new(path);
+        command.args(["-t", tool, "-o"]).arg(dir).args(arguments).current_dir(dir);
+        command.output().unwrap()
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o777
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the scripts count from today")]
+    fn now() -> SystemTime {
+        SystemTime::now()
+    }
+
+    const NAMES: [&str; 4] = ["relay.example.com", "*.example.org", "192.0.2.1", "2001:db8::1"];
+
+    /// Loads what a script made and checks names, dates and modes.
+    fn check_script_pair(dir: &Path, days: u64) -> Identity {
+        let (certificate, key) = (dir.join("relay.crt"), dir.join("relay.key"));
+        let identity = Identity::load(&certificate, &key).unwrap();
+        assert_eq!(identity.dns_names(), ["relay.example.com", "*.example.org"]);
+        assert_eq!(identity.file_findings, []);
+        let lifetime = identity.not_after().duration_since(now()).unwrap();
+        let day = Duration::from_hours(24);
+        let days = u32::try_from(days).unwrap();
+        assert!(lifetime <= day * days && lifetime > day * (days - 1), "{lifetime:?}");
+        assert_eq!((mode(&key), mode(&certificate)), (0o600, 0o644));
+        let (_, parsed) = parse_x509_certificate(&identity.chain()[0]).unwrap();
+        let sans = parsed.subject_alternative_name().unwrap().unwrap();
+        let addresses: Vec<&[u8]> = sans
+            .value
+            .general_names
+            .iter()
+            .filter_map(|name| match name {
+                GeneralName::IPAddress(octets) => Some(*octets),
+                _ => None,
+            })
+            .collect();
+        let v6 = "2001:db8::1".parse::<std::net::Ipv6Addr>().unwrap().octets();
+        assert_eq!(addresses, [&[192, 0, 2, 1][..], &v6[..]]);
+        assert!(!parsed.is_ca());
+        let usage = parsed.key_usage().unwrap().unwrap().value;
+        assert!(usage.digital_signature() && !usage.key_cert_sign());
+        let extended = parsed.extended_key_usage().unwrap().unwrap().value;
+        assert!(extended.server_auth && extended.client_auth);
+        identity
+    }
+
+    /// A handshake in memory with `verify_next_hop = enforce`.
+    fn trusted_by_our_verifier(identity: &Identity, ca: &Path) {
+        let mut anchors = RootCertStore::empty();
+        add_bundle(&mut anchors, ca).unwrap();
+        let config = client_config(Verification::Enforce { anchors }, None).unwrap();
+        let name = ServerName::try_from("relay.example.com").unwrap();
+        let mut client = rustls::ClientConnection::new(config, name).unwrap();
+        let server = server_config(std::slice::from_ref(identity)).unwrap();
+        let mut server = rustls::ServerConnection::new(server).unwrap();
+        while client.is_handshaking() {
+            let mut wire = Vec::new();
+            client.write_tls(&mut wire).unwrap();
+            server.read_tls(&mut &*wire).unwrap();
+            server.process_new_packets().unwrap();
+            wire.clear();
+            server.write_tls(&mut wire).unwrap();
+            client.read_tls(&mut &*wire).unwrap();
+            client.process_new_packets().unwrap();
+        }
+    }
+
+    fn the_scripts_work_with(tool: &str) {
+        let installed = Command::new(tool).arg("--version").output();
+        assert!(installed.is_ok(), "the tests need {tool} (packages openssl and gnutls-bin)");
+        let dir = TempDir::new().unwrap();
+        let own = dir.path().join("own");
+        let signed = dir.path().join("signed");
+        fs::create_dir(&own).unwrap();
+        fs::create_dir(&signed).unwrap();
+        // A file that the asterisk would match if it were taken for a pattern.
+        write(&own, "x.example.org", "");
+        let arguments = [&["-d", "30"][..], &NAMES].concat();
+        assert_success(&script("make-selfsigned.sh", tool, &own, &arguments));
+        assert_success(&script("make-ca-signed.sh", tool, &signed, &arguments));
+        assert_eq!(mode(&signed.join("ca.key")), 0o600);
+        openssl(&["verify", "-x509_strict", "-CAfile", "ca.crt", "relay.crt"], &signed);
+        openssl(&["verify", "-CAfile", "relay.crt", "relay.crt"], &own);
+        let (own_pair, signed_pair) = (check_script_pair(&own, 30), check_script_pair(&signed, 30));
+        trusted_by_our_verifier(&own_pair, &own.join("relay.crt"));
+        trusted_by_our_verifier(&signed_pair, &signed.join("ca.crt"));
+
+        // Nothing is overwritten; with -f the mode stays and the authority too.
+        let before = fs::read(signed.join("relay.key")).unwrap();
+        let authority = fs::read(signed.join("ca.crt")).unwrap();
+        let kept = script("make-ca-signed.sh", tool, &signed, &arguments);
+        assert_eq!(kept.status.code(), Some(1));
+        assert!(String::from_utf8_lossy(&kept.stderr).contains("relay.crt exists and is kept"));
+        assert_eq!(fs::read(signed.join("relay.key")).unwrap(), before);
+        let key = signed.join("relay.key");
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+        let force = [&["-f"][..], &arguments].concat();
+        assert_success(&script("make-ca-signed.sh", tool, &signed, &force));
+        assert_ne!(fs::read(&key).unwrap(), before);
+        assert_eq!(mode(&key), 0o640, "mode kept, but nothing for others");
+        assert_eq!(fs::read(signed.join("ca.crt")).unwrap(), authority);
+        openssl(&["verify", "-CAfile", "ca.crt", "relay.crt"], &signed);
+
+        // Half an authority is no reason to make another.
+        fs::remove_file(signed.join("ca.key")).unwrap();
+        let half = script("make-ca-signed.sh", tool, &signed, &force);
+        assert!(String::from_utf8_lossy(&half.stderr).contains("only one of ca.crt and ca.key"));
+        let left: Vec<_> = fs::read_dir(&signed).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(left.len(), 3, "temporary files are left: {left:?}");
+    }
+
+    #[test]
+    fn the_scripts_work_with_openssl() {
+        the_scripts_work_with("openssl");
+    }
+
+    #[test]
+    fn the_scripts_work_with_certtool() {
+        the_scripts_work_with("certtool");
+    }
+
+    #[test]
+    fn the_scripts_refuse_what_they_cannot_do() {
+        let dir = TempDir::new().unwrap();
+        let run = |arguments: &[&str]| {
+            let output = script("make-selfsigned.sh", "openssl", dir.path(), arguments);
+            (output.status.code(), String::from_utf8(output.stderr).unwrap())
+        };
+        let long = format!("{}.example.com", "a".repeat(250));
+        let cases = [
+            (&[][..], "name the relay"),
+            (&["-d", "0", "r.example.com"], "-d wants a number of days"),
+            (&["-d", "1x", "r.example.com"], "-d wants a number of days"),
+            (&["-d", "99999", "r.example.com"], "-d wants a number of days"),
+            (&["-d"], "option -d needs a value"),
+            (&["-x", "r.example.com"], "unknown option -x"),
+            (&["192.0.2.1"], "must be a host name"),
+            (&["r example.com"], "neither a host name nor an address"),
+            (&["r.example.com", "a\nDNS.9 = evil.example.com"], "neither a host name"),
+            (&["r..example.com"], "is not a host name"),
+            (&["a.*.example.com"], "an asterisk stands for the first label only"),
+            (&[&long], "is longer than the 253 characters"),
+        ];
+        for (arguments, reason) in cases {
+            let (code, stderr) = run(arguments);
+            assert_eq!(code, Some(2), "{arguments:?}: {stderr}");
+            assert!(stderr.contains(reason), "{arguments:?}: {stderr}");
+        }
+        assert_eq!(run(&["--help"]), (Some(0), String::new()));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        let (code, stderr) = run(&["-o", "nowhere", "r.example.com"]);
+        assert_eq!((code, stderr.contains("no directory nowhere")), (Some(1), true), "{stderr}");
     }
 }

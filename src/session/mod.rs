@@ -1,0 +1,506 @@
+//! The relay logic: what happens to a frame between two connections (RFC 4976 §6.2, §6.4).
+//!
+//! A [`Session`] owns the state of both legs and nothing else: no socket, no clock, no runtime.
+//! Bytes that arrived go in by [`Session::receive`], bytes to write are in [`Session::outgoing`],
+//! and `now` is an argument.
+//!
+//! ```text
+//!            AUTH 200                    SEND of the owner: NeedsFar, dial()
+//!   (lobby) ---------> unbound ------------------------------------------------> bound
+//!                       |   ^   a stranger's SEND, or another session: arrive()   |
+//!            Expires    v   | AUTH                                                | lost(), Expires
+//!                       lapsed --- 30 s ---> the connection is closed             v
+//!                                                                               ended
+//! ```
+
+mod outbox;
+mod reading;
+mod report;
+mod requests;
+mod responses;
+mod transactions;
+
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use thiserror::Error;
+
+use self::{
+    outbox::{Message, Outbox},
+    report::Acknowledgement,
+    transactions::{Sent, Transaction},
+};
+pub use self::{
+    report::{Reject, answer, detail, refusal, refusal_of_malformed},
+    requests::is_login,
+};
+use crate::msrp::{
+    ChunkQueue, Continuation, DecodeError, Decoder, FailureReport, Head, Method, Path, StatusCode,
+    TransactId, Uri,
+};
+
+/// What a session may take of memory and time.
+///
+/// One session holds at most about `2 * (outbox + own + read buffer)` octets and
+/// `2 * transactions` records of a few hundred octets.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Octets waiting for one leg beyond which the other leg is not read.
+    pub outbox: usize,
+    /// Octets of responses and REPORTs of our own waiting for a leg beyond which it is not read.
+    pub own: usize,
+    /// Requests waiting for a leg's answers beyond which the other leg is not read.
+    pub transactions: usize,
+    /// A peer that takes not one octet for this long is lost.
+    pub stall: Duration,
+    /// How long the owner of a lapsed session has for a new AUTH.
+    pub lapse: Duration,
+}
+
+impl Limits {
+    /// The limits in force.
+    pub const DEFAULT: Self = Self {
+        outbox: 128 * 1024,
+        own: 64 * 1024,
+        transactions: 1024,
+        stall: Duration::from_mins(2),
+        lapse: Duration::from_secs(30),
+    };
+}
+
+/// SENDs up to this many octets are passed on whole, and are never cut (RFC 4975 §7.1.1).
+pub const WHOLE_SEND: usize = 2048;
+/// Largest body of any other request, in octets (RFC 4975 §7.1).
+pub const MAX_OTHER_BODY: usize = 10_240;
+
+/// The two connections of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leg {
+    /// The client that authenticated.
+    Near,
+    /// The other party, or a relay in front of it.
+    Far,
+}
+
+impl Leg {
+    /// The one at the other end.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::Near => Self::Far,
+            Self::Far => Self::Near,
+        }
+    }
+}
+
+/// What a leg brings along that holds a session: it authenticated.
+#[derive(Debug, Clone)]
+pub struct Holding {
+    /// The URI given out in Use-Path.
+    pub uri: Uri,
+    /// From-Path of its AUTH: the way back to the client.
+    pub client: Path,
+    /// When the URI expires.
+    pub expiry: Expiry,
+    /// Whether methods other than SEND, REPORT, NICKNAME and AUTH are served.
+    pub other_methods: bool,
+}
+
+/// When a session expires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expiry {
+    /// The moment.
+    pub at: Instant,
+    /// Whether that ends a bound session too: the client asked for it (RFC 4976 §6.3).
+    pub strict: bool,
+}
+
+/// What [`Session::receive`] needs from outside before it can go on.
+#[derive(Debug)]
+pub enum Received {
+    /// Nothing: more bytes, or room in the other leg's queue.
+    Idle,
+    /// The owner's first request goes to this path, its next hop first. The request has not been
+    /// taken: call [`Session::dial`], [`Session::refuse_next`] or hand the connection over.
+    NeedsFar(Path),
+    /// An AUTH for this relay; answer with [`Session::answer`].
+    Auth {
+        /// Where it came.
+        leg: Leg,
+        /// The request.
+        head: Box<Head>,
+    },
+}
+
+/// The input of a leg makes no sense any more; the leg is to be closed.
+#[derive(Debug, Error)]
+pub enum Violation {
+    /// The place in the input is lost.
+    #[error(transparent)]
+    Framing(#[from] DecodeError),
+    /// The body of a request that must be passed on whole is too large for that.
+    #[error("body of a {0} request of more than {MAX_OTHER_BODY} octets")]
+    BodyTooLarge(Method),
+}
+
+/// What time brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Timeout {
+    /// Nobody joined the session before its Expires: its URI is no longer valid.
+    Lapsed,
+    /// ... and its owner did not ask for it again.
+    Abandoned,
+    /// The session of this leg has expired, and with it the bound session.
+    Expired(Leg),
+    /// The peer takes nothing.
+    Stalled(Leg),
+}
+
+/// One relayed session.
+#[derive(Debug)]
+pub struct Session {
+    near: Side,
+    far: Side,
+    /// Our URIs, in the order in which a request from the near leg names them: one, or two where
+    /// two sessions of this relay are joined.
+    own: Vec<Uri>,
+    link: Link,
+    phase: Phase,
+    /// What becomes of the owner's request that waits for the far leg.
+    refusal: Option<Reject>,
+    limits: Limits,
+}
+
+/// How the far leg came to be.
+#[derive(Debug)]
+enum Link {
+    /// It is not there.
+    None,
+    /// We connected to this next hop.
+    Dialled {
+        next_hop: Uri,
+        /// What a relay there handed out to our client (RFC 4976 §5.1).
+        use_path: Option<Path>,
+    },
+    /// It came to us.
+    Arrived,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Open,
+    Lapsed { since: Instant },
+    Ended,
+}
+
+/// One leg.
+#[derive(Debug)]
+struct Side {
+    holding: Option<Holding>,
+    /// From-Path of what comes from here.
+    party: Option<Path>,
+    decoder: Decoder,
+    inbound: Inbound,
+    outbox: Outbox,
+    /// An AUTH is being looked up.
+    authenticating: bool,
+    /// The message that the other leg wants no more of.
+    stopped: Option<Bytes>,
+}
+
+impl Side {
+    fn new(holding: Option<Holding>, decoder: Decoder, outbox: Outbox) -> Self {
+        let party = holding.as_ref().map(|holding| holding.client.clone());
+        Self {
+            holding,
+            party,
+            decoder,
+            inbound: Inbound::Nothing,
+            outbox,
+            authenticating: false,
+            stopped: None,
+        }
+    }
+}
+
+/// The message under way on the input of a leg.
+#[derive(Debug)]
+enum Inbound {
+    Nothing,
+    /// Read to its end-line, to no effect but perhaps a 200.
+    Discard(Option<Acknowledgement>),
+    /// Gathered until it is whole.
+    Collect(Box<Collected>),
+    /// A long SEND; its body goes straight into the other leg's outbox.
+    Stream(Option<Acknowledgement>),
+    /// An AUTH for us.
+    Login(Box<Head>),
+}
+
+#[derive(Debug)]
+struct Collected {
+    head: Head,
+    body: BytesMut,
+    /// What a REPORT would need, if it is a SEND.
+    send: Option<Sent>,
+}
+
+impl Inbound {
+    fn collect(head: Head, send: Option<Sent>) -> Self {
+        Self::Collect(Box::new(Collected { head, body: BytesMut::new(), send }))
+    }
+}
+
+impl Session {
+    /// The session of a client that has just been answered 200 to its AUTH.
+    pub fn new(holding: Holding, decoder: Decoder, limits: Limits) -> Self {
+        Self::with_ids(holding, decoder, limits, TransactId::random)
+    }
+
+    fn with_ids(
+        holding: Holding,
+        decoder: Decoder,
+        limits: Limits,
+        new_id: fn() -> TransactId,
+    ) -> Self {
+        Self {
+            own: vec![holding.uri.clone()],
+            near: Side::new(Some(holding), decoder, Outbox::new(new_id)),
+            far: Side::new(None, Decoder::default(), Outbox::new(new_id)),
+            link: Link::None,
+            phase: Phase::Open,
+            refusal: None,
+            limits,
+        }
+    }
+
+    /// The relay connects to the next hop: from now on requests are taken and wait for it.
+    pub fn dial(&mut self, next_hop: Uri) {
+        debug_assert!(matches!(self.link, Link::None), "bound twice");
+        self.link = Link::Dialled { next_hop, use_path: None };
+    }
+
+    /// The owner's request that waits for the far leg is refused; the session stays unbound.
+    pub fn refuse_next(&mut self, reject: Reject) {
+        self.refusal = Some(reject);
+    }
+
+    /// The far leg came to us: a stranger, or with `holding` another session of this relay. Its
+    /// input goes on where `decoder` is, and `queued` is still to be written to it.
+    pub fn arrive(
+        &mut self,
+        holding: Option<Holding>,
+        decoder: Decoder,
+        queued: ChunkQueue,
+        now: Instant,
+    ) {
+        debug_assert!(matches!(self.link, Link::None), "bound twice");
+        self.own.extend(holding.as_ref().map(|holding| holding.uri.clone()));
+        self.far.party = holding.as_ref().map(|holding| holding.client.clone());
+        self.far.holding = holding;
+        self.far.decoder = decoder;
+        self.far.outbox.adopt(queued, now);
+        self.link = Link::Arrived;
+    }
+
+    /// Gives up an unbound session, so that its connection can become the far leg of another.
+    pub fn hand_over(self) -> (Option<Holding>, Decoder, ChunkQueue) {
+        (self.near.holding, self.near.decoder, self.near.outbox.into_queue())
+    }
+
+    /// Whether there is a far leg, or one on its way.
+    pub fn is_bound(&self) -> bool {
+        !matches!(self.link, Link::None)
+    }
+
+    /// Reads what `from` sent, as far as the limits allow.
+    pub fn receive(
+        &mut self,
+        from: Leg,
+        buf: &mut BytesMut,
+        now: Instant,
+    ) -> Result<Received, Violation> {
+        let received = self.read(from, buf, now);
+        self.settle(now);
+        received
+    }
+
+    /// The answer to an AUTH, and the new Expires if it was accepted.
+    pub fn answer(&mut self, leg: Leg, response: BytesMut, extend: Option<Expiry>, now: Instant) {
+        let side = self.side_mut(leg);
+        side.authenticating = false;
+        if let (Some(holding), Some(expiry)) = (&mut side.holding, extend) {
+            holding.expiry = expiry;
+            if matches!(self.phase, Phase::Lapsed { .. }) {
+                self.phase = Phase::Open;
+            }
+        }
+        self.say(leg, Some(response), now);
+        self.settle(now);
+    }
+
+    /// What is to be written to a leg.
+    pub fn outgoing(&self, leg: Leg) -> &ChunkQueue {
+        self.side(leg).outbox.queue()
+    }
+
+    /// The first `octets` of [`outgoing`](Self::outgoing) are with the socket.
+    pub fn sent(&mut self, leg: Leg, octets: usize, now: Instant) {
+        self.side_mut(leg).outbox.sent(octets, now);
+        self.settle(now);
+    }
+
+    /// Whether a leg may be read: back-pressure, all of it.
+    pub fn wants_read(&self, leg: Leg) -> bool {
+        let other = &self.side(leg.other()).outbox;
+        self.phase != Phase::Ended
+            && other.cost() < self.limits.outbox
+            && other.transactions.len() < self.limits.transactions
+            && self.side(leg).outbox.own_octets() < self.limits.own
+    }
+
+    /// When [`expire`](Self::expire) has something to do.
+    pub fn deadline(&self) -> Option<Instant> {
+        [Leg::Near, Leg::Far].into_iter().filter_map(|leg| self.leg_deadline(leg)).min()
+    }
+
+    /// Does what is due; call it again until it returns `None`.
+    pub fn expire(&mut self, now: Instant) -> Option<Timeout> {
+        for leg in [Leg::Near, Leg::Far] {
+            self.side_mut(leg).outbox.expire_pause(now);
+            while let Some(transaction) = self.side_mut(leg).outbox.transactions.expired(now) {
+                // RFC 4976 §3: only Failure-Report yes runs a timer; the rest is forgotten.
+                if let Transaction::Send(sent) = transaction
+                    && sent.failure_report == FailureReport::Yes
+                {
+                    self.report(leg.other(), &sent, StatusCode::TIMEOUT, b"", now);
+                }
+            }
+        }
+        let timeout = [Leg::Near, Leg::Far].into_iter().find_map(|leg| self.timeout(leg, now));
+        if timeout == Some(Timeout::Lapsed) {
+            self.phase = Phase::Lapsed { since: now };
+        }
+        self.settle(now);
+        timeout
+    }
+
+    /// The connection of a leg is gone, or could not be made: what was under way there is
+    /// reported to the other leg with this status, and what came from there in part is given up.
+    /// The session is over; what is queued for the other leg is still to be written.
+    pub fn lost(&mut self, leg: Leg, status: StatusCode, comment: &[u8], now: Instant) {
+        self.side_mut(leg.other()).outbox.close(Continuation::Abort, now);
+        // Nobody is left to hear of these.
+        self.side_mut(leg.other()).outbox.transactions.drain();
+        for sent in self.side_mut(leg).outbox.fail() {
+            self.report(leg.other(), &sent, status, comment, now);
+        }
+        self.phase = Phase::Ended;
+    }
+
+    /// The session ends although both connections are there: each side hears what became of what
+    /// it sent, and both queues are still to be written.
+    pub fn end(&mut self, status: StatusCode, comment: &[u8], now: Instant) {
+        let failed = [Leg::Near, Leg::Far].map(|leg| {
+            let outbox = &mut self.side_mut(leg).outbox;
+            outbox.close(Continuation::Abort, now);
+            (leg, outbox.fail())
+        });
+        for (leg, sends) in failed {
+            for sent in sends {
+                self.report(leg.other(), &sent, status, comment, now);
+            }
+        }
+        self.phase = Phase::Ended;
+    }
+
+    fn side(&self, leg: Leg) -> &Side {
+        match leg {
+            Leg::Near => &self.near,
+            Leg::Far => &self.far,
+        }
+    }
+
+    fn side_mut(&mut self, leg: Leg) -> &mut Side {
+        match leg {
+            Leg::Near => &mut self.near,
+            Leg::Far => &mut self.far,
+        }
+    }
+
+    /// Our URIs in the order in which a request from `leg` meets them.
+    fn own_from(&self, leg: Leg) -> impl DoubleEndedIterator<Item = &Uri> + ExactSizeIterator {
+        let last = self.own.len() - 1;
+        (0..self.own.len()).map(move |n| match leg {
+            Leg::Near => &self.own[n],
+            Leg::Far => &self.own[last - n],
+        })
+    }
+
+    /// A leg's answers can only be waited for while it is read.
+    fn settle(&mut self, now: Instant) {
+        for leg in [Leg::Near, Leg::Far] {
+            let reading = self.wants_read(leg);
+            self.side_mut(leg).outbox.transactions.set_reading(reading, now);
+        }
+    }
+
+    fn say(&mut self, leg: Leg, response: Option<BytesMut>, now: Instant) {
+        if let Some(response) = response {
+            self.side_mut(leg).outbox.push(Message::own(response), now);
+        }
+    }
+
+    fn acknowledge(&mut self, leg: Leg, acknowledgement: Option<Acknowledgement>, now: Instant) {
+        self.say(leg, acknowledgement.map(|acknowledgement| acknowledgement.response()), now);
+    }
+
+    fn report(&mut self, to: Leg, sent: &Sent, status: StatusCode, comment: &[u8], now: Instant) {
+        let id = self.side(to).outbox.next_id();
+        // The URI nearest to the addressee comes first, as if each session had passed it on.
+        let report = report::report(id, sent, self.own_from(to), status, comment);
+        self.say(to, Some(report), now);
+    }
+
+    fn leg_deadline(&self, leg: Leg) -> Option<Instant> {
+        if self.phase == Phase::Ended {
+            return None;
+        }
+        let outbox = &self.side(leg).outbox;
+        let deadlines = [
+            outbox.transactions.deadline(),
+            outbox.pause_deadline(),
+            outbox.waiting_since().map(|since| since + self.limits.stall),
+            self.expiry(leg),
+        ];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// When the session that this leg holds ends, or what it had to do by then.
+    fn expiry(&self, leg: Leg) -> Option<Instant> {
+        let expiry = self.side(leg).holding.as_ref()?.expiry;
+        match self.phase {
+            Phase::Lapsed { since } => Some(since + self.limits.lapse),
+            _ if self.is_bound() && !expiry.strict => None,
+            _ => Some(expiry.at),
+        }
+    }
+
+    fn timeout(&self, leg: Leg, now: Instant) -> Option<Timeout> {
+        if self.phase == Phase::Ended {
+            return None;
+        }
+        let stalled = self.side(leg).outbox.waiting_since().map(|since| since + self.limits.stall);
+        if stalled.is_some_and(|deadline| deadline <= now) {
+            return Some(Timeout::Stalled(leg));
+        }
+        if self.expiry(leg).is_none_or(|deadline| deadline > now) {
+            return None;
+        }
+        Some(match self.phase {
+            Phase::Lapsed { .. } => Timeout::Abandoned,
+            _ if self.is_bound() => Timeout::Expired(leg),
+            _ => Timeout::Lapsed,
+        })
+    }
+}

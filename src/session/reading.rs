@@ -1,0 +1,179 @@
+//! Reading a leg: events to decisions, and the message under way.
+
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+
+use super::{
+    Collected, Inbound, Leg, MAX_OTHER_BODY, Phase, Received, Reject, Session, Violation,
+    WHOLE_SEND, refusal, refusal_of_malformed, requests::is_login,
+};
+use crate::msrp::{Continuation, DecodeError, Event, Head, Malformed, Method, Path, Start};
+
+impl Session {
+    pub(super) fn read(
+        &mut self,
+        from: Leg,
+        buf: &mut BytesMut,
+        now: Instant,
+    ) -> Result<Received, Violation> {
+        while self.wants_read(from) {
+            if let Some(path) = self.needs_far(from, buf) {
+                return Ok(Received::NeedsFar(path));
+            }
+            let guard = match self.side(from).inbound {
+                Inbound::Stream(_) => self.side(from.other()).outbox.piece_id(),
+                _ => None,
+            };
+            let side = self.side_mut(from);
+            side.decoder.guard(guard);
+            let event = match side.decoder.next(buf) {
+                Ok(Some(event)) => event,
+                Ok(None) => break,
+                Err(error) => {
+                    self.refuse_lost_place(from, &error, now);
+                    return Err(error.into());
+                }
+            };
+            match event {
+                Event::Head(head) => self.head(from, head, now),
+                Event::Malformed(message) => self.malformed(from, &message, now),
+                Event::Body(bytes) => self.body(from, bytes, now)?,
+                Event::Collision => self.side_mut(from.other()).outbox.change_id(),
+                Event::End(flag) => {
+                    if let Some(head) = self.message_end(from, flag, now) {
+                        return Ok(Received::Auth { leg: from, head });
+                    }
+                }
+            }
+        }
+        Ok(Received::Idle)
+    }
+
+    /// Where the owner's first request goes, if that is what comes next and it may go there.
+    pub(super) fn needs_far(&mut self, from: Leg, buf: &mut BytesMut) -> Option<Path> {
+        if self.is_bound() || self.refusal.is_some() || self.phase != Phase::Open {
+            return None;
+        }
+        debug_assert_eq!(from, Leg::Near, "nobody is there yet");
+        // Errors are for whoever takes the head, who can tell the sender.
+        let Ok(Some(Event::Head(head))) = self.near.decoder.peek(buf) else { return None };
+        let Start::Request(method) = &head.start else { return None };
+        if is_login(method, &head) || self.admit(from, &head, method).is_err() {
+            return None;
+        }
+        Path::from_uris(&head.to_path[self.own.len()..])
+    }
+
+    pub(super) fn head(&mut self, from: Leg, head: Head, now: Instant) {
+        let method = match &head.start {
+            Start::Response { status, comment } => {
+                let (status, comment) = (*status, comment.clone());
+                self.response(from, &head, status, &comment, now);
+                self.side_mut(from).inbound = Inbound::Discard(None);
+                return;
+            }
+            Start::Request(method) => method.clone(),
+        };
+        let login = is_login(&method, &head);
+        let refused = match self.refusal.take_if(|_| !login) {
+            Some(reject) => Err(reject),
+            None if login => self.admit_login(from, &head),
+            None => self.admit(from, &head, &method),
+        };
+        let inbound = match refused {
+            Err(reject) => {
+                self.say(from, refusal(&head, &reject), now);
+                Inbound::Discard(None)
+            }
+            Ok(()) if login => Inbound::Login(Box::new(head)),
+            Ok(()) if method == Method::Send => self.take_send(from, head, now),
+            Ok(()) => Inbound::collect(head, None),
+        };
+        self.side_mut(from).inbound = inbound;
+    }
+
+    pub(super) fn malformed(&mut self, from: Leg, message: &Malformed, now: Instant) {
+        let reject = Reject::Unintelligible(message.error);
+        self.say(from, refusal_of_malformed(message, &reject), now);
+        self.side_mut(from).inbound = Inbound::Discard(None);
+    }
+
+    pub(super) fn refuse_lost_place(&mut self, from: Leg, error: &DecodeError, now: Instant) {
+        if let DecodeError::Head { limit, message: Some(message) } = error {
+            let response = refusal_of_malformed(message, &Reject::TooLarge(limit));
+            self.say(from, response, now);
+        }
+    }
+
+    pub(super) fn body(&mut self, from: Leg, bytes: Bytes, now: Instant) -> Result<(), Violation> {
+        let side = self.side_mut(from);
+        match &mut side.inbound {
+            Inbound::Stream(_) => self.side_mut(from.other()).outbox.body(bytes, now),
+            Inbound::Collect(collected) => {
+                let limit = match &collected.head.start {
+                    Start::Request(Method::Send) => WHOLE_SEND,
+                    _ => MAX_OTHER_BODY,
+                };
+                if collected.body.len() + bytes.len() <= limit {
+                    collected.body.extend_from_slice(&bytes);
+                    return Ok(());
+                }
+                let Inbound::Collect(collected) =
+                    std::mem::replace(&mut side.inbound, Inbound::Discard(None))
+                else {
+                    return Ok(());
+                };
+                self.outgrown(from, *collected, bytes, now)?;
+            }
+            Inbound::Nothing | Inbound::Discard(_) | Inbound::Login(_) => {}
+        }
+        Ok(())
+    }
+
+    /// A message does not fit what it was expected to have: a SEND is let through as it comes,
+    /// anything else must not be (RFC 4975 §7.1).
+    pub(super) fn outgrown(
+        &mut self,
+        from: Leg,
+        collected: Collected,
+        bytes: Bytes,
+        now: Instant,
+    ) -> Result<(), Violation> {
+        let Collected { head, body, send } = collected;
+        let Some(sent) = send else {
+            let Start::Request(method) = head.start else { return Ok(()) };
+            return Err(Violation::BodyTooLarge(method));
+        };
+        self.side_mut(from).inbound = self.stream(from, &head, sent, now);
+        let outbox = &mut self.side_mut(from.other()).outbox;
+        if !body.is_empty() {
+            outbox.body(body.freeze(), now);
+        }
+        outbox.body(bytes, now);
+        Ok(())
+    }
+
+    /// Returns an AUTH that is now complete.
+    pub(super) fn message_end(
+        &mut self,
+        from: Leg,
+        flag: Continuation,
+        now: Instant,
+    ) -> Option<Box<Head>> {
+        match std::mem::replace(&mut self.side_mut(from).inbound, Inbound::Nothing) {
+            Inbound::Nothing => {}
+            Inbound::Discard(acknowledgement) => self.acknowledge(from, acknowledgement, now),
+            Inbound::Collect(collected) => self.forward(from, *collected, flag, now),
+            Inbound::Stream(acknowledgement) => {
+                self.side_mut(from.other()).outbox.close(flag, now);
+                self.acknowledge(from, acknowledgement, now);
+            }
+            Inbound::Login(head) => {
+                self.side_mut(from).authenticating = true;
+                return Some(head);
+            }
+        }
+        None
+    }
+}

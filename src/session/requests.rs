@@ -1,0 +1,224 @@
+//! Requests: may they pass, and how (RFC 4976 §6.2, §6.3, §6.4).
+
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+
+use super::{
+    Collected, Inbound, Leg, Link, Phase, Reject, Session, WHOLE_SEND, detail,
+    outbox::Message,
+    report::Acknowledgement,
+    transactions::{Sent, Transaction},
+};
+use crate::msrp::{
+    ByteRange, Continuation, FailureReport, Head, HeaderError, Method, Name, Path, Start, Uri,
+    encode::{self, Template},
+};
+
+impl Session {
+    /// An AUTH addressed to this relay: only the connection that holds a session extends it.
+    pub(super) fn admit_login(&self, from: Leg, head: &Head) -> Result<(), Reject> {
+        head.headers.check()?;
+        let side = self.side(from);
+        let Some(holding) = &side.holding else {
+            return Err(Reject::NoSession(detail::WRONG_SESSION));
+        };
+        let asked = head.to_path.first().session_id();
+        if asked.is_some_and(|id| Some(id) != holding.uri.session_id()) {
+            return Err(Reject::NoSession(detail::WRONG_SESSION));
+        }
+        if head.from_path != holding.client {
+            return Err(Reject::NoSession(detail::SOURCE));
+        }
+        if side.authenticating {
+            return Err(Reject::Busy);
+        }
+        Ok(())
+    }
+
+    /// Whether a request may pass (RFC 4976 §6.4): changes nothing.
+    pub(super) fn admit(&self, from: Leg, head: &Head, method: &Method) -> Result<(), Reject> {
+        self.route(from, head, method)?;
+        head.headers.check()?;
+        let known =
+            matches!(method, Method::Send | Method::Report | Method::Auth | Method::Nickname);
+        if !known && !self.serves_other_methods(from) {
+            return Err(Reject::UnknownMethod(method.clone()));
+        }
+        if *method != Method::Send {
+            return Ok(());
+        }
+        let Some(message_id) = head.headers.value(Name::MessageId).filter(|id| !id.is_empty())
+        else {
+            let missing = HeaderError::Missing { method: "SEND", header: Name::MessageId.as_str() };
+            return Err(missing.into());
+        };
+        // RFC 4975 §10.5: no further chunks after a 413.
+        if self.side(from).stopped.as_deref() == Some(message_id) {
+            return Err(Reject::StopSending);
+        }
+        Ok(())
+    }
+
+    pub(super) fn route(&self, from: Leg, head: &Head, method: &Method) -> Result<(), Reject> {
+        let no_session = |detail| Err(Reject::NoSession(detail));
+        let (mine, beyond) = head.to_path.split_at(self.own.len().min(head.to_path.len()));
+        if self.phase != Phase::Open {
+            return no_session(detail::NONE);
+        }
+        if Some(head.to_path.first()) != self.own_from(from).next() {
+            return no_session(detail::WRONG_SESSION);
+        }
+        if beyond.is_empty() {
+            return no_session(detail::NOWHERE);
+        }
+        if !mine.iter().eq(self.own_from(from)) {
+            return no_session(detail::DESTINATION);
+        }
+        if !self.is_source(from, head, method) {
+            return no_session(detail::SOURCE);
+        }
+        if !self.is_destination(from, beyond, method) {
+            return no_session(detail::DESTINATION);
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_source(&self, from: Leg, head: &Head, method: &Method) -> bool {
+        match &self.side(from).party {
+            Some(party) => head.from_path == *party,
+            // The first SEND says who the far party is.
+            None => *method == Method::Send && self.is_next_hop(head.from_path.first()),
+        }
+    }
+
+    pub(super) fn is_destination(&self, from: Leg, beyond: &[Uri], method: &Method) -> bool {
+        // RFC 4976 §9.4: a way that leads back here leads nowhere.
+        if beyond.iter().any(|uri| self.own.contains(uri)) {
+            return false;
+        }
+        match &self.side(from.other()).party {
+            Some(party) if beyond == &party[..] => true,
+            // An AUTH goes to the relay next door, not to the party.
+            Some(_) => *method == Method::Auth && self.is_dialled(&beyond[0]),
+            None => self.is_next_hop(&beyond[0]),
+        }
+    }
+
+    pub(super) fn is_dialled(&self, hop: &Uri) -> bool {
+        matches!(&self.link, Link::Dialled { next_hop, .. } if next_hop == hop)
+    }
+
+    /// Whether the far leg leads to this URI: the one that was dialled, or what the relay there
+    /// gave out.
+    pub(super) fn is_next_hop(&self, hop: &Uri) -> bool {
+        match &self.link {
+            Link::None | Link::Arrived => true,
+            Link::Dialled { next_hop, use_path } => {
+                next_hop == hop || use_path.as_ref().is_some_and(|path| path.contains(hop))
+            }
+        }
+    }
+
+    pub(super) fn serves_other_methods(&self, from: Leg) -> bool {
+        let holding = self.side(from).holding.as_ref().or(self.near.holding.as_ref());
+        holding.is_none_or(|holding| holding.other_methods)
+    }
+
+    /// How the body of an admitted SEND is to be read.
+    pub(super) fn take_send(&mut self, from: Leg, head: Head, now: Instant) -> Inbound {
+        self.fix_parties(from, &head);
+        // Both were checked before the SEND was admitted.
+        let range = head.headers.byte_range().ok().flatten();
+        let failure_report = head.headers.failure_report().unwrap_or(FailureReport::Yes);
+        let sent = Sent {
+            failure_report,
+            from_path: head.from_path.clone(),
+            // Kept for up to 30 s: a copy, so that it does not keep a read buffer.
+            message_id: Bytes::copy_from_slice(head.headers.value(Name::MessageId).unwrap_or(b"")),
+            range: range.unwrap_or(ByteRange::WHOLE),
+            octets: 0,
+        };
+        let long = |range: ByteRange| range.declared().is_none_or(|n| n > WHOLE_SEND as u64);
+        if head.has_body && range.is_some_and(long) {
+            return self.stream(from, &head, sent, now);
+        }
+        Inbound::collect(head, Some(sent))
+    }
+
+    /// The first SEND, in either direction, says who the two parties are.
+    pub(super) fn fix_parties(&mut self, from: Leg, head: &Head) {
+        if self.far.party.is_some() {
+            return;
+        }
+        self.far.party = match from {
+            Leg::Near => Path::from_uris(&head.to_path[self.own.len()..]),
+            Leg::Far => Some(head.from_path.clone()),
+        };
+    }
+
+    pub(super) fn stream(&mut self, from: Leg, head: &Head, sent: Sent, now: Instant) -> Inbound {
+        let acknowledgement = acknowledgement(head, &sent);
+        let template = Template::new(head, self.own.len());
+        self.side_mut(from.other()).outbox.open(template, sent, now);
+        Inbound::Stream(acknowledgement)
+    }
+
+    /// Passes on a message that was collected whole.
+    pub(super) fn forward(
+        &mut self,
+        from: Leg,
+        collected: Collected,
+        flag: Continuation,
+        now: Instant,
+    ) {
+        let Collected { head, body, send } = collected;
+        let Start::Request(method) = &head.start else { return };
+        let id = self.side(from.other()).outbox.next_id();
+        let mut out = BytesMut::with_capacity(512 + body.len());
+        encode::request_line(&mut out, &id, method);
+        self.forwarded(&mut out, &head);
+        if head.has_body {
+            out.extend_from_slice(b"\r\n");
+            out.extend_from_slice(&body);
+        }
+        encode::end_line(&mut out, &id, flag, head.has_body);
+        let acknowledgement = send.as_ref().and_then(|sent| acknowledgement(&head, sent));
+        let octets = body.len() as u64;
+        let transaction = match (method, send) {
+            // RFC 4975 §7.1.2: nobody answers a REPORT.
+            (Method::Report, _) => None,
+            (_, Some(sent)) if sent.failure_report == FailureReport::No => None,
+            (_, Some(sent)) => Some(Transaction::Send(Sent { octets, ..sent })),
+            (method, None) => Some(Transaction::Other {
+                incoming: head.transact_id,
+                auth: *method == Method::Auth,
+            }),
+        };
+        let message = Message {
+            bytes: out.freeze(),
+            transaction: transaction.map(|transaction| (id, transaction)),
+            own: false,
+        };
+        self.side_mut(from.other()).outbox.push(message, now);
+        self.acknowledge(from, acknowledgement, now);
+    }
+
+    /// The lines of a message that passes us, paths first (RFC 4976 §6.4.1).
+    pub(super) fn forwarded(&self, out: &mut BytesMut, head: &Head) {
+        encode::moved_paths(out, &head.to_path, &head.from_path, self.own.len());
+        for (_, line) in encode::forwarded_lines(head) {
+            out.extend_from_slice(line);
+        }
+    }
+}
+
+/// Whether a request is an AUTH for this relay itself, not for one behind it.
+pub fn is_login(method: &Method, head: &Head) -> bool {
+    *method == Method::Auth && head.to_path.len() == 1
+}
+
+/// RFC 4976 §6.4.1: 200 at once to the previous hop; none for partial and no (RFC 4975 §7.1.4).
+fn acknowledgement(head: &Head, sent: &Sent) -> Option<Acknowledgement> {
+    (sent.failure_report == FailureReport::Yes).then(|| Acknowledgement::new(head))
+}
