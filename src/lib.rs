@@ -3,6 +3,8 @@
 pub mod auth;
 pub mod client;
 pub mod config;
+pub mod logging;
 pub mod msrp;
+pub mod relay;
 pub mod session;
 pub mod transport;

@@ -38,15 +38,6 @@ pub enum Lost {
     Framing(DecodeError),
 }
 
-/// What [`Connection::turn`] came back with.
-#[derive(Debug)]
-pub enum Turn {
-    /// The next event of the input.
-    Event(Event),
-    /// The output has fallen to the mark.
-    Drained,
-}
-
 /// A link with its decoder and what waits to be written.
 #[derive(Debug)]
 pub struct Connection {
@@ -88,19 +79,19 @@ impl Connection {
         &mut self.output
     }
 
-    /// Writes what waits and reads, until there is an event, or until no more than `mark` octets
-    /// wait, or until the connection is lost, which is told only after the last event. May be
-    /// dropped and called again: nothing is lost.
-    pub async fn turn(&mut self, mark: Option<usize>) -> Result<Turn, Lost> {
+    /// Writes what waits and reads, until there is an event, or (`None`) until no more than `mark`
+    /// octets wait, or until the connection is lost, which is told only after the last event. May
+    /// be dropped and called again: nothing is lost.
+    pub async fn turn(&mut self, mark: Option<usize>) -> Result<Option<Event>, Lost> {
         loop {
             if let Some(event) = self.decoder.next(&mut self.input).map_err(Lost::Framing)? {
-                return Ok(Turn::Event(event));
+                return Ok(Some(event));
             }
             if let Some(lost) = self.ended.take() {
                 return Err(lost);
             }
             if poll_fn(|cx| self.poll_turn(mark, cx)).await {
-                return Ok(Turn::Drained);
+                return Ok(None);
             }
         }
     }
@@ -174,7 +165,7 @@ impl Connection {
             match outcome {
                 Poll::Ready(Ok(0)) => self.ended = Some(self.end()),
                 Poll::Ready(Ok(len)) => read += len,
-                Poll::Ready(Err(error)) => self.ended = Some(self.end_by(error)),
+                Poll::Ready(Err(error)) => self.ended = Some(error.into()),
                 Poll::Pending => break,
             }
         }
@@ -182,14 +173,16 @@ impl Connection {
     }
 
     fn end(&mut self) -> Lost {
-        self.failed_write.take().map_or(Lost::Closed, Lost::Broken)
+        self.failed_write.take().map_or(Lost::Closed, Lost::from)
     }
+}
 
-    fn end_by(&mut self, error: io::Error) -> Lost {
+impl From<io::Error> for Lost {
+    fn from(error: io::Error) -> Self {
         match error.kind() {
             // TLS cut off without a word, or a peer that closed with input unread: it is gone.
-            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => Lost::Closed,
-            _ => Lost::Broken(error),
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => Self::Closed,
+            _ => Self::Broken(error),
         }
     }
 }

@@ -240,23 +240,20 @@ impl<W: Watcher> Receiver<'_, W> {
         }
         // Only what the disk has taken is confirmed.
         let stored = file.sink.sync().await;
-        let whole = file.total.is_some_and(|total| file.arrived.covers(total));
-        let total = file.total;
+        let total = file.total.filter(|&total| file.arrived.covers(total));
         let kept = match (stored, total) {
             (Err(error), _) => Err(error),
-            (Ok(()), Some(total)) if whole => file.sink.keep(total).await.map(Some),
-            (Ok(()), _) => {
+            (Ok(()), Some(total)) => file.sink.keep(total).await.map(Some),
+            (Ok(()), None) => {
                 self.file = Some(file);
                 Ok(None)
             }
         };
-        match &kept {
-            Ok(_) => chunk.accept(session, total)?,
-            Err(_) => {
-                let comment = "Cannot store the file";
-                session.respond(&chunk.head, StatusCode::STOP_SENDING, comment)?;
-            }
+        if let Err(error) = kept {
+            session.respond(&chunk.head, StatusCode::STOP_SENDING, "Cannot store the file")?;
+            return Err(error);
         }
+        chunk.accept(session, total.or(chunk.range.total))?;
         kept
     }
 }

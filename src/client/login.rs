@@ -179,7 +179,7 @@ impl Login {
 
 fn refresh_after(life: Duration) -> Duration {
     // Never at once, whatever the relay says: that would be a tight loop.
-    (life - REFRESH_AHEAD.min(life / 2)).max(Duration::from_secs(1))
+    life.saturating_sub(REFRESH_AHEAD).max(life / 2).max(Duration::from_secs(1))
 }
 
 #[cfg(test)]

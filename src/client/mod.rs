@@ -27,7 +27,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub use self::{
-    connection::{Connection, Lost, Turn},
+    connection::{Connection, Lost},
     error::{ClientError, advice, meaning},
     incoming::{Watcher, receive_file},
     login::{Account, LoginError},

@@ -199,9 +199,10 @@ pub async fn send_file(
     let mut news = clock();
     while !confirmed.covers(&message) {
         let room = session.unsent() <= ENOUGH;
-        let mark = match message.ended {
-            false => (!room).then_some(FEW),
-            true => (session.unsent() > 0).then_some(0),
+        let mark = if message.ended {
+            (session.unsent() > 0).then_some(0)
+        } else {
+            (!room).then_some(FEW)
         };
         let silence = news + REPORT_TIMEOUT;
         let outcome = tokio::select! {

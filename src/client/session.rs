@@ -7,7 +7,7 @@ use rand::distr::{Alphanumeric, SampleString};
 use tokio::time::{Instant, sleep_until};
 
 use super::{
-    Account, ClientError, Connection, TRANSACTION_TIMEOUT, Turn, clock,
+    Account, ClientError, Connection, TRANSACTION_TIMEOUT, clock,
     login::{Answer, Login},
 };
 use crate::{
@@ -171,14 +171,18 @@ impl Session {
             self.start_timers();
             let wake = self.next_mark(mark);
             let deadline = self.deadline();
-            let turn = tokio::select! {
+            let step = tokio::select! {
                 biased;
-                turn = self.connection.turn(wake) => self.turned(turn?, mark)?,
+                event = self.connection.turn(wake) => match event? {
+                    Some(event) => self.read(event)?,
+                    // It may have been a mark of our own.
+                    None => mark.filter(|&mark| self.unsent() <= mark).map(|_| Step::Drained),
+                },
                 () = sleep_until(deadline.unwrap_or_else(clock)), if deadline.is_some() => {
                     self.expire()?
                 }
             };
-            if let Some(step) = turn {
+            if let Some(step) = step {
                 return Ok(step);
             }
         }
@@ -326,14 +330,6 @@ impl Session {
         match pending.purpose {
             Purpose::Send => Ok(Some(Step::NoResponse(pending.transact_id))),
             Purpose::Auth => Err(ClientError::NoResponse),
-        }
-    }
-
-    fn turned(&mut self, turn: Turn, mark: Option<usize>) -> Result<Option<Step>, ClientError> {
-        match turn {
-            Turn::Event(event) => self.read(event),
-            // It may have been a mark of our own.
-            Turn::Drained => Ok(mark.filter(|&mark| self.unsent() <= mark).map(|_| Step::Drained)),
         }
     }
 

@@ -70,7 +70,8 @@ pub enum Problem {
     /// An assignment before the first section.
     #[error("a section must come first, such as [Relay]")]
     NoSection,
-    /// Neither blank, comment, section, continuation nor assignment. The text is not repeated: it may be a password.
+    /// Neither blank, comment, section, continuation nor assignment. The text is not repeated: it
+    /// may be a password.
     #[error("[{}] the line is not understood; accepted is {accepted}", Shown(section))]
     NotUnderstood {
         /// The section it stands in.
@@ -87,7 +88,11 @@ pub enum Problem {
         first: usize,
     },
     /// An option that is set twice.
-    #[error("[{}] {} stands twice, first on line {first}", Shown(section), option.as_deref().map_or(Shown("the user"), Shown))]
+    #[error(
+        "[{}] {} stands twice, first on line {first}",
+        Shown(section),
+        Shown(option.as_deref().unwrap_or("the user"))
+    )]
     DuplicateOption {
         /// The section.
         section: String,
@@ -121,9 +126,11 @@ pub enum Problem {
         /// What would be accepted.
         accepted: &'static str,
     },
-    /// An entry of [Memory] that names no user. Neither side is repeated: either may be the password.
+    /// An entry of [Memory] that names no user. Neither side is repeated: either may be the
+    /// password.
     #[error(
-        "[Memory] the name on the left is not accepted: user@domain, with neither part empty, no blank or port in the domain"
+        "[Memory] the name on the left is not accepted: user@domain, with neither part empty, \
+         no blank or port in the domain"
     )]
     BadUser,
 }

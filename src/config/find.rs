@@ -24,12 +24,13 @@ pub struct NotFound {
     pub looked: Vec<PathBuf>,
 }
 
-/// The configuration file to use: the one given on the command line, else the first that exists of `config.ini` beside
-/// the program and `config.ini` in [`SYSTEM_DIRECTORY`].
+/// The configuration file to use: the one given on the command line, else the first that exists of
+/// `config.ini` beside the program and `config.ini` in [`SYSTEM_DIRECTORY`].
 ///
-/// `program_as_called` is `argv[0]`: a symbolic link is not followed, a bare name that was found through `PATH` has no
-/// directory of its own, nor has a program in one of the system's directories. A file or directory given is taken
-/// as it is; whether it can be read is for [`Config::load`](super::Config::load) to say.
+/// `program_as_called` is `argv[0]`: a symbolic link is not followed, a bare name that was found
+/// through `PATH` has no directory of its own, nor has a program in one of the system's
+/// directories. A file or directory given is taken as it is; whether it can be read is for
+/// [`Config::load`](super::Config::load) to say.
 pub fn find(
     program_as_called: &Path,
     config_dir: Option<&Path>,
@@ -58,7 +59,8 @@ fn first_in(directories: impl Iterator<Item = PathBuf>) -> Result<PathBuf, NotFo
     Err(NotFound { looked })
 }
 
-/// Directory of the program as it was called, absolute: the relay changes its working directory later.
+/// Directory of the program as it was called, absolute: the relay changes its working directory
+/// later.
 fn own_directory(program: &Path) -> Option<PathBuf> {
     let directory = program.parent().filter(|parent| *parent != Path::new(""))?;
     let directory = path::absolute(directory).ok()?;
@@ -69,7 +71,8 @@ fn own_directory(program: &Path) -> Option<PathBuf> {
     own.then_some(directory)
 }
 
-/// A file that is there but cannot be reached counts: using another one silently would be worse than an error.
+/// A file that is there but cannot be reached counts: using another one silently would be worse
+/// than an error.
 fn is_there(file: &Path) -> bool {
     use io::ErrorKind::{NotADirectory, NotFound};
     match file.symlink_metadata() {

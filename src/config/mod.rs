@@ -1,8 +1,9 @@
 //! `config.ini` -> [`Config`]: every option with its type, default and explanation.
 //!
-//! A file becomes a [`Config`] whole or not at all: all that is wrong is found in one go ([`ConfigError`]), and what is
-//! merely odd becomes a warning. Nothing has to be checked afterwards but what only the world can tell: whether files
-//! can be read, addresses bound, certificates used.
+//! A file becomes a [`Config`] whole or not at all: all that is wrong is found in one go
+//! ([`ConfigError`]), and what is merely odd becomes a warning. Nothing has to be checked
+//! afterwards but what only the world can tell: whether files can be read, addresses bound,
+//! certificates used.
 //!
 //! ```text
 //! bytes -> decode -> syntax::Document -> Reader + options::OPTIONS -> values -> Config
@@ -56,7 +57,8 @@ pub struct Config {
     pub database: DatabaseOptions,
     /// `[Memory]`, in the order of the file.
     pub memory: Vec<MemoryUser>,
-    /// What was found that is no error, each beginning with file and line, in the order of the lines.
+    /// What was found that is no error, each beginning with file and line, in the order of the
+    /// lines.
     pub warnings: Vec<String>,
     /// Options set in the file on which this release does not act, as `[Section] name`.
     pub not_in_force: Vec<String>,
@@ -164,7 +166,8 @@ impl Config {
         Self::parse(&text, file)
     }
 
-    /// Reads the text of a file. `source` names it in messages, and its directory is the first for relative file names.
+    /// Reads the text of a file. `source` names it in messages, and its directory is the first for
+    /// relative file names.
     pub fn parse(text: &str, source: &Path) -> Result<Self, ConfigError> {
         let source = absolute(source);
         let own_directory = source.parent().unwrap_or(Path::new("/"));
@@ -277,7 +280,8 @@ fn check_credentials(relay: &RelayOptions, reader: &mut Reader) {
         return;
     }
     let mut section = reader.section(options::RELAY);
-    let missing = "TLS needs a certificate and its key, both PEM files; debug_notls = yes does without, for debugging";
+    let missing = "TLS needs a certificate and its key, both PEM files; \
+                   debug_notls = yes does without, for debugging";
     for name in ["certificate", "key"] {
         if !section.is_set(name) {
             section.missing(name, missing);
@@ -288,12 +292,16 @@ fn check_credentials(relay: &RelayOptions, reader: &mut Reader) {
     if certificates != keys && certificates > 0 && keys > 0 {
         section.refuse(
             "key",
-            format!("as many keys as certificates are needed, in the same order: here are {keys} and {certificates}"),
+            format!(
+                "as many keys as certificates are needed, in the same order: \
+                 here are {keys} and {certificates}"
+            ),
         );
     }
 }
 
-/// Minimum <= default <= maximum. 1.x did not ask this of the default, so one that the file does not set gives way.
+/// Minimum <= default <= maximum. 1.x did not ask this of the default, so one that the file does
+/// not set gives way.
 fn check_expiration_times(relay: &mut RelayOptions, reader: &mut Reader) {
     let mut section = reader.section(options::RELAY);
     let minimum = relay.session_expiration_time_minimum;
@@ -305,7 +313,8 @@ fn check_expiration_times(relay: &mut RelayOptions, reader: &mut Reader) {
             "session_expiration_time_minimum"
         };
         let bounds = format!(
-            "session_expiration_time_minimum ({}) must not exceed session_expiration_time_maximum ({})",
+            "session_expiration_time_minimum ({}) must not exceed \
+             session_expiration_time_maximum ({})",
             minimum.as_secs(),
             maximum.as_secs(),
         );
@@ -318,7 +327,8 @@ fn check_expiration_times(relay: &mut RelayOptions, reader: &mut Reader) {
         return;
     }
     let bounds = format!(
-        "accepted is from session_expiration_time_minimum ({}) to session_expiration_time_maximum ({})",
+        "accepted is from session_expiration_time_minimum ({}) to \
+         session_expiration_time_maximum ({})",
         minimum.as_secs(),
         maximum.as_secs(),
     );

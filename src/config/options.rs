@@ -1,7 +1,7 @@
 //! The table of options: the one place that knows their names, defaults and explanations.
 //!
-//! Reading, the search for the name that was meant, the list of what is not in force yet and `config.ini.sample` all
-//! come from it.
+//! Reading, the search for the name that was meant, the list of what is not in force yet and
+//! `config.ini.sample` all come from it.
 
 use super::syntax::MEMORY;
 
@@ -11,12 +11,15 @@ const SECONDS_OR_NONE: &str = "accepted is a whole number of seconds from 0 to 4
 const COUNT: &str = "accepted is a whole number up to 4294967295; 0 is no limit";
 const FILE: &str = "accepted is the name of a file";
 const FILES: &str = "accepted is the name of a PEM file, or of several separated by commas";
-const ADDRESSES: &str = "accepted is host:port, host, :port, any:port, [IPv6]:port or default, or several separated by commas";
+const ADDRESSES: &str = "accepted is host:port, host, :port, any:port, [IPv6]:port or default, \
+                         or several separated by commas";
 const SERVICE_ADDRESS: &str = "accepted is host:port, :port, any:port, [IPv6]:port or none";
 const SERVICE_ADDRESSES: &str =
     "accepted is host:port, :port, any:port or [IPv6]:port, several separated by commas, or none";
-const PEERS: &str = "accepted is a list of networks such as 192.0.2.0/24 or 2001:db8::/32, addresses and the word special, separated by commas, or none alone";
-const NETWORKS: &str = "accepted is a list of networks such as 192.0.2.0/24 or 2001:db8::/32, separated by commas, or none";
+const PEERS: &str = "accepted is a list of networks such as 192.0.2.0/24 or 2001:db8::/32, \
+                     addresses and the word special, separated by commas, or none alone";
+const NETWORKS: &str = "accepted is a list of networks such as 192.0.2.0/24 or 2001:db8::/32, \
+                        separated by commas, or none";
 const IDENTIFIER: &str =
     "accepted is a name of letters, digits and _ that does not begin with a digit";
 
@@ -93,12 +96,14 @@ pub(super) const SECTIONS: [(&str, &str); 3] = [
     (RELAY, "The relay itself: certificate, addresses, sessions, limits."),
     (
         MEMORY,
-        "Users for backend = memory, one on each line: user@domain = password. Names and passwords are taken literally, \
-         hyphens and colons included; only %% is read as %. Let nobody but the relay read this file.",
+        "Users for backend = memory, one on each line: user@domain = password. Names and passwords \
+         are taken literally, hyphens and colons included; only %% is read as %. Let nobody but the \
+         relay read this file.",
     ),
     (
         DATABASE,
-        "The table of users for backend = database, such as the subscriber table of OpenSIPS or Kamailio.",
+        "The table of users for backend = database, such as the subscriber table of OpenSIPS or \
+         Kamailio.",
     ),
 ];
 
@@ -108,82 +113,92 @@ pub static OPTIONS: &[ConfigOption] = &[
         "certificate",
         "",
         FILES,
-        "PEM file with the certificate of the relay, followed by its chain. Mandatory unless debug_notls is on. A relative \
-         name is looked up in the directory of this file, then in /etc/msrprelay. With several certificates the one that \
-         fits the name a client asks for is used, the first one otherwise.",
+        "PEM file with the certificate of the relay, followed by its chain. Mandatory unless \
+         debug_notls is on. A relative name is looked up in the directory of this file, then in \
+         /etc/msrprelay. With several certificates the one that fits the name a client asks for is \
+         used, the first one otherwise.",
     )
     .sample("tls/relay.crt"),
     ConfigOption::relay(
         "key",
         "",
         FILES,
-        "PEM file with the private key, not encrypted: PKCS#8, PKCS#1 or SEC1. With several certificates, as many keys in the \
-         same order. The relay's user must be able to read it, and nobody else should.",
+        "PEM file with the private key, not encrypted: PKCS#8, PKCS#1 or SEC1. With several \
+         certificates, as many keys in the same order. The relay's user must be able to read it, \
+         and nobody else should.",
     )
     .sample("tls/relay.key"),
     ConfigOption::relay(
         "address",
         "0.0.0.0:2855",
         ADDRESSES,
-        "Where to listen: host:port, host (port 2855), :port, any:port, default, [IPv6]:port, or several separated by commas. \
-         Port 0 takes any free port.",
+        "Where to listen: host:port, host (port 2855), :port, any:port, default, [IPv6]:port, or \
+         several separated by commas. Port 0 takes any free port.",
     ),
     ConfigOption::relay(
         "hostname",
         "",
         "accepted is a host name, or with debug_notls an address",
-        "Host name in the URIs that clients are given. It must be one of the names in the certificate, where *. fits any name. \
-         When not set it is the first name in the certificate; without TLS the address of the relay.",
+        "Host name in the URIs that clients are given. It must be one of the names in the \
+         certificate, where *. stands for any name. When not set it is the first name in the certificate; \
+         without TLS the address of the relay.",
     ),
     ConfigOption::relay(
         "advertised_port",
         "",
         "accepted is a port from 1 to 65535",
-        "Port in the URIs that clients are given, where a port mapping or load balancer stands in front of the relay. When not \
-         set it is the port of the first address.",
+        "Port in the URIs that clients are given, where a port mapping or load balancer stands in \
+         front of the relay. When not set it is the port of the first address.",
     ),
     ConfigOption::relay(
         "default_domain",
         "",
         "accepted is a realm without quotes, backslashes or control characters",
-        "Realm of every authentication. When not set it is the host in the URI that the client asks for.",
+        "Realm of every authentication. When not set it is the host in the URI that the client asks \
+         for.",
     ),
     ConfigOption::relay(
         "domains",
         "",
         "accepted is a list of realms separated by commas, or any",
-        "Realms that are served, separated by commas; users of any other are refused. When not set any realm is served.",
+        "Realms that are served, separated by commas; users of any other are refused. When not set \
+         any realm is served.",
     ),
     ConfigOption::relay(
         "backend",
         "database",
         "accepted is database or memory, or both separated by a comma",
-        "Where users are looked up: database (see [Database]) or memory (see [Memory]); a list is tried in order.",
+        "Where users are looked up: database (see [Database]) or memory (see [Memory]); a list is \
+         tried in order.",
     )
     .sample("memory"),
     ConfigOption::relay(
         "log_level",
         "INFO",
-        "accepted is CRITICAL, ERROR, WARNING, INFO, DEBUG, NOTSET or a number from 0 (everything) to 50",
+        "accepted is CRITICAL, ERROR, WARNING, INFO, DEBUG, NOTSET or a number from 0 (everything) \
+         to 50",
         "Least severity that is logged: CRITICAL, ERROR, WARNING, INFO, DEBUG or NOTSET.",
     ),
     ConfigOption::relay(
         "log_failed_auth",
         "No",
         YES_NO,
-        "Log each failed authentication with the address of the client, in a form made for fail2ban.",
+        "Log each failed authentication with the address of the client, in a form made for \
+         fail2ban.",
     ),
     ConfigOption::relay(
         "debug_notls",
         "No",
         YES_NO,
-        "Plain TCP instead of TLS, authentication included. For debugging only: everybody on the way reads along.",
+        "Plain TCP instead of TLS, authentication included. For debugging only: everybody on the \
+         way reads along.",
     ),
     ConfigOption::relay(
         "allow_other_methods",
         "Yes",
         YES_NO,
-        "Pass on requests other than SEND, REPORT and NICKNAME within a session. When off they are answered 501.",
+        "Pass on requests other than SEND, REPORT and NICKNAME within a session. When off they are \
+         answered 501.",
     ),
     ConfigOption::relay(
         "max_auth_attempts",
@@ -219,29 +234,32 @@ pub static OPTIONS: &[ConfigOption] = &[
         "strict_expiry",
         "No",
         YES_NO,
-        "End every session when its time is over. When off, a session in use goes on if its client never asked for a time, as \
-         clients that never refresh need it.",
+        "End every session when its time is over. When off, a session in use goes on if its client \
+         never asked for a time, as clients that never refresh need it.",
     )
     .later(),
     ConfigOption::relay(
         "digest_algorithms",
         "MD5",
         "accepted is MD5, SHA-256 or both separated by a comma",
-        "Algorithms that are offered for authentication, MD5 always last. Most clients know MD5 only.",
+        "Algorithms that are offered for authentication, MD5 always last. Most clients know MD5 \
+         only.",
     )
     .later(),
     ConfigOption::relay(
         "allow_basic_auth",
         "No",
         YES_NO,
-        "Accept Basic authentication over TLS, which RFC 4976 forbids: the relay learns every password.",
+        "Accept Basic authentication over TLS, which RFC 4976 forbids: the relay learns every \
+         password.",
     )
     .later(),
     ConfigOption::relay(
         "websocket_address",
         "",
         SERVICE_ADDRESSES,
-        "Where to listen for MSRP over WebSocket, for browsers: wss, or ws with debug_notls. When not set there is none.",
+        "Where to listen for MSRP over WebSocket, for browsers: wss, or ws with debug_notls. When \
+         not set there is none.",
     )
     .later(),
     ConfigOption::relay(
@@ -255,30 +273,32 @@ pub static OPTIONS: &[ConfigOption] = &[
         "allowed_peers",
         "",
         PEERS,
-        "Networks that the relay may dial whatever denied_peers says, such as 192.0.2.0/24, separated by commas.",
+        "Networks that the relay may dial whatever denied_peers says, such as 192.0.2.0/24, \
+         separated by commas.",
     )
     .later(),
     ConfigOption::relay(
         "denied_peers",
         "special",
         PEERS,
-        "Networks that the relay may not dial, separated by commas. special stands for all that are not public, such as \
-         loopback, private and link-local ones; none alone denies nothing.",
+        "Networks that the relay may not dial, separated by commas. special stands for all that are \
+         not public, such as loopback, private and link-local ones; none alone denies nothing.",
     )
     .later(),
     ConfigOption::relay(
         "verify_next_hop",
         "log",
         "accepted is off, log or enforce",
-        "What becomes of another relay whose certificate does not verify: off does not check, log passes and logs, enforce \
-         refuses.",
+        "What becomes of another relay whose certificate does not verify: off does not check, log \
+         passes and logs, enforce refuses.",
     )
     .later(),
     ConfigOption::relay(
         "ca",
         "",
         FILE,
-        "PEM file with the authorities that vouch for other relays. When not set the system's are trusted.",
+        "PEM file with the authorities that vouch for other relays. When not set the system's are \
+         trusted.",
     )
     .later(),
     ConfigOption::relay(
@@ -313,16 +333,16 @@ pub static OPTIONS: &[ConfigOption] = &[
         "max_session_bandwidth",
         "0",
         "accepted is a whole number of at least 16384, or 0 for no limit",
-        "Bytes per second and direction of one session, at least 16384; 0 is no limit. What is faster is slowed down, never \
-         refused.",
+        "Bytes per second and direction of one session, at least 16384; 0 is no limit. What is \
+         faster is slowed down, never refused.",
     )
     .later(),
     ConfigOption::relay(
         "proxy_protocol",
         "",
         NETWORKS,
-        "Load balancers that tell the address of the client by PROXY protocol, version 1 or 2: their networks, separated by \
-         commas. Connections from there without it are refused.",
+        "Load balancers that tell the address of the client by PROXY protocol, version 1 or 2: \
+         their networks, separated by commas. Connections from there without it are refused.",
     )
     .later(),
     ConfigOption::relay(
@@ -343,14 +363,16 @@ pub static OPTIONS: &[ConfigOption] = &[
         "user",
         "",
         "accepted is the name of a user",
-        "Who the relay runs as when started as root. When not set it is msrprelay, if that user exists.",
+        "Who the relay runs as when started as root. When not set it is msrprelay, if that user \
+         exists.",
     )
     .later(),
     ConfigOption::relay(
         "group",
         "",
         "accepted is the name of a group",
-        "The group that the relay runs as when started as root. When not set it is msrprelay, if that group exists.",
+        "The group that the relay runs as when started as root. When not set it is msrprelay, if \
+         that group exists.",
     )
     .later(),
     ConfigOption::relay(
@@ -364,30 +386,33 @@ pub static OPTIONS: &[ConfigOption] = &[
         "metrics_address",
         "",
         SERVICE_ADDRESS,
-        "Where http://address/metrics shows the state of the relay to Prometheus, and /health whether it is well. When not set \
-         there is none.",
+        "Where http://address/metrics shows the state of the relay to Prometheus, and /health \
+         whether it is well. When not set there is none.",
     )
     .later(),
     ConfigOption::relay(
         "session_records",
         "",
         FILE,
-        "File to which each session that has ended is added as a line of JSON. When not set there is none.",
+        "File to which each session that has ended is added as a line of JSON. When not set there \
+         is none.",
     )
     .later(),
     ConfigOption::database(
         "uri",
         "mysql://user:pass@db/opensips",
-        "accepted is mysql://user:password@host/database, postgresql://user:password@host/database or sqlite:///file",
-        "Where the database is: mysql://user:password@host/database, postgresql://user:password@host/database or \
-         sqlite:///file.",
+        "accepted is mysql://user:password@host/database, postgresql://user:password@host/database \
+         or sqlite:///file",
+        "Where the database is: mysql://user:password@host/database, \
+         postgresql://user:password@host/database or sqlite:///file.",
     )
     .secret(),
     ConfigOption::database(
         "cleartext_passwords",
         "Yes",
         YES_NO,
-        "Use the column with passwords; when off, the column with the hash of user, realm and password.",
+        "Use the column with passwords; when off, the column with the hash of user, realm and \
+         password.",
     ),
     ConfigOption::database("subscriber_table", "subscriber", IDENTIFIER, "Table of the users."),
     ConfigOption::database("username_col", "username", IDENTIFIER, "Column of the user's name."),
@@ -453,7 +478,8 @@ pub(super) fn meant_section(name: &str) -> String {
     nearest(name, names).map_or_else(String::new, |name| format!("did you mean [{name}]?"))
 }
 
-/// The known name with the fewest letters changed, of those by which half the letters at least stay.
+/// The known name with the fewest letters changed, of those by which half the letters at least
+/// stay.
 fn nearest(name: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
     const LEAST_LIKENESS: f64 = 0.5;
     // Nobody types this much by mistake, and the comparison takes the product of both lengths.
@@ -473,7 +499,8 @@ fn nearest(name: &str, known: impl Iterator<Item = &'static str>) -> Option<&'st
 pub fn sample() -> String {
     let mut sample = String::from(
         "# Configuration of msrprelay. Each option stands here with its default behind a semicolon;\n\
-         # remove the semicolon and change the value to set it. After a change: systemctl reload msrprelay\n",
+         # remove the semicolon and change the value to set it. \
+         After a change: systemctl reload msrprelay\n",
     );
     for (section, doc) in SECTIONS {
         sample.extend(["\n\n[", section, "]\n"]);

@@ -40,8 +40,8 @@ impl Reader {
         SectionReader { reader: self, section }
     }
 
-    /// The users of [Memory]. Neither side of an entry is ever repeated in a message: a user may have been written where
-    /// the password belongs.
+    /// The users of [Memory]. Neither side of an entry is ever repeated in a message: a user may
+    /// have been written where the password belongs.
     pub(super) fn users(&mut self) -> Vec<MemoryUser> {
         let mut users = Vec::new();
         let Some(section) = self.document.section(MEMORY) else {
@@ -117,7 +117,8 @@ impl Reader {
         set.map(|option| format!("[{}] {}", option.section, option.name)).collect()
     }
 
-    /// Where an option is set: its own section, else [DEFAULT]. An empty value counts as not set, and hides [DEFAULT].
+    /// Where an option is set: its own section, else [DEFAULT]. An empty value counts as not set,
+    /// and hides [DEFAULT].
     fn found(&self, option: &ConfigOption) -> Option<(&'static str, &Entry)> {
         let entry = |section: &'static str| {
             let entry = self.document.section(section)?.entry(option.name)?;
@@ -128,7 +129,8 @@ impl Reader {
     }
 }
 
-/// One section while it is being read. The names asked for are those of the table, or it panics: tests read them all.
+/// One section while it is being read. The names asked for are those of the table, or it panics:
+/// tests read them all.
 pub(super) struct SectionReader<'a> {
     reader: &'a mut Reader,
     section: &'static str,
@@ -230,8 +232,8 @@ fn tidy(text: &str) -> String {
     text.trim_end_matches("; ").to_owned()
 }
 
-/// Parts at the last `@`. A domain holds no blank and no colon, unless it is an address: such a name is an entry written
-/// with `:` in which the password holds the `=`.
+/// Parts at the last `@`. A domain holds no blank and no colon, unless it is an address: such a
+/// name is an entry written with `:` in which the password holds the `=`.
 fn user_and_domain(name: &str) -> Option<(&str, &str)> {
     let (user, domain) = name.rsplit_once('@')?;
     let bare =

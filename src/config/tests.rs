@@ -122,6 +122,7 @@ fn other_value(option: &ConfigOption) -> &'static str {
         "allowed_peers" | "denied_peers" | "proxy_protocol" => "192.0.2.0/24",
         "verify_next_hop" => "off",
         "max_session_bandwidth" => "20000",
+        "session_expiration_time_maximum" => "3000",
         "allow_other_methods" | "cleartext_passwords" => "no",
         "log_failed_auth" | "strict_expiry" | "allow_basic_auth" => "yes",
         "uri" => "sqlite:/other",

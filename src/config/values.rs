@@ -16,7 +16,7 @@ use secrecy::SecretString;
 /// Port of MSRP (RFC 4975 §15.4).
 pub const DEFAULT_PORT: u16 = 2855;
 
-/// Smallest limit on a session's bandwidth, in bytes per second: less could not pass one line in time.
+/// Smallest limit on a session's bandwidth, in bytes per second: one line of the greatest length.
 pub(super) const MIN_BANDWIDTH: u64 = 16_384;
 
 const ANY_HOST: &str = "0.0.0.0";
@@ -44,6 +44,9 @@ impl ListenAddress {
     fn parse(text: &str, default_port: Option<u16>) -> Option<Self> {
         if text.eq_ignore_ascii_case("default") {
             return default_port.map(|port| Self::new(ANY_HOST, port));
+        }
+        if is_none(text) {
+            return None;
         }
         let (host, port) = match text.strip_prefix('[') {
             Some(rest) => {
@@ -324,7 +327,7 @@ pub(super) fn backends(text: &str) -> Result<Vec<BackendKind>, Refused> {
     Ok(backends)
 }
 
-/// The algorithms in the order in which they are offered: MD5 last, because a client that knows only one takes the last.
+/// The algorithms in the order in which they are offered: MD5 last, whatever the order in the file.
 pub(super) fn digest_algorithms(text: &str) -> Result<Vec<DigestAlgorithm>, Refused> {
     let kinds = [("MD5", DigestAlgorithm::Md5), ("SHA-256", DigestAlgorithm::Sha256)];
     let named = list(text, |item| choice(item, &kinds))?;
@@ -394,7 +397,8 @@ pub(super) fn database_uri(text: &str) -> Result<SecretString, Refused> {
     (known && clean).then(|| SecretString::from(text)).ok_or_else(|| Refused::new(text))
 }
 
-/// A file: absolute, or in the first of the directories that has it, or else to be made in the first.
+/// A file: absolute, or in the first of the directories that has it, or else to be made in the
+/// first.
 pub(super) fn file(directories: [&Path; 2]) -> impl Fn(&str) -> Result<PathBuf, Refused> {
     move |text| {
         if text.contains(char::is_control) {
@@ -435,8 +439,8 @@ fn list<T>(text: &str, parse: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, Refu
     items.into_iter().map(|item| parse(item).ok_or_else(|| Refused::new(item))).collect()
 }
 
-/// The items of a list, separated by commas or line breaks. A list of nothing but separators is refused: as a list of
-/// what is denied it would deny nothing.
+/// The items of a list, separated by commas or line breaks. A list of nothing but separators is
+/// refused: as a list of what is denied it would deny nothing.
 fn items(text: &str) -> Result<Vec<&str>, Refused> {
     let items = text.split([',', '\n']).map(str::trim);
     let items: Vec<&str> = items.filter(|item| !item.is_empty()).collect();
@@ -516,6 +520,7 @@ mod tests {
             assert_eq!(shown.join(" "), expected, "{text:?}");
         }
         let wrong = [
+            "none",
             "none x",
             "a b",
             "a:",
@@ -696,10 +701,15 @@ mod tests {
         assert_eq!(files(directories)("both,\nsystem"), Ok(both));
     }
 
+    fn any_host() -> impl Strategy<Value = String> {
+        let name = "[a-z0-9]{1,9}(\\.[a-z0-9]{1,9}){0,3}";
+        prop_oneof![name, any::<Ipv6Addr>().prop_map(|address| address.to_string())]
+    }
+
     proptest! {
         /// What is printed is read back as the same.
         #[test]
-        fn an_address_survives_printing(host in prop_oneof!["[a-z0-9]{1,9}(\\.[a-z0-9]{1,9}){0,3}", any::<Ipv6Addr>().prop_map(|address| address.to_string())], port: u16) {
+        fn an_address_survives_printing(host in any_host(), port: u16) {
             prop_assume!(!["any", "default"].contains(&host.as_str()));
             let address = ListenAddress { host, port };
             prop_assert_eq!(addresses(&address.to_string()), Ok(vec![address]));

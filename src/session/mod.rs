@@ -32,7 +32,7 @@ use self::{
 };
 pub use self::{
     report::{Reject, answer, detail, refusal, refusal_of_malformed},
-    requests::is_login,
+    requests::{check_send, is_login},
 };
 use crate::msrp::{
     ChunkQueue, Continuation, DecodeError, Decoder, FailureReport, Head, Method, Path, StatusCode,
@@ -252,9 +252,18 @@ impl Inbound {
 }
 
 impl Session {
-    /// The session of a client that has just been answered 200 to its AUTH.
-    pub fn new(holding: Holding, decoder: Decoder, limits: Limits) -> Self {
-        Self::with_ids(holding, decoder, limits, TransactId::random)
+    /// The session of a client whose AUTH has been accepted; `queued` is still to be written to
+    /// it, the 200 for instance.
+    pub fn new(
+        holding: Holding,
+        decoder: Decoder,
+        queued: ChunkQueue,
+        limits: Limits,
+        now: Instant,
+    ) -> Self {
+        let mut session = Self::with_ids(holding, decoder, limits, TransactId::random);
+        session.near.outbox.adopt(queued, now);
+        session
     }
 
     fn with_ids(
@@ -301,6 +310,8 @@ impl Session {
         self.far.decoder = decoder;
         self.far.outbox.adopt(queued, now);
         self.link = Link::Arrived;
+        // It came just before the session would have lapsed.
+        self.phase = Phase::Open;
     }
 
     /// Gives up an unbound session, so that its connection can become the far leg of another.
@@ -311,6 +322,11 @@ impl Session {
     /// Whether there is a far leg, or one on its way.
     pub fn is_bound(&self) -> bool {
         !matches!(self.link, Link::None)
+    }
+
+    /// Whether the URI has expired before anybody joined.
+    pub fn is_lapsed(&self) -> bool {
+        matches!(self.phase, Phase::Lapsed { .. })
     }
 
     /// Reads what `from` sent, as far as the limits allow.

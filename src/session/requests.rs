@@ -39,22 +39,18 @@ impl Session {
     /// Whether a request may pass (RFC 4976 §6.4): changes nothing.
     pub(super) fn admit(&self, from: Leg, head: &Head, method: &Method) -> Result<(), Reject> {
         self.route(from, head, method)?;
-        head.headers.check()?;
         let known =
             matches!(method, Method::Send | Method::Report | Method::Auth | Method::Nickname);
         if !known && !self.serves_other_methods(from) {
             return Err(Reject::UnknownMethod(method.clone()));
         }
         if *method != Method::Send {
-            return Ok(());
+            return Ok(head.headers.check()?);
         }
-        let Some(message_id) = head.headers.value(Name::MessageId).filter(|id| !id.is_empty())
-        else {
-            let missing = HeaderError::Missing { method: "SEND", header: Name::MessageId.as_str() };
-            return Err(missing.into());
-        };
+        check_send(head)?;
+        let message_id = head.headers.value(Name::MessageId);
         // RFC 4975 §10.5: no further chunks after a 413.
-        if self.side(from).stopped.as_deref() == Some(message_id) {
+        if message_id.is_some() && self.side(from).stopped.as_deref() == message_id {
             return Err(Reject::StopSending);
         }
         Ok(())
@@ -221,4 +217,16 @@ pub fn is_login(method: &Method, head: &Head) -> bool {
 /// RFC 4976 §6.4.1: 200 at once to the previous hop; none for partial and no (RFC 4975 §7.1.4).
 fn acknowledgement(head: &Head, sent: &Sent) -> Option<Acknowledgement> {
     (sent.failure_report == FailureReport::Yes).then(|| Acknowledgement::new(head))
+}
+
+/// Whether a SEND says what every SEND must say.
+pub fn check_send(head: &Head) -> Result<(), Reject> {
+    head.headers.check()?;
+    match head.headers.value(Name::MessageId) {
+        Some(id) if !id.is_empty() => Ok(()),
+        _ => {
+            let header = Name::MessageId.as_str();
+            Err(HeaderError::Missing { method: "SEND", header }.into())
+        }
+    }
 }

@@ -27,6 +27,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use self::resolve::ResolveError;
 
+pub mod pem;
 pub mod resolve;
 pub mod tls;
 
@@ -585,7 +586,7 @@ mod tests {
 
     const LOOPBACK: &str = "127.0.0.1:0";
 
-    async fn listener() -> TcpListener {
+    fn listener() -> TcpListener {
         TcpListener::from_std(listen(LOOPBACK.parse().unwrap()).unwrap()).unwrap()
     }
 
@@ -598,9 +599,9 @@ mod tests {
     }
 
     /// Accepts one connection; without identities, in plain TCP.
-    async fn serve(identities: &[Identity]) -> (u16, JoinHandle<Result<Link, LinkError>>) {
+    fn serve(identities: &[Identity]) -> (u16, JoinHandle<Result<Link, LinkError>>) {
         let config = (!identities.is_empty()).then(|| server_config(identities).unwrap());
-        let listener = listener().await;
+        let listener = listener();
         let port = listener.local_addr().unwrap().port();
         let accepting = async move {
             let (tcp, peer) = listener.accept().await.unwrap();
@@ -612,7 +613,7 @@ mod tests {
     /// Both ends of a connection: dialled, accepted.
     async fn pair(tls: bool) -> (Link, Link) {
         let identities = if tls { vec![identity(&["localhost"])] } else { vec![] };
-        let (port, accepted) = serve(&identities).await;
+        let (port, accepted) = serve(&identities);
         let dialled = connect(&target("127.0.0.1", port, tls), &trusting_anyone()).await.unwrap();
         (dialled, accepted.await.unwrap().unwrap())
     }
@@ -625,8 +626,8 @@ mod tests {
     }
 
     /// A port of the loopback interface where nobody listens.
-    async fn closed_port() -> SocketAddr {
-        listener().await.local_addr().unwrap()
+    fn closed_port() -> SocketAddr {
+        listener().local_addr().unwrap()
     }
 
     #[test]
@@ -688,7 +689,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_peer_is_who_the_caller_says() {
-        let listener = listener().await;
+        let listener = listener();
         let address = listener.local_addr().unwrap();
         let _client = TcpStream::connect(address).await.unwrap();
         let (tcp, _) = listener.accept().await.unwrap();
@@ -716,7 +717,7 @@ mod tests {
         for (option, expected) in
             [("-tls1_2", ProtocolVersion::TLSv1_2), ("-tls1_3", ProtocolVersion::TLSv1_3)]
         {
-            let (port, accepted) = serve(&identities).await;
+            let (port, accepted) = serve(&identities);
             let printed = s_client(port, option);
             let link = accepted.await.unwrap().unwrap();
             let Security::Tls { version, .. } = link.security() else { panic!("not TLS") };
@@ -726,7 +727,7 @@ mod tests {
             assert!(printed.contains("No client certificate CA names sent"), "{printed}");
         }
         for option in ["-tls1", "-tls1_1"] {
-            let (port, accepted) = serve(&identities).await;
+            let (port, accepted) = serve(&identities);
             let printed = s_client(port, option);
             let error = accepted.await.unwrap().unwrap_err();
             assert!(
@@ -740,7 +741,7 @@ mod tests {
 
     #[tokio::test]
     async fn handshakes_with_strangers_end_in_words() {
-        let (port, accepted) = serve(&[identity(&["localhost"])]).await;
+        let (port, accepted) = serve(&[identity(&["localhost"])]);
         let mut plain = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         plain.write_all(b"MSRP 49fh AUTH\r\nTo-Path: msrps://localhost;tcp\r\n").await.unwrap();
         let error = accepted.await.unwrap().unwrap_err();
@@ -749,7 +750,7 @@ mod tests {
             "TLS handshake failed: the peer does not speak TLS here (plain TCP?)"
         );
 
-        let (port, plain) = serve(&[]).await;
+        let (port, plain) = serve(&[]);
         let answer = tokio::spawn(async move {
             plain.await.unwrap().unwrap().write_all(b"MSRP 1234 400 What?\r\n").await
         });
@@ -758,7 +759,7 @@ mod tests {
         assert!(error.ends_with("does not speak TLS here (plain TCP?)"), "{error}");
         answer.await.unwrap().unwrap();
 
-        let (port, accepted) = serve(&[identity(&["localhost"])]).await;
+        let (port, accepted) = serve(&[identity(&["localhost"])]);
         drop(TcpStream::connect(("127.0.0.1", port)).await.unwrap());
         let error = accepted.await.unwrap().unwrap_err();
         assert_eq!(error.to_string(), "TLS handshake failed: the peer closed the connection");
@@ -779,7 +780,7 @@ mod tests {
             ("nobody.example.net", &first),
         ];
         for (host, expected) in cases {
-            let (port, accepted) = serve(&identities).await;
+            let (port, accepted) = serve(&identities);
             let address = SocketAddr::from(([127, 0, 0, 1], port));
             let tls = ClientTls::new(&target(host, port, true), &trusting_anyone()).unwrap();
             let link = dial_one(address, Some(&tls)).await.unwrap();
@@ -797,7 +798,7 @@ mod tests {
         server: &Identity,
         verification: Verification,
     ) -> Result<Link, LinkError> {
-        let (port, accepted) = serve(std::slice::from_ref(server)).await;
+        let (port, accepted) = serve(std::slice::from_ref(server));
         let config = client_config(verification, None).unwrap();
         let link = connect(&target("localhost", port, true), &config).await;
         let _: Result<Link, LinkError> = accepted.await.unwrap();
@@ -840,7 +841,6 @@ mod tests {
         assert_eq!(told[0], "localhost: invalid peer certificate: UnknownIssuer");
         assert!(told[1].contains("not valid for name"), "{told:?}");
         assert_eq!(told.len(), 2);
-        verified_dial(&wrong_name, Verification::Off).await.unwrap();
     }
 
     /// RFC 4976 §9.2: relays authenticate each other.
@@ -858,7 +858,7 @@ mod tests {
             .with_client_cert_verifier(verifier.unwrap())
             .with_cert_resolver(Arc::clone(&server_config(&[server]).unwrap().cert_resolver));
         asking.send_tls13_tickets = 0;
-        let listener = listener().await;
+        let listener = listener();
         let port = listener.local_addr().unwrap().port();
         let accepting = tokio::spawn(async move {
             let (tcp, peer) = listener.accept().await.unwrap();
@@ -872,14 +872,14 @@ mod tests {
 
     #[tokio::test]
     async fn the_next_address_is_tried() {
-        let (port, accepted) = serve(&[identity(&["localhost"])]).await;
+        let (port, accepted) = serve(&[identity(&["localhost"])]);
         let tls = ClientTls::new(&target("localhost", port, true), &trusting_anyone()).unwrap();
         let good = SocketAddr::from(([127, 0, 0, 1], port));
 
         // Refused; speaking no TLS; saying nothing at all.
-        let refusing = closed_port().await;
-        let (plain_port, plain) = serve(&[]).await;
-        let silent = listener().await;
+        let refusing = closed_port();
+        let (plain_port, plain) = serve(&[]);
+        let silent = listener();
         let plain_address = SocketAddr::from(([127, 0, 0, 1], plain_port));
         let answer = tokio::spawn(async move {
             let mut link = plain.await.unwrap().unwrap();
@@ -905,7 +905,7 @@ mod tests {
 
     #[tokio::test]
     async fn errors_name_target_and_addresses() {
-        let refusing = closed_port().await;
+        let refusing = closed_port();
         let error = connect(&target("127.0.0.1", refusing.port(), true), &trusting_anyone()).await;
         let port = refusing.port();
         assert_eq!(
@@ -994,7 +994,7 @@ mod tests {
         let server = identity(&["localhost"]);
         // Pieces of a hundred bytes in one record; 40 KiB in three.
         for (count, size, records) in [(100, 100, 1), (40, 1024, 3)] {
-            let (port, accepted) = serve(std::slice::from_ref(&server)).await;
+            let (port, accepted) = serve(std::slice::from_ref(&server));
             let anchors = trusting(&server);
             let reader = thread::spawn(move || tapped_read(port, anchors, count * size));
             let mut link = accepted.await.unwrap().unwrap();
@@ -1065,7 +1065,7 @@ mod tests {
     /// What a peer that has sent input which nobody read gets to see: bytes, and how they ended.
     async fn last_words(tls: bool, polite: bool) -> (Vec<u8>, io::Result<usize>) {
         let (mut peer, mut link) = pair(tls).await;
-        peer.write_all(&[b'x'; 200_000]).await.unwrap();
+        peer.write_all(&vec![b'x'; 200_000]).await.unwrap();
         peer.flush().await.unwrap();
         link.write_all(b"MSRP 1234 REPORT\r\n").await.unwrap();
         let ending = tokio::spawn(async move {
@@ -1107,7 +1107,8 @@ mod tests {
         let (mut peer, link) = pair(false).await;
         let talking = tokio::spawn(async move {
             let mut said = 0;
-            while let Ok(n) = peer.write(&[b'x'; 65536]).await {
+            let words = vec![b'x'; 64 * 1024];
+            while let Ok(n) = peer.write(&words).await {
                 said += n;
             }
             said
@@ -1119,7 +1120,8 @@ mod tests {
 
         // The peer does not read.
         let (_peer, mut link) = pair(true).await;
-        while poll_once(&mut link, &[0; 65536]).await.is_some() {}
+        let body = vec![0; 64 * 1024];
+        while poll_once(&mut link, &body).await.is_some() {}
         let drain = Duration::from_millis(200);
         let error = close(link, drain).await.unwrap_err();
         assert!(matches!(error, LinkError::DrainTimeout { after } if after == drain), "{error}");

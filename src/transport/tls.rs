@@ -7,9 +7,6 @@
 
 use std::{
     fmt,
-    fs::{self, File},
-    io::{self, Read},
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -26,18 +23,16 @@ use rustls::{
         CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature,
         verify_tls13_signature,
     },
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime},
+    pki_types::{CertificateDer, ServerName, UnixTime},
     server::{ClientHello, ResolvesServerCert},
     sign::{CertifiedKey, SigningKey},
     version::{TLS12, TLS13},
 };
-use rustls_pemfile::Item;
 use x509_parser::{
     certificate::X509Certificate, extensions::GeneralName, parse_x509_certificate, time::ASN1Time,
 };
 
-/// Largest PEM file that is read, in bytes; the system's whole CA bundle has about 220 KiB.
-pub const MAX_PEM_BYTES: u64 = 4 * 1024 * 1024;
+use super::pem::{FileProblem, PemError, PemFile, certificates, private_key};
 
 /// How long before its end a certificate is reported as expiring.
 pub const EXPIRY_NOTICE: Duration = Duration::from_hours(14 * 24);
@@ -64,42 +59,43 @@ impl Identity {
     /// The certificate file may hold a chain in any order; the key may be in PKCS#8, PKCS#1 or
     /// SEC1. Dates are not judged here, see [`Identity::findings`].
     pub fn load(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
-        let chain = certificates(PemFile::Certificate, certificate)?
+        let certificate = PemFile::Certificate(certificate.to_owned());
+        let key = PemFile::Key(key.to_owned());
+        let entries = certificates(&certificate)?
             .into_iter()
-            .map(|der| Entry::parse(der, certificate))
+            .map(|der| Entry::parse(der, &certificate))
             .collect::<Result<Vec<_>, _>>()?;
-        let (key_der, exposed) = private_key(key)?;
+        let (der, exposed) = private_key(&key)?;
         let signer = provider()
             .key_provider
-            .load_private_key(key_der)
-            .map_err(|cause| TlsError::UnusableKey { path: key.to_owned(), cause })?;
-        let Some(leaf) = leaf_for(&chain, signer.as_ref()) else {
+            .load_private_key(der)
+            .map_err(|cause| key.error(FileProblem::UnusableKey(cause)))?;
+        let Some(leaf) = leaf_for(&entries, signer.as_ref()) else {
             return Err(TlsError::KeyMismatch {
-                certificate: certificate.to_owned(),
-                key: key.to_owned(),
+                certificate: certificate.path().to_owned(),
+                key: key.path().to_owned(),
             });
         };
-        let ordered = order(chain, leaf);
-        let mut file_findings = ordered.findings(certificate);
-        if let Some(mode) = exposed {
-            file_findings.push(Finding::KeyExposed { path: key.to_owned(), mode });
-        }
-        Self::from_chain(ordered.chain, signer, certificate, file_findings)
+        let ordered = order(entries, leaf);
+        let mut findings = ordered.findings(certificate.path());
+        findings
+            .extend(exposed.map(|mode| Finding::KeyExposed { path: key.path().to_owned(), mode }));
+        Self::of_chain(ordered.chain, signer, &certificate, findings)
     }
 
-    fn from_chain(
+    fn of_chain(
         chain: Vec<CertificateDer<'static>>,
         signer: Arc<dyn SigningKey>,
-        path: &Path,
+        file: &PemFile,
         file_findings: Vec<Finding>,
     ) -> Result<Self, TlsError> {
-        let leaf = parse_certificate(&chain[0], PemFile::Certificate, path)?;
+        let leaf = parse_certificate(&chain[0], file)?;
         let dns_names = dns_names(&leaf);
         if dns_names.is_empty() {
-            return Err(TlsError::NoDnsName { path: path.to_owned() });
+            return Err(file.error(FileProblem::NoDnsName).into());
         }
         Ok(Self {
-            path: path.to_owned(),
+            path: file.path().to_owned(),
             subject: leaf.subject().to_string(),
             serial: leaf.raw_serial_as_string(),
             not_before: system_time(leaf.validity().not_before),
@@ -178,7 +174,11 @@ impl fmt::Display for Identity {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Finding {
     /// The certificate is past its last day.
-    #[error("certificate {} expired at {}: clients that verify it will refuse this relay; renew it and reload", path.display(), Utc(*not_after))]
+    #[error(
+        "certificate {} expired at {}: clients that verify it will refuse this relay; renew \
+         it and reload",
+        path.display(), Utc(*not_after)
+    )]
     Expired {
         /// The certificate file.
         path: PathBuf,
@@ -186,7 +186,10 @@ pub enum Finding {
         not_after: SystemTime,
     },
     /// The certificate is not valid yet, or the machine's clock is wrong.
-    #[error("certificate {} is not valid before {}: check the clock of this machine", path.display(), Utc(*not_before))]
+    #[error(
+        "certificate {} is not valid before {}: check the clock of this machine",
+        path.display(), Utc(*not_before)
+    )]
     NotYetValid {
         /// The certificate file.
         path: PathBuf,
@@ -202,7 +205,11 @@ pub enum Finding {
         not_after: SystemTime,
     },
     /// The file held the chain in another order than TLS sends it.
-    #[error("the certificates in {} were not in order, the relay's own first and each followed by its issuer: they are sent in the right order", path.display())]
+    #[error(
+        "the certificates in {} were not in order, the relay's own first and each followed \
+         by its issuer: they are sent in the right order",
+        path.display()
+    )]
     ChainReordered {
         /// The certificate file.
         path: PathBuf,
@@ -216,7 +223,11 @@ pub enum Finding {
         count: usize,
     },
     /// Every user of the machine may read or write the private key.
-    #[error("key file {} is open to every user of this machine (mode {mode:04o}): chmod o-rwx {}", path.display(), path.display())]
+    #[error(
+        "key file {} is open to every user of this machine (mode {mode:04o}): chmod o-rwx \
+         {}",
+        path.display(), path.display()
+    )]
     KeyExposed {
         /// The key file.
         path: PathBuf,
@@ -480,12 +491,11 @@ pub fn system_anchors() -> RootCertStore {
 
 /// Adds the certificates of a PEM bundle (option `ca`) to `anchors`; each must be usable.
 pub fn add_bundle(anchors: &mut RootCertStore, bundle: &Path) -> Result<(), TlsError> {
-    for certificate in certificates(PemFile::Authorities, bundle)? {
-        anchors.add(certificate).map_err(|cause| TlsError::BadCertificate {
-            what: PemFile::Authorities,
-            path: bundle.to_owned(),
-            cause: cause.to_string(),
-        })?;
+    let bundle = PemFile::Authorities(bundle.to_owned());
+    for certificate in certificates(&bundle)? {
+        anchors
+            .add(certificate)
+            .map_err(|cause| bundle.error(FileProblem::UnusableCertificate(cause.to_string())))?;
     }
     Ok(())
 }
@@ -493,111 +503,15 @@ pub fn add_bundle(anchors: &mut RootCertStore, bundle: &Path) -> Result<(), TlsE
 /// Why TLS cannot be set up. Every message ends with what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// No such file.
-    #[error("{what} {} does not exist: {}", path.display(), what.advice())]
-    Missing {
-        /// Which file.
-        what: PemFile,
-        /// Where it was looked for.
-        path: PathBuf,
-    },
-    /// The file is there and may not be read, or is no file.
-    #[error("{what} {} cannot be read: {cause}{access}", path.display())]
-    Unreadable {
-        /// Which file.
-        what: PemFile,
-        /// Where it is.
-        path: PathBuf,
-        /// Owner, mode, and the command that helps; empty where permission is not the trouble.
-        access: String,
-        /// What the system said.
-        cause: io::Error,
-    },
-    /// The file is larger than [`MAX_PEM_BYTES`].
-    #[error("{what} {} has more than {MAX_PEM_BYTES} bytes: is it the right file?", path.display())]
-    TooLarge {
-        /// Which file.
-        what: PemFile,
-        /// Where it is.
-        path: PathBuf,
-    },
-    /// The file holds nothing.
-    #[error("{what} {} is empty: {}", path.display(), what.advice())]
-    Empty {
-        /// Which file.
-        what: PemFile,
-        /// Where it is.
-        path: PathBuf,
-    },
-    /// There is no PEM section in the file.
-    #[error("{what} {} is not in PEM: {}", path.display(), what.conversion())]
-    NotPem {
-        /// Which file.
-        what: PemFile,
-        /// Where it is.
-        path: PathBuf,
-    },
-    /// The PEM text is damaged.
-    #[error("{what} {} is damaged ({cause}): copy it again", path.display())]
-    BadPem {
-        /// Which file.
-        what: PemFile,
-        /// Where it is.
-        path: PathBuf,
-        /// What the parser met.
-        cause: String,
-    },
-    /// The file has PEM sections, and none is a certificate.
-    #[error("{what} {} holds no certificate{}", path.display(), if *has_key { " but a private key: are `certificate` and `key` exchanged?" } else { ": it must have a BEGIN CERTIFICATE section" })]
-    NoCertificate {
-        /// Which file.
-        what: PemFile,
-        /// Where it is.
-        path: PathBuf,
-        /// Whether a private key is in it instead.
-        has_key: bool,
-    },
-    /// The file has PEM sections, and none is a private key.
-    #[error("{} {} holds no private key{}", PemFile::Key, path.display(), if *has_certificate { " but a certificate: are `certificate` and `key` exchanged?" } else { ": it must have a BEGIN PRIVATE KEY, BEGIN RSA PRIVATE KEY or BEGIN EC PRIVATE KEY section" })]
-    NoKey {
-        /// Where it is.
-        path: PathBuf,
-        /// Whether a certificate is in it instead.
-        has_certificate: bool,
-    },
-    /// The private key is protected by a passphrase, and a daemon has nobody to ask.
-    #[error("{} {} is encrypted, and nobody is there to type the passphrase: decrypt it with `(umask 077; openssl pkey -in {} -out FILE)` and name FILE in `key`", PemFile::Key, path.display(), path.display())]
-    EncryptedKey {
-        /// Where it is.
-        path: PathBuf,
-    },
-    /// The private key is of a kind or size that TLS cannot use.
-    #[error("{} {} cannot be used ({cause}): use P-256, P-384, Ed25519 or RSA of 2048 to 8192 bits", PemFile::Key, path.display())]
-    UnusableKey {
-        /// Where it is.
-        path: PathBuf,
-        /// What the TLS library said.
-        cause: rustls::Error,
-    },
-    /// A certificate that is none.
-    #[error("{what} {} holds a certificate that cannot be used ({cause}): get a new one", path.display())]
-    BadCertificate {
-        /// Which file.
-        what: PemFile,
-        /// Where it is.
-        path: PathBuf,
-        /// What is wrong.
-        cause: String,
-    },
-    /// RFC 4976 §9.2: the name must be a dNSName of the subjectAltName; the common name is no
-    /// replacement.
-    #[error("the certificate in {} has no DNS name in its subjectAltName, and the common name does not count (RFC 4976 section 9.2): make one with such a name, for example with make-selfsigned.sh", path.display())]
-    NoDnsName {
-        /// Where it is.
-        path: PathBuf,
-    },
+    /// A PEM file does not serve.
+    #[error("{0}")]
+    File(#[from] PemError),
     /// The private key is another certificate's.
-    #[error("the private key in {} does not belong to the certificate in {}: name the two that were made together", key.display(), certificate.display())]
+    #[error(
+        "the private key in {} does not belong to the certificate in {}: \
+         name the two that were made together",
+        key.display(), certificate.display()
+    )]
     KeyMismatch {
         /// The certificate file.
         certificate: PathBuf,
@@ -609,179 +523,13 @@ pub enum TlsError {
     NoIdentity,
     /// Certificates shall be verified and nobody is trusted.
     #[error(
-        "verify_next_hop = enforce, and no trusted certificate authority is known: install the package ca-certificates or set `ca`"
+        "verify_next_hop = enforce, and no trusted certificate authority is known: \
+         install the package ca-certificates or set `ca`"
     )]
     NoTrustAnchors,
     /// The TLS library refused the set-up.
     #[error("TLS cannot be set up: {0}")]
     Configuration(rustls::Error),
-}
-
-/// Which of the configured PEM files is meant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PemFile {
-    /// Option `certificate`.
-    Certificate,
-    /// Option `key`.
-    Key,
-    /// Option `ca`.
-    Authorities,
-}
-
-impl PemFile {
-    fn advice(self) -> &'static str {
-        match self {
-            Self::Certificate | Self::Key => {
-                "make a pair with make-selfsigned.sh, or set `certificate` and `key` to yours"
-            }
-            Self::Authorities => {
-                "set `ca` to the certificates of the authorities to trust, or leave it out"
-            }
-        }
-    }
-
-    fn conversion(self) -> &'static str {
-        match self {
-            Self::Certificate | Self::Authorities => {
-                "if it is in DER, convert it with `openssl x509 -inform der -in FILE -out FILE.pem`"
-            }
-            Self::Key => {
-                "if it is in DER, convert it with `(umask 077; openssl pkey -inform der -in FILE -out FILE.pem)`"
-            }
-        }
-    }
-}
-
-impl fmt::Display for PemFile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Certificate => "certificate file",
-            Self::Key => "key file",
-            Self::Authorities => "CA file",
-        })
-    }
-}
-
-/// All certificates of a file, at least one.
-fn certificates(what: PemFile, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let items = items(what, path, &read(what, path)?.bytes)?;
-    let has_key = items.iter().any(is_key);
-    let certificates: Vec<_> = items.into_iter().filter_map(into_certificate).collect();
-    if certificates.is_empty() {
-        return Err(TlsError::NoCertificate { what, path: path.to_owned(), has_key });
-    }
-    Ok(certificates)
-}
-
-/// The first private key of a file, and the file's mode where others may touch it.
-fn private_key(path: &Path) -> Result<(PrivateKeyDer<'static>, Option<u32>), TlsError> {
-    let what = PemFile::Key;
-    let file = read(what, path)?;
-    if is_encrypted(&file.bytes) {
-        return Err(TlsError::EncryptedKey { path: path.to_owned() });
-    }
-    let items = items(what, path, &file.bytes)?;
-    let has_certificate = items.iter().any(|item| matches!(item, Item::X509Certificate(_)));
-    let Some(key) = items.into_iter().find_map(into_key) else {
-        return Err(TlsError::NoKey { path: path.to_owned(), has_certificate });
-    };
-    Ok((key, Some(file.mode).filter(|mode| mode & 0o007 != 0)))
-}
-
-/// Both PEM forms: PKCS#8 (`ENCRYPTED PRIVATE KEY`) and the older header of RFC 1421.
-fn is_encrypted(pem: &[u8]) -> bool {
-    let found = |needle: &[u8]| memchr::memmem::find(pem, needle).is_some();
-    found(b"-----BEGIN ENCRYPTED PRIVATE KEY-----") || found(b"Proc-Type: 4,ENCRYPTED")
-}
-
-fn is_key(item: &Item) -> bool {
-    matches!(item, Item::Pkcs1Key(_) | Item::Pkcs8Key(_) | Item::Sec1Key(_))
-}
-
-fn into_key(item: Item) -> Option<PrivateKeyDer<'static>> {
-    match item {
-        Item::Pkcs1Key(key) => Some(key.into()),
-        Item::Pkcs8Key(key) => Some(key.into()),
-        Item::Sec1Key(key) => Some(key.into()),
-        _ => None,
-    }
-}
-
-fn into_certificate(item: Item) -> Option<CertificateDer<'static>> {
-    match item {
-        Item::X509Certificate(certificate) => Some(certificate),
-        _ => None,
-    }
-}
-
-/// The PEM sections of a kind that matters; others (`EC PARAMETERS`) are passed over.
-///
-/// The only use of `rustls-pemfile`, which wraps the PEM parser of `rustls-pki-types`.
-fn items(what: PemFile, path: &Path, pem: &[u8]) -> Result<Vec<Item>, TlsError> {
-    let path = || path.to_owned();
-    if pem.trim_ascii().is_empty() {
-        return Err(TlsError::Empty { what, path: path() });
-    }
-    if memchr::memmem::find(pem, b"-----BEGIN ").is_none() {
-        return Err(TlsError::NotPem { what, path: path() });
-    }
-    rustls_pemfile::read_all(&mut &*pem)
-        .collect::<Result<_, _>>()
-        .map_err(|cause| TlsError::BadPem { what, path: path(), cause: cause.to_string() })
-}
-
-struct Contents {
-    bytes: Vec<u8>,
-    mode: u32,
-}
-
-fn read(what: PemFile, path: &Path) -> Result<Contents, TlsError> {
-    let (bytes, mode) = read_bounded(path).map_err(|cause| unreadable(what, path, cause))?;
-    if bytes.len() as u64 > MAX_PEM_BYTES {
-        return Err(TlsError::TooLarge { what, path: path.to_owned() });
-    }
-    Ok(Contents { bytes, mode })
-}
-
-fn read_bounded(path: &Path) -> io::Result<(Vec<u8>, u32)> {
-    let file = File::open(path)?;
-    let mode = file.metadata()?.mode() & 0o7777;
-    let mut bytes = Vec::new();
-    file.take(MAX_PEM_BYTES + 1).read_to_end(&mut bytes)?;
-    Ok((bytes, mode))
-}
-
-fn unreadable(what: PemFile, path: &Path, cause: io::Error) -> TlsError {
-    let owned = path.to_owned();
-    match cause.kind() {
-        io::ErrorKind::NotFound => TlsError::Missing { what, path: owned },
-        io::ErrorKind::PermissionDenied => {
-            TlsError::Unreadable { what, path: owned, access: access(path), cause }
-        }
-        _ => TlsError::Unreadable { what, path: owned, access: String::new(), cause },
-    }
-}
-
-/// Who may read `path`, and how to let the relay do so. The lock may be on a directory above it.
-fn access(path: &Path) -> String {
-    let barrier = path.ancestors().skip(1).find_map(|dir| Some((dir, fs::metadata(dir).ok()?)));
-    match (fs::metadata(path), barrier) {
-        (Ok(file), _) => format!(
-            "; it belongs to {}:{} with mode {:04o}: let the relay's group read it with `chgrp msrprelay {path} && chmod 0640 {path}`",
-            file.uid(),
-            file.gid(),
-            file.mode() & 0o7777,
-            path = path.display(),
-        ),
-        (Err(_), Some((dir, seen))) => format!(
-            "; {dir} belongs to {}:{} with mode {:04o}: let the relay's group in with `chgrp msrprelay {dir} && chmod 0750 {dir}`",
-            seen.uid(),
-            seen.gid(),
-            seen.mode() & 0o7777,
-            dir = dir.display(),
-        ),
-        (Err(_), None) => String::new(),
-    }
 }
 
 /// One certificate of a file, with what is needed to put it in its place.
@@ -793,8 +541,8 @@ struct Entry {
 }
 
 impl Entry {
-    fn parse(der: CertificateDer<'static>, path: &Path) -> Result<Self, TlsError> {
-        let parsed = parse_certificate(&der, PemFile::Certificate, path)?;
+    fn parse(der: CertificateDer<'static>, file: &PemFile) -> Result<Self, TlsError> {
+        let parsed = parse_certificate(&der, file)?;
         let subject = parsed.subject().as_raw().to_vec();
         let issuer = parsed.issuer().as_raw().to_vec();
         let public_key = parsed.public_key().raw.to_vec();
@@ -849,14 +597,11 @@ fn order(mut entries: Vec<Entry>, leaf: usize) -> Ordered {
 
 fn parse_certificate<'a>(
     der: &'a CertificateDer<'_>,
-    what: PemFile,
-    path: &Path,
+    file: &PemFile,
 ) -> Result<X509Certificate<'a>, TlsError> {
     match parse_x509_certificate(der) {
         Ok((_, certificate)) => Ok(certificate),
-        Err(cause) => {
-            Err(TlsError::BadCertificate { what, path: path.to_owned(), cause: cause.to_string() })
-        }
+        Err(cause) => Err(file.error(FileProblem::UnusableCertificate(cause.to_string())).into()),
     }
 }
 
@@ -921,7 +666,8 @@ impl fmt::Display for Utc {
 #[cfg(test)]
 pub(super) mod tests {
     use std::{
-        os::unix::fs::PermissionsExt,
+        fs,
+        os::unix::fs::{MetadataExt, PermissionsExt},
         process::{Command, Output},
     };
 
@@ -1066,7 +812,10 @@ pub(super) mod tests {
         assert!(fs::read_to_string(d.join("old")).unwrap().contains("Proc-Type"));
         for name in ["new", "old"] {
             let error = error(&certificate, &d.join(name));
-            assert!(matches!(error, TlsError::EncryptedKey { .. }), "{error}");
+            assert!(
+                matches!(error, TlsError::File(PemError { problem: FileProblem::Encrypted, .. })),
+                "{error}"
+            );
             assert!(error.to_string().contains("openssl pkey -in"), "{error}");
         }
     }
@@ -1102,72 +851,53 @@ pub(super) mod tests {
         assert_eq!(load(&[leaf, middle, root, stranger.pem()]), [unrelated]);
     }
 
+    /// Good pairs and bad files of every kind.
+    fn write_collection(d: &Path) {
+        let section =
+            |label, text| format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----\n");
+        let (certificate, _) = write_pair(d, "r", &["r.example.com"]);
+        write_pair(d, "other", &["o.example.com"]);
+        write_pair(d, "no-dns", &["192.0.2.1"]);
+        let text = fs::read_to_string(&certificate).unwrap();
+        let der = rustls_pemfile::certs(&mut text.as_bytes()).next().unwrap();
+        write(d, "der", der.unwrap());
+        write(d, "cut", &text[..text.len() / 2]);
+        write(d, "empty", "\n");
+        write(d, "parameters", section("EC PARAMETERS", "BggqhkjOPQMBBw=="));
+        write(d, "bad-certificate", section("CERTIFICATE", "AAAA"));
+        write(d, "bad-key", section("PRIVATE KEY", "AAAA"));
+        fs::create_dir(d.join("directory")).unwrap();
+    }
+
     #[test]
     fn errors_say_what_to_do() {
         let dir = TempDir::new().unwrap();
         let d = dir.path();
-        let (certificate, key) = write_pair(d, "r", &["r.example.com"]);
-        let (_, foreign) = write_pair(d, "other", &["o.example.com"]);
-        let (no_dns, no_dns_key) = write_pair(d, "no-dns", &["192.0.2.1"]);
-        let der = rustls_pemfile::certs(&mut &*fs::read(&certificate).unwrap()).next().unwrap();
-        let der = write(d, "der", der.unwrap());
-        let missing = d.join("missing");
-        let empty = write(d, "empty", "\n");
-        let text = fs::read_to_string(&certificate).unwrap();
-        let cut = write(d, "cut", &text[..text.len() / 2]);
-        let parameters =
-            "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n";
-        let parameters = write(d, "parameters", parameters);
-        let garbage = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-        let garbage = write(d, "garbage", garbage);
-        let bad_key = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
-        let bad_key = write(d, "bad-key", bad_key);
+        write_collection(d);
+        // `@` stands for the directory.
         let cases = [
-            (&missing, &key, "certificate file", "does not exist: make a pair"),
-            (&certificate, &missing, "key file", "does not exist: make a pair"),
-            (&empty, &key, "certificate file", "is empty: make a pair"),
-            (&certificate, &empty, "key file", "is empty: make a pair"),
-            (&der, &key, "certificate file", "is not in PEM: if it is in DER"),
-            (&certificate, &der, "key file", "is not in PEM: if it is in DER"),
-            (&cut, &key, "certificate file", "is damaged"),
-            (&key, &key, "certificate file", "holds no certificate but a private key"),
-            (&parameters, &key, "certificate file", "must have a BEGIN CERTIFICATE section"),
-            (&garbage, &key, "certificate file", "a certificate that cannot be used"),
-            (&certificate, &certificate, "key file", "holds no private key but a certificate"),
-            (&certificate, &parameters, "key file", "must have a BEGIN PRIVATE KEY"),
-            (&certificate, &bad_key, "key file", "cannot be used"),
-            (&certificate, &foreign, "private key", "does not belong to the certificate"),
-            (&no_dns, &no_dns_key, "certificate", "has no DNS name in its subjectAltName"),
+            ("none", "r.key", "certificate file @/none does not exist: make a pair"),
+            ("r.crt", "none", "key file @/none does not exist: make a pair"),
+            ("directory", "r.key", "certificate file @/directory cannot be read (Is a directory"),
+            ("empty", "r.key", "certificate file @/empty is empty: make a pair"),
+            ("r.crt", "empty", "key file @/empty is empty: make a pair"),
+            ("der", "r.key", "certificate file @/der is not in PEM: if it is in DER"),
+            ("r.crt", "der", "key file @/der is not in PEM: if it is in DER"),
+            ("cut", "r.key", "certificate file @/cut is damaged"),
+            ("r.key", "r.crt", "certificate file @/r.key holds no certificate: are `cert"),
+            ("r.crt", "r.crt", "key file @/r.crt holds no private key: are `certificate`"),
+            ("parameters", "r.key", "certificate file @/parameters holds no certificate: it must"),
+            ("r.crt", "parameters", "key file @/parameters holds no private key: it must have"),
+            ("bad-certificate", "r.key", "certificate file @/bad-certificate holds a certificate"),
+            ("r.crt", "bad-key", "key file @/bad-key holds a key that cannot be used"),
+            ("r.crt", "other.key", "the private key in @/other.key does not belong to the cert"),
+            ("no-dns.crt", "no-dns.key", "certificate file @/no-dns.crt holds a certificate that"),
         ];
-        for (certificate, key, subject, advice) in cases {
-            let error = error(certificate, key).to_string();
-            assert!(error.contains(subject) && error.contains(advice), "{error}");
-            assert!(error.contains(d.to_str().unwrap()), "no path in: {error}");
+        for (certificate, key, start) in cases {
+            let error = error(&d.join(certificate), &d.join(key)).to_string();
+            let start = start.replace('@', d.to_str().unwrap());
+            assert!(error.starts_with(&start), "{error}");
         }
-        let directory = error(d, &key).to_string();
-        assert!(directory.contains("cannot be read: Is a directory"), "{directory}");
-    }
-
-    #[test]
-    fn a_file_without_end_is_not_read() {
-        let zero = Path::new("/dev/zero");
-        assert!(matches!(error(zero, zero), TlsError::TooLarge { .. }));
-    }
-
-    /// The tests may run as root, who may read everything: the error is made by hand.
-    #[test]
-    fn a_forbidden_file_is_named_with_owner_and_mode() {
-        let dir = TempDir::new().unwrap();
-        let key = write_key(dir.path(), "k", "");
-        let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
-        let error = unreadable(PemFile::Key, &key, denied()).to_string();
-        let uid = fs::metadata(&key).unwrap().uid();
-        assert!(error.contains("cannot be read: permission denied; it belongs to"), "{error}");
-        assert!(error.contains(&format!("{uid}:")) && error.contains("mode 0600"), "{error}");
-        assert!(error.ends_with(&format!("chmod 0640 {}`", key.display())), "{error}");
-        let below = dir.path().join("hidden/k");
-        let error = unreadable(PemFile::Key, &below, denied()).to_string();
-        assert!(error.ends_with(&format!("chmod 0750 {}`", dir.path().display())), "{error}");
     }
 
     #[test]

@@ -110,7 +110,7 @@ pub(crate) struct RelayArgs {
     #[arg(long)]
     pub(crate) no_tls: bool,
     /// The password is the first line of this file. Without it, the environment variable
-    /// MSRP_PASSWORD; without that, you are asked.
+    /// `MSRP_PASSWORD`; without that, you are asked.
     #[arg(long, value_name = "FILE")]
     pub(crate) password_file: Option<PathBuf>,
     /// Ask for a session of this many seconds (it is renewed in time). Without, as the relay

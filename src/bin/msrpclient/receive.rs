@@ -175,7 +175,7 @@ async fn receive(
     let outcome = receive_file(session, destination, screen).await;
     screen.meter.clear();
     match outcome {
-        Ok(kept) => finished(kept, session.peer().map(|peer| peer.last()), screen).await,
+        Ok(kept) => finished(kept, session.peer().map(Path::last), screen).await,
         Err(error) => Err(failure(&screen.meter, error)),
     }
 }

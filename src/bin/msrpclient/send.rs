@@ -16,7 +16,7 @@ use super::{
 };
 
 /// How long `--to @FILE` waits for its file.
-const PATH_FILE_TIMEOUT: Duration = Duration::from_secs(60);
+const PATH_FILE_TIMEOUT: Duration = Duration::from_mins(1);
 /// How often it looks.
 const PATH_FILE_PAUSE: Duration = Duration::from_millis(100);
 
