@@ -33,6 +33,7 @@ pub struct Generation {
 }
 
 /// The rules for one client and its session.
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the file")]
 pub(super) struct Policy {
     /// Host of the URIs given out.
     pub(super) host: String,
