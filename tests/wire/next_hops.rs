@@ -50,14 +50,7 @@ fn s01_odd_spellings_of_an_address_reach_nobody() {
     let scene = Scene::with("denied_peers = special");
     let listener = scene.listener("bob");
     let uri = scene.names.text("bob");
-    for host in [
-        "0",
-        "127.1",
-        "2130706433",
-        "0x7f.1",
-        "017700000001",
-        "127.0.0.1.",
-    ] {
+    for host in ["0", "127.1", "2130706433", "0x7f.1", "017700000001", "127.0.0.1."] {
         scene.names.bind("bob", uri.replace("127.0.0.1", host));
         let mut alice = scene.client("alice");
         alice.says(&send("s0000001", "{A} {bob}", "{alice}", "hello"));
@@ -75,9 +68,7 @@ fn s05_the_relays_own_listener_is_denied_whatever_is_allowed() {
     let scene = Scene::with("allowed_peers = 0.0.0.0/0, ::/0");
     let port = scene.relay.address().port();
     for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"] {
-        scene
-            .names
-            .bind("bob", format!("msrp://{host}:{port}/bob-session;tcp"));
+        scene.names.bind("bob", format!("msrp://{host}:{port}/bob-session;tcp"));
         let mut alice = scene.client("alice");
         is_denied(&scene, &mut alice);
     }
