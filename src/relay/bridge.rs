@@ -294,9 +294,10 @@ impl Bridge {
         while let Some(timeout) = self.session.expire(clock()) {
             match timeout {
                 Timeout::Lapsed => {
-                    debug!("nobody joined before Expires");
-                    if let Some(owned) = &self.near.owned {
-                        owned.registration.lapse();
+                    let owned = self.near.owned.as_ref();
+                    if owned.is_some_and(|owned| owned.registration.lapse()) {
+                        debug!("nobody joined before Expires");
+                        self.arrival = None;
                     }
                 }
                 Timeout::Abandoned => return self.lost(Leg::Near, "expired"),

@@ -372,3 +372,18 @@ fn a_user_has_a_limited_number_of_sessions() {
     sleep(500);
     scene.client("alice");
 }
+
+#[test]
+fn r4976_6_5_02_an_idle_session_is_closed_after_its_time() {
+    let scene = Scene::with("idle_timeout = 2");
+    let (mut alice, mut bob) = scene.joined();
+    sleep(1200);
+    bob.says(&empty_send("s0000001", "{A} {alice}", "{bob}"));
+    bob.hears_response("s0000001", "200 OK", "{A}");
+    let request = alice.message();
+    alice.answers(&request, "200 OK");
+    let since = now();
+    assert!(alice.hung_up_within(Duration::from_secs(15)));
+    assert!(bob.hung_up_within(Duration::from_secs(15)));
+    assert!(since.elapsed() > Duration::from_millis(1700));
+}

@@ -18,11 +18,10 @@ fn r4976_6_2_01_an_invalid_request_is_not_forwarded_even_with_a_good_uri() {
     // Validated first: it has not dialled either.
     listener.is_left_alone(SILENCE);
     alice.says(&send("s0000002", "{A} {bob}", "{mallory}", "hello"));
-    alice.hears_response(
-        "s0000002",
-        &format!("{NO_SESSION}: From-Path does not match session source"),
-        "{A}",
-    );
+    alice.hears(&format!(
+        "MSRP s0000002 {NO_SESSION}: From-Path does not match session source\n\
+         To-Path: {{mallory}}\nFrom-Path: {{A}}\n-------s0000002$"
+    ));
     listener.is_left_alone(SILENCE);
     alice.says(&send("s0000003", "{A} {bob}", "{alice}", "hello"));
     listener.accepts().hears(&send("{t}", "{bob}", "{A} {alice}", "hello"));

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::harness::{
-    Message, Peer, SILENCE, Scene, TOPOLOGIES, fingerprint, first, noise, report, send,
+    Message, Peer, SILENCE, Scene, TOPOLOGIES, Transfer, fingerprint, first, noise, report, send,
 };
 
 const TAKEN: &str =
@@ -252,6 +252,101 @@ fn of_two_strangers_who_join_at_once_one_is_let_in() {
     }
 }
 
+/// Megabytes behind the SENDs that cross: nothing of them is lost while the two sessions become one.
+#[test]
+fn both_ends_send_a_file_first_at_the_same_moment() {
+    for round in 0..8 {
+        let scene = Scene::plain();
+        let mut alice = scene.client("alice");
+        let mut bob = scene.client("bob");
+        let barrier = Barrier::new(2);
+        let files = [noise(round, 1 << 20), noise(round + 100, 1 << 20)];
+        thread::scope(|scope| {
+            let (barrier, files) = (&barrier, &files);
+            for (peer, to, from, mine, other) in [
+                (&mut alice, "{A} {B} {bob}", "{alice}", 0, 1),
+                (&mut bob, "{B} {A} {alice}", "{bob}", 1, 0),
+            ] {
+                scope.spawn(move || {
+                    let octets = file(peer, to, from, &files[mine]);
+                    barrier.wait();
+                    let transfer = swaps(peer, &octets);
+                    assert_eq!(fingerprint(&transfer.body), fingerprint(&files[other]));
+                });
+            }
+        });
+    }
+}
+
+/// A SEND of a whole file, as octets.
+fn file(peer: &Peer, to: &str, from: &str, body: &[u8]) -> Vec<u8> {
+    let mut octets = peer.octets(&format!(
+        "MSRP f0000001 SEND\nTo-Path: {to}\nFrom-Path: {from}\nMessage-ID: 1\n\
+         Byte-Range: 1-*/{}\nContent-Type: application/octet-stream\n",
+        body.len()
+    ));
+    octets.extend_from_slice(b"\r\n");
+    octets.extend_from_slice(body);
+    octets.extend_from_slice(b"\r\n-------f0000001$\r\n");
+    octets
+}
+
+/// Writes and reads by turns, as a client with one thread does, until the other's file is there.
+fn swaps(peer: &mut Peer, octets: &[u8]) -> Transfer {
+    let mut transfer = Transfer::default();
+    let mut whole = false;
+    peer.set_write_timeout(Duration::from_millis(50));
+    let mut written = 0;
+    while written < octets.len() || !whole {
+        let next = octets.len().min(written + (32 << 10));
+        if written < octets.len() {
+            written += peer.writes_some(&octets[written..next]).unwrap_or(0);
+        }
+        let patience = Duration::from_millis(if written < octets.len() { 1 } else { 10_000 });
+        let Some(message) = peer.message_within(patience) else {
+            assert!(written < octets.len(), "nothing more comes");
+            continue;
+        };
+        match message.what.as_str() {
+            "SEND" => whole = transfer.add(message),
+            "200 OK" => {}
+            other => panic!("{other}"),
+        }
+    }
+    transfer
+}
+
+#[test]
+fn what_a_stranger_pipelines_behind_its_first_send_is_not_lost() {
+    for scene in [Scene::plain(), Scene::tls()] {
+        let mut alice = scene.client("alice");
+        let mut bob = scene.stranger("bob");
+        let mut octets = bob.octets(&send("refused1", "{A} {carol}", "{bob}", "no"));
+        for number in 0..30 {
+            let tid = format!("s{number:07}");
+            octets.extend(bob.octets(&send(&tid, "{A} {alice}", "{bob}", &tid)));
+        }
+        bob.says_octets(&octets);
+        bob.hears_code("refused1", "481");
+        for number in 0..30 {
+            let tid = format!("s{number:07}");
+            bob.hears_response(&tid, "200 OK", "{A}");
+            assert_eq!(alice.message().body, Some(tid.into_bytes()));
+        }
+    }
+}
+
+#[test]
+fn a_stranger_may_join_octet_by_octet() {
+    let scene = Scene::plain();
+    let mut alice = scene.client("alice");
+    let mut bob = scene.stranger("bob");
+    let octets = bob.octets(&send("s0000001", "{A} {alice}", "{bob}", "hello"));
+    bob.says_in_pieces(octets.chunks(1), Duration::from_millis(1));
+    bob.hears_response("s0000001", "200 OK", "{A}");
+    alice.hears(&send("{t}", "{alice}", "{A} {bob}", "hello"));
+}
+
 #[test]
 fn a_session_that_is_dialling_out_is_taken() {
     let scene = Scene::plain();
@@ -320,7 +415,7 @@ fn a_refresh_during_a_transfer_disturbs_neither() {
             alice.says(&format!(
                 "MSRP a0000001 AUTH\nTo-Path: {uri}\nFrom-Path: {{alice}}\n-------a0000001$"
             ));
-            let mut transfer = crate::harness::Transfer::default();
+            let mut transfer = Transfer::default();
             let mut done = false;
             let mut granted = None;
             while !(done && granted.is_some()) {

@@ -48,19 +48,37 @@ fn s15_a_head_has_64_header_lines_at_most() {
     is_cut_off(&mut bob);
 }
 
-#[test]
-fn s15_a_head_has_64_kib_at_most_and_half_of_it_before_auth() {
-    let scene = Scene::plain();
+/// Says five and then six header lines of 12,000 octets in a session.
+#[track_caller]
+fn has_64_kib(sender: &mut Peer, to: &str, from: &str, receiver: &mut Peer) {
     let line = format!("X: {}\n", "h".repeat(12_000));
-    let (mut alice, mut bob) = scene.joined();
-    bob.says(&send_with("s0000001", "{A} {alice}", "{bob}", &line.repeat(5), "x"));
-    bob.hears_response("s0000001", "200 OK", "{A}");
-    alice.message();
-    let octets = bob.octets(&send_with("s0000002", "{A} {alice}", "{bob}", &line.repeat(6), "x"));
-    let _ = bob.tries(&octets);
-    is_cut_off(&mut bob);
+    sender.says(&send_with("s0000001", to, from, &line.repeat(5), "x"));
+    sender.hears_response("s0000001", "200 OK", "{A}");
+    receiver.message();
+    let octets = sender.octets(&send_with("s0000002", to, from, &line.repeat(6), "x"));
+    let _ = sender.tries(&octets);
+    is_cut_off(sender);
+}
 
+#[test]
+fn s15_a_head_in_a_session_has_64_kib_at_most() {
+    let scene = Scene::plain();
+    let (mut alice, mut bob) = scene.joined();
+    has_64_kib(&mut alice, "{A} {bob}", "{alice}", &mut bob);
+}
+
+#[test]
+fn s15_a_head_from_the_far_end_of_a_session_has_64_kib_at_most() {
+    let scene = Scene::plain();
+    let (mut alice, mut bob) = scene.joined();
+    has_64_kib(&mut bob, "{A} {alice}", "{bob}", &mut alice);
+}
+
+#[test]
+fn s15_a_head_before_auth_has_32_kib_at_most() {
+    let scene = Scene::plain();
     let auth = |lines: usize| {
+        let line = format!("X: {}\n", "h".repeat(12_000));
         format!(
             "MSRP a0000001 AUTH\nTo-Path: {{relay}}\nFrom-Path: {{alice}}\n{}-------a0000001$",
             line.repeat(lines)

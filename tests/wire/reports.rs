@@ -64,13 +64,14 @@ fn r4976_6_4_3_06_every_code_is_carried_over_as_received() {
     let scene = Scene::plain();
     let (mut alice, mut bob) = scene.joined();
     for status in [
-        "413 Please abort the message you are sending",
         "415 Unsupported media type",
         "481 No such session",
         "506",
         "499 Never heard of",
         "408 Timeout",
         "600 What",
+        // The last: nothing more is sent of a message that got it (RFC 4975 §10.5).
+        "413 Please abort the message you are sending",
     ] {
         bob.says(&send("s0000001", "{A} {alice}", "{bob}", "hello"));
         bob.hears_response("s0000001", "200 OK", "{A}");
@@ -79,10 +80,11 @@ fn r4976_6_4_3_06_every_code_is_carried_over_as_received() {
         let status = format!("000 {status}");
         bob.hears(&report("{r}", "{bob}", "{A}", &status, "1-5/5"));
         scene.names.unbind("r");
-        bob.says(&quiet_send("s0000002", "{A} {alice}", "{bob}", "hello"));
-        let request = alice.message();
-        alice.answers(&request, "481 No");
     }
+    let quiet = quiet_send("s0000002", "{A} {alice}", "{bob}", "hello");
+    bob.says(&quiet.replace("87652491", "quiet"));
+    let request = alice.message();
+    alice.answers(&request, "481 No");
     bob.hears_nothing(SILENCE);
 }
 
@@ -266,8 +268,11 @@ fn r4976_6_4_2_06_reports_of_others_pass_without_any_knowledge_of_their_message(
     for kind in TOPOLOGIES {
         let scene = Scene::plain();
         let mut session = scene.topology(kind);
-        for (name, status) in [("{t1}", "000 200 OK"), ("{t2}", "000 413 Stop"), ("{t3}", "001 x")]
-        {
+        for (name, status) in [
+            ("{t1}", "000 200 OK"),
+            ("{t2}", "000 413 Stop"),
+            ("{t3}", "001 299 Another namespace"),
+        ] {
             session.bob.says(&report("r0000001", &session.to_alice, "{bob}", status, "1-*/*"));
             session.alice.hears(&report(name, "{alice}", &session.from_bob, status, "1-*/*"));
         }

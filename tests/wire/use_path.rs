@@ -103,10 +103,10 @@ fn r4976_6_3_08_r4976_6_4_02_r4976_9_4_01_only_the_connection_of_the_auth_sends_
 #[test]
 fn r4976_6_3_09_the_uri_dies_with_its_connection() {
     let scene = Scene::plain();
-    let alice = scene.client("alice");
+    let mut alice = scene.client("alice");
     let old = scene.names.text("A");
     alice.half_closes();
-    drop(alice);
+    alice.is_closed();
     let mut alice = scene.client("alice");
     scene.names.bind("old", &old);
     assert_ne!(scene.names.text("A"), old);

@@ -152,6 +152,20 @@ impl Scene {
     }
 }
 
+impl Drop for Scene {
+    /// A test that fails says what the relay thought of it.
+    fn drop(&mut self) {
+        const SHOWN: usize = 40;
+
+        if std::thread::panicking() {
+            let log = self.relay.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let last = &lines[lines.len().saturating_sub(SHOWN)..];
+            eprintln!("the relay's last words:\n{}", last.join("\n"));
+        }
+    }
+}
+
 /// How the two ends of a session meet.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Topology {
