@@ -85,7 +85,11 @@ pub async fn receive_file(
                 }
             }
             // We send nothing that these could belong to.
-            Step::Report(_) | Step::Response { .. } | Step::NoResponse(_) | Step::Drained => {}
+            Step::Report(_)
+            | Step::Response { .. }
+            | Step::NoResponse(_)
+            | Step::Registered
+            | Step::Drained => {}
         }
     }
 }

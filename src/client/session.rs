@@ -49,6 +49,8 @@ pub enum Step {
     },
     /// There was no response to a SEND of ours within [`TRANSACTION_TIMEOUT`].
     NoResponse(TransactId),
+    /// Our relay has let us in, or has renewed our session.
+    Registered,
     /// The output has fallen to the mark.
     Drained,
 }
@@ -402,12 +404,15 @@ impl Session {
             return Ok(None);
         };
         match login.answer(head, clock())? {
-            Answer::Again(id, request) => self.ask(id, Purpose::Auth, request.freeze())?,
-            // A refresh that gives another URI is of no use: the old one has been told.
+            Answer::Again(id, request) => {
+                self.ask(id, Purpose::Auth, request.freeze())?;
+                return Ok(None);
+            }
             Answer::Granted(path) if self.relays.is_empty() => self.relays = path.to_vec(),
+            // A refresh that gives another URI is of no use: the old one has been told.
             Answer::Granted(_) => {}
         }
-        Ok(None)
+        Ok(Some(Step::Registered))
     }
 
     fn read_malformed(&mut self, malformed: &Malformed) -> Result<Option<Step>, ClientError> {
