@@ -11,12 +11,8 @@ use std::{
 
 /// The rooms by level; a room imports only from levels below its own, but for the last, whose
 /// members may know each other. A room that stands in no row is on top.
-const LEVELS: [&[&str]; 4] = [
-    &["msrp", "config"],
-    &["session", "auth", "transport", "logging"],
-    &["relay"],
-    &["control"],
-];
+const LEVELS: [&[&str]; 4] =
+    [&["msrp", "config"], &["session", "auth", "transport", "logging"], &["relay"], &["control"]];
 
 /// Pure code: bytes in, bytes out, the time passed in.
 const WITHOUT_TOKIO: [&str; 3] = ["src/msrp", "src/session", "src/auth/digest.rs"];
@@ -28,10 +24,8 @@ const SPAWNING: [&str; 2] = ["relay", "control"];
 fn rooms_import_from_the_levels_below_and_never_sideways() {
     let sources = sources();
     let rooms: BTreeSet<String> = sources.iter().filter_map(Source::room).collect();
-    let offences: Vec<String> = sources
-        .iter()
-        .flat_map(|source| import_offences(source, &rooms))
-        .collect();
+    let offences: Vec<String> =
+        sources.iter().flat_map(|source| import_offences(source, &rooms)).collect();
     assert!(offences.is_empty(), "\n{}", offences.join("\n"));
 }
 
@@ -56,19 +50,14 @@ fn each_row_of_the_requirements_has_a_test_or_a_reason() {
         .iter()
         .flat_map(|file| functions(&fs::read_to_string(file).expect("a source")))
         .collect();
-    let rows: Vec<&str> = rows
-        .lines()
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        .collect();
+    let rows: Vec<&str> =
+        rows.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
     assert!(rows.len() > 100, "the list of rows is cut short");
     let forgotten: Vec<&str> = rows
         .into_iter()
         .filter(|row| !names.iter().any(|name| names_row(name, row)) && !has_reason(&reasons, row))
         .collect();
-    assert!(
-        forgotten.is_empty(),
-        "neither test nor reason: {forgotten:?}"
-    );
+    assert!(forgotten.is_empty(), "neither test nor reason: {forgotten:?}");
 }
 
 /// One file of the library or of a program.
@@ -86,10 +75,7 @@ struct Token {
 
 impl Source {
     fn new(path: &str, text: &str) -> Self {
-        Self {
-            path: path.to_owned(),
-            tokens: tokens(text),
-        }
+        Self { path: path.to_owned(), tokens: tokens(text) }
     }
 
     /// `["msrp", "uri"]` for `src/msrp/uri.rs`; empty for the root of the library and for programs.
@@ -98,10 +84,7 @@ impl Source {
         if path.starts_with("bin/") || path == "lib" || path == "main" {
             return Vec::new();
         }
-        path.trim_end_matches("/mod")
-            .split('/')
-            .map(str::to_owned)
-            .collect()
+        path.trim_end_matches("/mod").split('/').map(str::to_owned).collect()
     }
 
     fn room(&self) -> Option<String> {
@@ -109,9 +92,7 @@ impl Source {
     }
 
     fn text(&self, index: usize) -> &str {
-        self.tokens
-            .get(index)
-            .map_or("", |token| token.text.as_str())
+        self.tokens.get(index).map_or("", |token| token.text.as_str())
     }
 
     /// Where the unit tests at the bottom begin.
@@ -203,9 +184,8 @@ fn import_offences(source: &Source, rooms: &BTreeSet<String>) -> Vec<String> {
         .names_at_root()
         .into_iter()
         .filter_map(|(index, name)| {
-            let is_constant = name
-                .chars()
-                .all(|letter| letter.is_ascii_uppercase() || letter == '_');
+            let is_constant =
+                name.chars().all(|letter| letter.is_ascii_uppercase() || letter == '_');
             let what = if rooms.contains(&name) {
                 if may_import(&room, &name) {
                     return None;
@@ -222,10 +202,7 @@ fn import_offences(source: &Source, rooms: &BTreeSet<String>) -> Vec<String> {
 }
 
 fn tokio_offences(source: &Source) -> Vec<String> {
-    if !WITHOUT_TOKIO
-        .iter()
-        .any(|pure| source.path.starts_with(pure))
-    {
+    if !WITHOUT_TOKIO.iter().any(|pure| source.path.starts_with(pure)) {
         return Vec::new();
     }
     (0..source.tokens.len())
@@ -235,10 +212,7 @@ fn tokio_offences(source: &Source) -> Vec<String> {
 }
 
 fn spawn_offences(source: &Source) -> Vec<String> {
-    if source
-        .room()
-        .is_some_and(|room| SPAWNING.contains(&room.as_str()))
-    {
+    if source.room().is_some_and(|room| SPAWNING.contains(&room.as_str())) {
         return Vec::new();
     }
     (0..source.tests_begin())
@@ -322,9 +296,8 @@ fn tokens(text: &str) -> Vec<Token> {
     while let Some(first) = rest.chars().next() {
         let length = skipped(rest)
             .or_else(|| {
-                let name = rest
-                    .find(|c: char| !(c.is_alphanumeric() || c == '_'))
-                    .unwrap_or(rest.len());
+                let name =
+                    rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len());
                 let length = if name > 0 {
                     name
                 } else if rest.starts_with("::") {
@@ -333,10 +306,7 @@ fn tokens(text: &str) -> Vec<Token> {
                     first.len_utf8()
                 };
                 if !first.is_whitespace() {
-                    tokens.push(Token {
-                        line,
-                        text: rest[..length].to_owned(),
-                    });
+                    tokens.push(Token { line, text: rest[..length].to_owned() });
                 }
                 Some(length)
             })
@@ -363,9 +333,7 @@ fn skipped(rest: &str) -> Option<usize> {
             let close = format!("\"{}", "#".repeat(hashes));
             let body = prefix + hashes + 1;
             return Some(
-                rest[body..]
-                    .find(&close)
-                    .map_or(rest.len(), |end| body + end + close.len()),
+                rest[body..].find(&close).map_or(rest.len(), |end| body + end + close.len()),
             );
         }
     }
@@ -395,9 +363,7 @@ mod tests {
     use super::*;
 
     fn offences(path: &str, text: &str) -> Vec<String> {
-        let rooms = [
-            "msrp", "config", "session", "auth", "relay", "control", "daemon",
-        ];
+        let rooms = ["msrp", "config", "session", "auth", "relay", "control", "daemon"];
         let rooms = rooms.iter().map(ToString::to_string).collect();
         import_offences(&Source::new(path, text), &rooms)
     }
@@ -406,18 +372,9 @@ mod tests {
     fn imports_downwards_and_within_a_room_pass() {
         for (path, text) in [
             ("src/session/mod.rs", "use crate::msrp::{uri::Uri, Head};"),
-            (
-                "src/session/outbox.rs",
-                "use super::Leg; use crate::{config::Limits, msrp::*};",
-            ),
-            (
-                "src/relay/bridge.rs",
-                "use crate::{auth, session::{self, Leg}, config};",
-            ),
-            (
-                "src/daemon.rs",
-                "use crate::relay::run; use crate::control;",
-            ),
+            ("src/session/outbox.rs", "use super::Leg; use crate::{config::Limits, msrp::*};"),
+            ("src/relay/bridge.rs", "use crate::{auth, session::{self, Leg}, config};"),
+            ("src/daemon.rs", "use crate::relay::run; use crate::control;"),
             (
                 "src/msrp/uri.rs",
                 "pub(crate) fn x() {} // crate::relay\nconst S: &str = \"crate::relay\";",
@@ -484,16 +441,10 @@ mod tests {
     #[test]
     fn tokio_and_spawning_are_found_where_they_do_not_belong() {
         let pure = Source::new("src/session/mod.rs", "use std;\nuse tokio::time;");
-        assert_eq!(
-            tokio_offences(&pure),
-            ["src/session/mod.rs:2: tokio in a pure room"]
-        );
+        assert_eq!(tokio_offences(&pure), ["src/session/mod.rs:2: tokio in a pure room"]);
         assert!(tokio_offences(&Source::new("src/auth/mod.rs", "use tokio::time;")).is_empty());
         let text = "fn f() { tokio::spawn(x) }\n#[cfg(test)]\nmod tests { fn g() { spawn(y) } }";
-        assert_eq!(
-            spawn_offences(&Source::new("src/auth/mod.rs", text)).len(),
-            1
-        );
+        assert_eq!(spawn_offences(&Source::new("src/auth/mod.rs", text)).len(), 1);
         assert!(spawn_offences(&Source::new("src/relay/mod.rs", text)).is_empty());
     }
 
@@ -503,10 +454,7 @@ mod tests {
         assert!(names_row("r1_1_r4976_a_01", "R4976-A-01"));
         assert!(!names_row("r4975_7_1_1_05_other", "R4975-7.1-05"));
         assert!(!names_row("r4975_7_1_055", "R4975-7.1-05"));
-        assert!(has_reason(
-            "| R4975-7.1-05, R4976-1-03 | because |",
-            "R4976-1-03"
-        ));
+        assert!(has_reason("| R4975-7.1-05, R4976-1-03 | because |", "R4976-1-03"));
         assert!(!has_reason("| R4976-1-03 | |", "R4976-1-03"));
         assert!(!has_reason("R4976-1-03", "R4976-1-03"));
     }

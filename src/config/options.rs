@@ -236,8 +236,7 @@ pub static OPTIONS: &[ConfigOption] = &[
         YES_NO,
         "End every session when its time is over. When off, a session in use goes on if its client \
          never asked for a time, as clients that never refresh need it.",
-    )
-    .later(),
+    ),
     ConfigOption::relay(
         "digest_algorithms",
         "MD5",

@@ -234,13 +234,11 @@ impl Bridge {
             failures: holder.failures,
         };
         let (shared, arrived) = (Arc::clone(shared), clock());
-        self.logins.start(
-            leg,
-            Box::pin(async move {
-                let verdict = login::decide(&shared, &claimant, &head, arrived).await;
-                (head, verdict)
-            }),
-        );
+        let login = async move {
+            let verdict = login::decide(&shared, &claimant, &head, arrived).await;
+            (head, verdict)
+        };
+        self.logins.start(leg, Login(Box::pin(login)));
         Next::GoOn
     }
 
@@ -296,9 +294,10 @@ impl Bridge {
         while let Some(timeout) = self.session.expire(clock()) {
             match timeout {
                 Timeout::Lapsed => {
-                    debug!("nobody joined before Expires");
-                    if let Some(owned) = &self.near.owned {
-                        owned.registration.lapse();
+                    let owned = self.near.owned.as_ref();
+                    if owned.is_some_and(|owned| owned.registration.lapse()) {
+                        debug!("nobody joined before Expires");
+                        self.arrival = None;
                     }
                 }
                 Timeout::Abandoned => return self.lost(Leg::Near, "expired"),
@@ -376,12 +375,15 @@ fn target(hop: &Uri) -> Result<Target, Reject> {
 
 /// The look-ups under way, one for each leg at most.
 #[derive(Default)]
-struct Logins([Option<BoxFuture<'static, (Box<Head>, Verdict)>>; 2]);
+struct Logins([Option<Login>; 2]);
+
+/// One AUTH being decided.
+struct Login(BoxFuture<'static, (Box<Head>, Verdict)>);
 
 impl Logins {
     const LEGS: [Leg; 2] = [Leg::Near, Leg::Far];
 
-    fn start(&mut self, leg: Leg, login: BoxFuture<'static, (Box<Head>, Verdict)>) {
+    fn start(&mut self, leg: Leg, login: Login) {
         let place = Self::LEGS.iter().position(|&other| other == leg);
         self.0[place.unwrap_or_default()] = Some(login);
     }
@@ -389,7 +391,7 @@ impl Logins {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(Leg, Box<Head>, Verdict)> {
         for (slot, leg) in self.0.iter_mut().zip(Self::LEGS) {
             if let Some(login) = slot
-                && let Poll::Ready((head, verdict)) = login.as_mut().poll(cx)
+                && let Poll::Ready((head, verdict)) = login.0.as_mut().poll(cx)
             {
                 *slot = None;
                 return Poll::Ready((leg, head, verdict));

@@ -243,7 +243,8 @@ impl Visitor {
         login::decide(shared, &claimant, head, clock()).await
     }
 
-    fn join(self, delivery: Delivery) -> Stage {
+    fn join(mut self, delivery: Delivery) -> Stage {
+        self.party.decoder.set_max_head(MAX_HEAD);
         match delivery.send(Box::new(self.party)) {
             Ok(()) => Stage::Done,
             // Its task has just ended: the SEND will find no session.

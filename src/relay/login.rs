@@ -88,7 +88,7 @@ pub(super) async fn decide(
     let attempt = head.headers.value(Name::Authorization).is_some();
     let refusal = match verify(shared, claimant, head, arrived).await {
         Ok(grant) => match lifetime(&claimant.policy, head) {
-            Ok(expires) => return granted(grant, head, expires, arrived),
+            Ok(expires) => return granted(grant, head, &claimant.policy, expires),
             Err(refusal) => refusal,
         },
         Err(refusal) => refusal,
@@ -105,14 +105,14 @@ pub(super) async fn decide(
     }
 }
 
-fn granted(grant: Grant, head: &Head, expires: Duration, now: Instant) -> Verdict {
-    let asked = head.headers.value(Name::Expires).is_some();
+fn granted(grant: Grant, head: &Head, policy: &Policy, expires: Duration) -> Verdict {
+    let strict = policy.strict_expiry || head.headers.value(Name::Expires).is_some();
     Verdict::Granted(Welcome {
         user: grant.user,
         realm: grant.realm,
         authentication_info: grant.authentication_info,
         expires,
-        expiry: Expiry { at: now + expires, strict: asked },
+        expiry: Expiry { at: clock() + expires, strict },
     })
 }
 
@@ -130,6 +130,15 @@ async fn verify(
 ) -> Result<Grant, Refusal> {
     let policy = &claimant.policy;
     let target = head.to_path.last();
+    // RFC 4976 §8: only a name may go without a port, as only a name can be looked up.
+    if target.address().is_some() && target.port().is_none() {
+        let (status, comment) =
+            Reject::from(HeaderError::Unreadable(Name::ToPath.as_str())).status();
+        return Err(Refusal {
+            response: session::answer(head, status, &comment, &[]),
+            failed: false,
+        });
+    }
     let realm = match (&claimant.session, &policy.default_domain) {
         (Some((_, realm)), _) | (None, Some(realm)) => realm.clone(),
         (None, None) => target.host().to_owned(),

@@ -33,6 +33,7 @@ pub struct Generation {
 }
 
 /// The rules for one client and its session.
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the file")]
 pub(super) struct Policy {
     /// Host of the URIs given out.
     pub(super) host: String,
@@ -48,6 +49,8 @@ pub(super) struct Policy {
     pub(super) max_auth_attempts: Option<NonZeroU32>,
     pub(super) log_failed_auth: bool,
     pub(super) other_methods: bool,
+    /// Bound sessions end at their Expires, whoever named it.
+    pub(super) strict_expiry: bool,
     pub(super) expires_minimum: Duration,
     pub(super) expires_default: Duration,
     pub(super) expires_maximum: Duration,
@@ -104,6 +107,7 @@ impl Generation {
             max_auth_attempts: relay.max_auth_attempts,
             log_failed_auth: relay.log_failed_auth,
             other_methods: relay.allow_other_methods,
+            strict_expiry: relay.strict_expiry,
             expires_minimum: relay.session_expiration_time_minimum,
             expires_default: relay.session_expiration_time_default,
             expires_maximum: relay.session_expiration_time_maximum,

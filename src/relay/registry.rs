@@ -183,14 +183,16 @@ impl Registration {
         arrival
     }
 
-    /// The session's time is over, unless somebody has joined it just now.
-    pub(super) fn lapse(&self) {
+    /// The session's time is over; false if somebody has claimed it just now.
+    pub(super) fn lapse(&self) -> bool {
         let mut state = self.registry.lock();
         if let Some(Entry { standing: standing @ Standing::Waiting(_), .. }) =
             state.sessions.get_mut(&self.id)
         {
             *standing = Standing::Lapsed;
+            return true;
         }
+        false
     }
 
     /// Resolves, with an error, when the task that serves this session is to stop.

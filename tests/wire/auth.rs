@@ -13,10 +13,7 @@ const UNPARSED: &str =
 /// Answers a challenge wrongly and returns the 401.
 #[track_caller]
 fn fails_once(peer: &mut Peer, tid: &str, credentials: &Credentials) -> Message {
-    let wrong = Credentials {
-        password: "wrong".to_owned(),
-        ..credentials.clone()
-    };
+    let wrong = Credentials { password: "wrong".to_owned(), ..credentials.clone() };
     peer.says_auth(tid, &wrong.header(), "");
     peer.hears_code(tid, "401")
 }
@@ -111,13 +108,7 @@ fn r4976_9_1_03_r4976_9_1_05_the_challenge_offers_auth_alone_and_no_domain() {
 #[test]
 fn r4976_9_1_04_md5_sess_is_refused() {
     let scene = Scene::plain();
-    for algorithm in [
-        "MD5-sess",
-        "\"MD5-sess\"",
-        "SHA-256-sess",
-        "SHA-256",
-        "none",
-    ] {
+    for algorithm in ["MD5-sess", "\"MD5-sess\"", "SHA-256-sess", "SHA-256", "none"] {
         let mut alice = scene.stranger("alice");
         let credentials = alice.challenged("a0000001");
         let header = format!("{}, algorithm={algorithm}", credentials.header());
@@ -152,9 +143,7 @@ fn r4976_9_1_06_qop_and_nc_may_be_quoted_and_qop_must_be_there() {
 #[test]
 fn r4976_9_1_07_r4976_7_01_each_missing_parameter_is_refused_at_once() {
     let scene = Scene::plain();
-    for parameter in [
-        "username", "realm", "nonce", "qop", "nc", "cnonce", "response",
-    ] {
+    for parameter in ["username", "realm", "nonce", "qop", "nc", "cnonce", "response"] {
         let mut alice = scene.stranger("alice");
         let credentials = alice.challenged("a0000001");
         let asked = now();
@@ -179,21 +168,14 @@ fn r4976_7_01_parameters_in_any_order_spacing_and_quoting() {
             format!("Digest {}", list.join(", "))
         },
         |header| format!("{header}, extra=\"a, b=c; \\\"d\\\"\", other=1"),
-        |header| {
-            header
-                .replace("username=", "UserName=")
-                .replace("response=", "RESPONSE=")
-        },
+        |header| header.replace("username=", "UserName=").replace("response=", "RESPONSE="),
     ];
     for (index, spelling) in spellings.iter().enumerate() {
         let mut alice = scene.stranger("alice");
         let credentials = alice.challenged("a0000001");
         alice.says_auth("a0000002", &spelling(&credentials.header()), "");
         let answer = alice.message();
-        assert!(
-            answer.what.starts_with("200"),
-            "spelling {index}: {answer:?}"
-        );
+        assert!(answer.what.starts_with("200"), "spelling {index}: {answer:?}");
     }
 }
 
@@ -209,9 +191,7 @@ fn r4976_9_1_08_the_digest_covers_the_to_path_uri_as_text() {
         let mut alice = scene.client("alice");
         alice.hears_nothing(Duration::from_millis(20));
     }
-    scene
-        .names
-        .bind("relay", "msrp://Alice@example.com:2855;tcp");
+    scene.names.bind("relay", "msrp://Alice@example.com:2855;tcp");
     let mut alice = scene.stranger("alice");
     let mut credentials = alice.challenged("a0000001");
     credentials.uri = "msrp://example.com:2855;tcp".to_owned();
@@ -296,10 +276,7 @@ fn r2617_3_2_1_01_stale_only_with_the_right_digest_over_an_expired_nonce() {
     alice.says_auth("a0000002", &credentials.header(), "");
     let stale = alice.hears_code("a0000002", "401");
     let challenge = stale.the("WWW-Authenticate").to_owned();
-    assert!(
-        challenge.split(", ").any(|part| part == "stale=true"),
-        "{challenge}"
-    );
+    assert!(challenge.split(", ").any(|part| part == "stale=true"), "{challenge}");
     let next = alice.credentials(&stale);
     assert_ne!(next.nonce, credentials.nonce);
     let refused = fails_once(&mut alice, "a0000003", &credentials);
@@ -350,21 +327,14 @@ fn r7616_3_3_01_only_realm_nonce_opaque_and_qop_are_quoted() {
     let credentials = alice.challenged("a0000001");
     for value in [&credentials.nonce, &credentials.opaque] {
         assert!(!value.is_empty());
-        assert!(
-            value
-                .bytes()
-                .all(|octet| octet.is_ascii_graphic() && octet != b'"')
-        );
+        assert!(value.bytes().all(|octet| octet.is_ascii_graphic() && octet != b'"'));
     }
     let refused = fails_once(&mut alice, "a0000002", &credentials);
     let challenge = refused.the("WWW-Authenticate");
     let list = challenge.strip_prefix("Digest ").expect("Digest");
     for part in list.split(", ") {
         let (name, value) = part.split_once('=').expect("name=value");
-        assert!(
-            ["realm", "nonce", "opaque", "qop"].contains(&name),
-            "{part}"
-        );
+        assert!(["realm", "nonce", "opaque", "qop"].contains(&name), "{part}");
         assert!(value.starts_with('"') && value.ends_with('"'), "{part}");
     }
 }
@@ -382,10 +352,7 @@ fn r7616_3_3_02_r7616_3_7_01_two_algorithms_are_two_lines_and_md5_is_the_last() 
         .map(|(_, value)| value.as_str())
         .collect();
     assert_eq!(lines.len(), 2, "{refused:?}");
-    assert!(
-        lines[0].split(", ").any(|part| part == "algorithm=SHA-256"),
-        "{lines:?}"
-    );
+    assert!(lines[0].split(", ").any(|part| part == "algorithm=SHA-256"), "{lines:?}");
     assert!(!lines[1].contains("SHA-256"), "{lines:?}");
     let mut credentials = alice.credentials(&refused);
     credentials.algorithm = Algorithm::Sha256;
@@ -405,16 +372,11 @@ fn r7616_3_4_02_failed_logins_are_logged_with_the_address_and_without_secrets() 
     let line = scene.relay.logs("AUTH failed");
     let address = alice.local_address();
     assert!(
-        line.contains(&format!(
-            "AUTH failed from {address} for alice@example.com: "
-        )),
+        line.contains(&format!("AUTH failed from {address} for alice@example.com: ")),
         "{line}"
     );
     let log = scene.relay.log();
-    let wrong = Credentials {
-        password: "wrong".to_owned(),
-        ..credentials.clone()
-    };
+    let wrong = Credentials { password: "wrong".to_owned(), ..credentials.clone() };
     for secret in [&credentials.nonce, &credentials.password, &wrong.response()] {
         assert!(!log.contains(secret.as_str()), "{secret} in\n{log}");
     }
@@ -568,9 +530,7 @@ fn r4976_5_1_02_the_realm_is_the_host_or_the_default_domain_and_stays() {
     assert_eq!(alice.challenged("a0000002").realm, "Other.Example");
 
     let scene = Scene::with("default_domain = example.com");
-    scene
-        .names
-        .bind("relay", "msrp://whatever.example:2855;tcp");
+    scene.names.bind("relay", "msrp://whatever.example:2855;tcp");
     let mut alice = scene.stranger("alice");
     assert_eq!(alice.challenged("a0000001").realm, "example.com");
     alice.logs_in("");
@@ -589,9 +549,7 @@ fn s28_an_unknown_user_and_a_wrong_password_are_told_the_same_at_the_same_pace()
         let refused = fails_once(&mut peer, "a0000002", &credentials);
         times.push(asked.elapsed());
         let fresh = peer.credentials(&refused);
-        let shape = format!("{refused:?}")
-            .replace(&fresh.nonce, "N")
-            .replace(&fresh.opaque, "O");
+        let shape = format!("{refused:?}").replace(&fresh.nonce, "N").replace(&fresh.opaque, "O");
         answers.push(shape);
     }
     assert_eq!(answers[0], answers[1]);
@@ -683,10 +641,7 @@ fn s12_s11_hostile_authorization_headers_are_answered_at_once() {
             answer.what.starts_with("400") || answer.what.starts_with("401"),
             "{authorization:?}: {answer:?}"
         );
-        assert!(
-            asked.elapsed() < Duration::from_secs(2),
-            "{authorization:?}"
-        );
+        assert!(asked.elapsed() < Duration::from_secs(2), "{authorization:?}");
     }
 }
 
@@ -716,10 +671,7 @@ fn s12_without_opaque_there_is_an_answer_too() {
     alice.says_auth("a0000002", &credentials.header_without("opaque"), "");
     let answer = alice.message();
     assert_eq!(answer.tid, "a0000002");
-    assert!(
-        ["200", "400", "401"].contains(&&answer.what[..3]),
-        "{answer:?}"
-    );
+    assert!(["200", "400", "401"].contains(&&answer.what[..3]), "{answer:?}");
 }
 
 #[test]

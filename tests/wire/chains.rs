@@ -42,11 +42,7 @@ fn r4976_5_1_08_r4976_6_4_3_07_an_auth_for_another_relay_is_forwarded_and_its_an
 fn r7616_3_6_01_r4976_9_1_12_nothing_that_a_digest_covers_is_touched() {
     let scene = Scene::plain();
     let listener = scene.listener("outer");
-    let uri = scene
-        .names
-        .text("outer")
-        .replace("msrp://", "MSRP://ALICE@")
-        + ";x=Y";
+    let uri = scene.names.text("outer").replace("msrp://", "MSRP://ALICE@") + ";x=Y";
     scene.names.bind("outer", &uri);
     let mut alice = scene.client("alice");
     alice.says(
@@ -174,9 +170,8 @@ fn s17_an_odd_outer_relay_confuses_nobody() {
 fn r4976_3_10_long_chains_pass() {
     let scene = Scene::plain();
     let mut alice = scene.client("alice");
-    let far: Vec<String> = (1..=6)
-        .map(|number| format!("msrps://r{number}.example:2855/{number};tcp"))
-        .collect();
+    let far: Vec<String> =
+        (1..=6).map(|number| format!("msrps://r{number}.example:2855/{number};tcp")).collect();
     scene.names.bind("far", far.join(" "));
     let mut bob = scene.stranger("bob");
     bob.says(&send("s0000001", "{A} {alice}", "{far} {bob}", "hello"));

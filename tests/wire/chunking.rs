@@ -53,12 +53,7 @@ fn r4975_7_1_1_06_r4975_7_1_1_07_what_is_longer_than_2048_leaves_with_an_open_en
         (5000, "5001-10000/20000", "5001-*/20000"),
     ] {
         let body = noise(1, length);
-        sends(
-            &mut bob,
-            &head("s0000001", "{A} {alice}", "{bob}", received),
-            &body,
-            "s0000001",
-        );
+        sends(&mut bob, &head("s0000001", "{A} {alice}", "{bob}", received), &body, "s0000001");
         bob.hears_response("s0000001", "200 OK", "{A}");
         let transfer = alice.receives();
         let first = &transfer.pieces[0];
@@ -73,12 +68,7 @@ fn r4975_7_1_1_06_a_body_that_outgrows_its_range_leaves_with_an_open_end() {
     let scene = Scene::plain();
     let (mut alice, mut bob) = scene.joined();
     let body = noise(2, 6000);
-    sends(
-        &mut bob,
-        &head("s0000001", "{A} {alice}", "{bob}", "1-10/10"),
-        &body,
-        "s0000001",
-    );
+    sends(&mut bob, &head("s0000001", "{A} {alice}", "{bob}", "1-10/10"), &body, "s0000001");
     let answer = bob.message();
     if answer.what.starts_with('4') {
         return;
@@ -98,25 +88,19 @@ fn r4975_5_1_01_r4975_7_1_1_08_r4975_7_1_1_10_a_response_interrupts_a_long_send(
         let text = head("s0000001", &session.to_bob, "{alice}", "1-30000/30000");
         begins(&mut session.alice, &text, &body[..10_000]);
         session.bob.awaits_octets(8000);
-        session
-            .bob
-            .says(&send("s0000002", &session.to_alice, "{bob}", "and you?"));
+        session.bob.says(&send("s0000002", &session.to_alice, "{bob}", "and you?"));
         let mut transfer = Transfer::default();
         let piece = session.bob.message();
         assert_eq!(piece.flag, '+');
         assert!(piece.body_length() >= 2048);
         session.bob.answers(&piece, "200 OK");
         assert!(!transfer.add(piece));
-        session
-            .bob
-            .hears_response("s0000002", "200 OK", &first(&session.back));
+        session.bob.hears_response("s0000002", "200 OK", &first(&session.back));
         let heard = session.alice.message();
         assert_eq!(heard.body.as_deref(), Some(&b"and you?"[..]));
         ends(&mut session.alice, &body[10_000..], "s0000001", '$');
         while !transfer.add(session.bob.message()) {}
-        session
-            .alice
-            .hears_response("s0000001", "200 OK", &first(&session.out));
+        session.alice.hears_response("s0000001", "200 OK", &first(&session.out));
         assert_eq!(fingerprint(&transfer.body), fingerprint(&body));
         assert_eq!(transfer.pieces[0].the("Byte-Range"), "1-*/30000");
     }
@@ -127,11 +111,7 @@ fn r4975_7_1_1_03_r4976_6_4_1_07_r4976_6_4_1_11_each_piece_has_all_headers_and_i
     let scene = Scene::plain();
     let (mut alice, mut bob) = scene.joined();
     let body = noise(4, 12_000);
-    begins(
-        &mut bob,
-        &head("s0000001", "{A} {alice}", "{bob}", "1-*/12000"),
-        &body[..4000],
-    );
+    begins(&mut bob, &head("s0000001", "{A} {alice}", "{bob}", "1-*/12000"), &body[..4000]);
     let mut transfer = Transfer::default();
     for (round, tid) in ["s0000002", "s0000003"].iter().enumerate() {
         alice.awaits_octets(3000);
@@ -146,11 +126,7 @@ fn r4975_7_1_1_03_r4976_6_4_1_07_r4976_6_4_1_11_each_piece_has_all_headers_and_i
     assert_eq!(transfer.body, body);
     assert_eq!(transfer.flags(), "++$");
     for piece in &transfer.pieces {
-        let names: Vec<&str> = piece
-            .headers
-            .iter()
-            .map(|(name, _)| name.as_str())
-            .collect();
+        let names: Vec<&str> = piece.headers.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(
             names,
             [
@@ -173,11 +149,7 @@ fn r4976_6_4_1_07_each_piece_is_its_own_transaction_with_its_own_report() {
     let scene = Scene::plain();
     let (mut alice, mut bob) = scene.joined();
     let body = noise(5, 8000);
-    begins(
-        &mut bob,
-        &head("s0000001", "{A} {alice}", "{bob}", "1-*/8000"),
-        &body[..4000],
-    );
+    begins(&mut bob, &head("s0000001", "{A} {alice}", "{bob}", "1-*/8000"), &body[..4000]);
     alice.awaits_octets(3000);
     alice.says(&send("s0000002", "{A} {bob}", "{alice}", "x"));
     let one = alice.message();
@@ -253,13 +225,7 @@ fn r4975_7_1_1_13_pieces_are_not_shorter_than_2048_octets() {
             if asked < 200 {
                 asked += 1;
                 let tid = format!("q{asked:07}");
-                alice.says(&send_with(
-                    &tid,
-                    "{A} {bob}",
-                    "{alice}",
-                    "Failure-Report: yes\n",
-                    "x",
-                ));
+                alice.says(&send_with(&tid, "{A} {bob}", "{alice}", "Failure-Report: yes\n", "x"));
             }
             let message = alice.message();
             if message.what == "SEND" && transfer.add(message) {
@@ -268,16 +234,9 @@ fn r4975_7_1_1_13_pieces_are_not_shorter_than_2048_octets() {
         }
         assert_eq!(fingerprint(&transfer.body), fingerprint(&body));
         let (_, but_last) = transfer.pieces.split_last().expect("a piece");
-        let short = but_last
-            .iter()
-            .filter(|piece| piece.body_length() < 2048)
-            .count();
+        let short = but_last.iter().filter(|piece| piece.body_length() < 2048).count();
         // A pause of the writer of 200 ms permits one; a loaded machine makes such pauses.
-        assert!(
-            short <= but_last.len() / 10,
-            "{short} of {}",
-            but_last.len()
-        );
+        assert!(short <= but_last.len() / 10, "{short} of {}", but_last.len());
     });
 }
 
@@ -299,11 +258,7 @@ fn a_short_send_is_collected_whole_and_holds_nobody_up() {
 fn a_stalled_long_send_is_interrupted_after_a_while_however_short() {
     let scene = Scene::plain();
     let (mut alice, mut bob) = scene.joined();
-    begins(
-        &mut bob,
-        &head("s0000001", "{A} {alice}", "{bob}", "1-*/9000"),
-        &noise(9, 500),
-    );
+    begins(&mut bob, &head("s0000001", "{A} {alice}", "{bob}", "1-*/9000"), &noise(9, 500));
     alice.says(&send("s0000002", "{A} {bob}", "{alice}", "meanwhile"));
     let mut heard = alice.message();
     let mut transfer = Transfer::default();
@@ -322,9 +277,7 @@ fn a_stalled_long_send_is_interrupted_after_a_while_however_short() {
 fn r4975_7_1_1_14_chunks_of_any_size() {
     let scene = Scene::plain();
     let (mut alice, mut bob) = scene.joined();
-    for length in [
-        0, 1, 2, 1023, 1024, 2047, 2048, 2049, 4096, 65_535, 65_536, 300_000,
-    ] {
+    for length in [0, 1, 2, 1023, 1024, 2047, 2048, 2049, 4096, 65_535, 65_536, 300_000] {
         let body = noise(11, length);
         let range = format!("1-{length}/{length}");
         let text = head("s0000001", "{A} {alice}", "{bob}", &range);
@@ -338,11 +291,7 @@ fn r4975_7_1_1_14_chunks_of_any_size() {
     // Past 32 bits; the relay only counts on from where it is told to start.
     let body = noise(12, 5000);
     let range = "8589934593-*/17179869184";
-    begins(
-        &mut bob,
-        &head("s0000001", "{A} {alice}", "{bob}", range),
-        &body[..3000],
-    );
+    begins(&mut bob, &head("s0000001", "{A} {alice}", "{bob}", range), &body[..3000]);
     alice.awaits_octets(2500);
     alice.says(&send("s0000002", "{A} {bob}", "{alice}", "x"));
     let mut transfer = Transfer::default();
@@ -388,10 +337,7 @@ fn r4975_7_1_1_16_pieces_of_a_send_without_byte_range_have_one() {
     assert_eq!(transfer.body, body);
     assert_eq!(transfer.pieces[0].the("Byte-Range"), "1-*/*");
     let resumed = transfer.pieces[0].body_length() + 1;
-    assert_eq!(
-        transfer.pieces[1].the("Byte-Range"),
-        format!("{resumed}-*/*")
-    );
+    assert_eq!(transfer.pieces[1].the("Byte-Range"), format!("{resumed}-*/*"));
 }
 
 #[test]
@@ -425,9 +371,7 @@ fn r4976_6_4_1_10_chunks_of_different_messages_stay_apart() {
         ("s0000004", "two", "6-10/10", '$'),
     ] {
         let text = |tid: &str, to: &str, from: &str| {
-            let text = send(tid, to, from, "chunk")
-                .replace("1-5/5", range)
-                .replace("87652491", id);
+            let text = send(tid, to, from, "chunk").replace("1-5/5", range).replace("87652491", id);
             format!("{}{flag}", &text[..text.len() - 1])
         };
         bob.says(&text(tid, "{A} {alice}", "{bob}"));
@@ -443,18 +387,12 @@ fn r4975_7_3_1_01_the_length_of_a_chunk_is_that_of_its_body() {
         send("s0000001", "{A} {alice}", "{bob}", &"a".repeat(60)).replace("1-60/60", "1-100/100");
     bob.says(&short.replace("-------s0000001$", "-------s0000001+"));
     let first = alice.message();
-    assert_eq!(
-        (first.range().0, first.body_length(), first.flag),
-        (1, 60, '+')
-    );
+    assert_eq!((first.range().0, first.body_length(), first.flag), (1, 60, '+'));
     let rest =
         send("s0000002", "{A} {alice}", "{bob}", &"b".repeat(40)).replace("1-40/40", "61-100/100");
     bob.says(&rest);
     let second = alice.message();
-    assert_eq!(
-        (second.range().0, second.body_length(), second.flag),
-        (61, 40, '$')
-    );
+    assert_eq!((second.range().0, second.body_length(), second.flag), (61, 40, '$'));
     alice.answers(&first, "400 No");
     bob.hears_response("s0000001", "200 OK", "{A}");
     bob.hears_response("s0000002", "200 OK", "{A}");
@@ -466,11 +404,7 @@ fn r4975_7_1_11_an_aborted_message_is_aborted_once() {
     let scene = Scene::plain();
     let (mut alice, mut bob) = scene.joined();
     let body = noise(14, 5000);
-    begins(
-        &mut bob,
-        &head("s0000001", "{A} {alice}", "{bob}", "1-*/9000"),
-        &body,
-    );
+    begins(&mut bob, &head("s0000001", "{A} {alice}", "{bob}", "1-*/9000"), &body);
     ends(&mut bob, b"", "s0000001", '#');
     bob.hears_response("s0000001", "200 OK", "{A}");
     let transfer = alice.receives();
@@ -478,11 +412,7 @@ fn r4975_7_1_11_an_aborted_message_is_aborted_once() {
     assert_eq!(transfer.body, body);
     alice.hears_nothing(SILENCE);
     // Interrupted, and then aborted without a further octet: one bodiless piece says so.
-    begins(
-        &mut bob,
-        &head("s0000002", "{A} {alice}", "{bob}", "1-*/9000"),
-        &body,
-    );
+    begins(&mut bob, &head("s0000002", "{A} {alice}", "{bob}", "1-*/9000"), &body);
     alice.awaits_octets(4000);
     alice.says(&send("s0000003", "{A} {bob}", "{alice}", "x"));
     let mut transfer = Transfer::default();
@@ -499,11 +429,7 @@ fn r4975_10_5_01_r4975_10_5_02_after_413_the_chunk_under_way_is_aborted_and_the_
     let scene = Scene::plain();
     let (mut alice, mut bob) = scene.joined();
     let body = noise(15, 20_000);
-    begins(
-        &mut bob,
-        &head("s0000001", "{A} {alice}", "{bob}", "1-*/20000"),
-        &body[..5000],
-    );
+    begins(&mut bob, &head("s0000001", "{A} {alice}", "{bob}", "1-*/20000"), &body[..5000]);
     alice.awaits_octets(4000);
     let unread = String::from_utf8_lossy(alice.unread()).into_owned();
     let tid = unread.split(' ').nth(1).expect("a transact-id").to_owned();
@@ -556,11 +482,7 @@ fn r4976_1_02_a_slow_reader_stops_its_own_sender_and_nobody_else() {
     let before = scene.relay.resident_kib();
     let (mut alice, mut bob) = scene.joined();
     let block = noise(16, BLOCK);
-    begins(
-        &mut bob,
-        &head("s0000001", "{A} {alice}", "{bob}", "1-*/*"),
-        b"",
-    );
+    begins(&mut bob, &head("s0000001", "{A} {alice}", "{bob}", "1-*/*"), b"");
     bob.set_write_timeout(Duration::from_secs(2));
     let mut written = 0;
     while let Some(taken) = bob.writes_some(&block[written % BLOCK..]) {

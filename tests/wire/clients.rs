@@ -10,9 +10,7 @@ use crate::harness::{
 #[test]
 fn msrplib_logs_in() {
     let scene = Scene::tls();
-    scene
-        .names
-        .bind("alice", "msrps://192.168.1.5:2855/1a2b3c4d5e6f;tcp");
+    scene.names.bind("alice", "msrps://192.168.1.5:2855/1a2b3c4d5e6f;tcp");
     let mut alice = scene.stranger("alice");
     alice.says(
         "
@@ -47,17 +45,9 @@ fn msrplib_reads(challenge: &str) {
     let mut names = Vec::new();
     for part in list.split(", ") {
         let (name, value) = part.split_once('=').expect("name=value");
-        assert!(
-            name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'),
-            "{part}"
-        );
-        let inner = value
-            .strip_prefix('"')
-            .and_then(|rest| rest.strip_suffix('"'));
-        assert!(
-            inner.is_some_and(|inner| !inner.is_empty() && !inner.contains('"')),
-            "{part}"
-        );
+        assert!(name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'), "{part}");
+        let inner = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+        assert!(inner.is_some_and(|inner| !inner.is_empty() && !inner.contains('"')), "{part}");
         names.push(name);
     }
     for needed in ["realm", "nonce", "opaque"] {
@@ -88,15 +78,9 @@ fn msrplib_binds_and_keeps_alive() {
                  Message-ID: 0a1b2c3d\nKeep-Alive: yes\n-------{tid}$"
             )
         };
-        session
-            .bob
-            .says(&keep_alive("1f2e3d4c", &session.to_alice, "{bob}"));
-        session
-            .bob
-            .hears_response("1f2e3d4c", "200 OK", &first(&session.back));
-        session
-            .alice
-            .hears(&keep_alive("{t}", "{alice}", &session.from_bob));
+        session.bob.says(&keep_alive("1f2e3d4c", &session.to_alice, "{bob}"));
+        session.bob.hears_response("1f2e3d4c", "200 OK", &first(&session.back));
+        session.alice.hears(&keep_alive("{t}", "{alice}", &session.from_bob));
     }
 }
 
@@ -140,9 +124,7 @@ fn msrplib_finds_the_signalled_paths() {
 #[test]
 fn crocodile_learns_its_expires_and_refreshes_in_place() {
     let scene = Scene::with("session_expiration_time_minimum = 60");
-    scene
-        .names
-        .bind("alice", "msrps://o41ue3a1.invalid:2855/k2j4h5g6;ws");
+    scene.names.bind("alice", "msrps://o41ue3a1.invalid:2855/k2j4h5g6;ws");
     let mut alice = scene.stranger("alice");
     let expires = crocodile_logs_in(&mut alice, 30).expect_err("a bound");
     assert_eq!(expires, 60);
@@ -218,20 +200,8 @@ fn crocodile_gets_the_report_for_its_first_send() {
         ",
     );
     bob.responds("{t}", "200 OK", "{A}");
-    bob.says(&report(
-        "r0000001",
-        "{A} {alice}",
-        "{bob}",
-        "000 200 OK",
-        "1-0/0",
-    ));
-    alice.hears(&report(
-        "{r}",
-        "{alice}",
-        "{A} {bob}",
-        "000 200 OK",
-        "1-0/0",
-    ));
+    bob.says(&report("r0000001", "{A} {alice}", "{bob}", "000 200 OK", "1-0/0"));
+    alice.hears(&report("{r}", "{alice}", "{A} {bob}", "000 200 OK", "1-0/0"));
 }
 
 /// The original file clients: base64 in session-ids and transact-ids, `+` and `-` first now and then,
@@ -239,12 +209,8 @@ fn crocodile_gets_the_report_for_its_first_send() {
 #[test]
 fn original_clients_send_a_file() {
     let scene = Scene::tls();
-    scene
-        .names
-        .bind("alice", "msrps://localhost:12345/aB+/c3Rl==;tcp");
-    scene
-        .names
-        .bind("bob", "msrps://localhost:12345/xY/+z8Q=;tcp");
+    scene.names.bind("alice", "msrps://localhost:12345/aB+/c3Rl==;tcp");
+    scene.names.bind("bob", "msrps://localhost:12345/xY/+z8Q=;tcp");
     let body = noise(31, 8 << 20);
     for tid in ["+Zm9vYmFyYmF6cXV", "-Zm9vYmFyYmF6cXV", "Zm9vYmFyYmF6cXV+"] {
         let mut alice = scene.client("alice");
@@ -298,21 +264,14 @@ fn java_and_node_read_what_is_forwarded() {
     );
     bob.hears_response("a1B2c3D4", "200 OK", "{A}");
     let heard = alice.message();
-    let names: Vec<&str> = heard
-        .headers
-        .iter()
-        .map(|(name, _)| name.as_str())
-        .collect();
+    let names: Vec<&str> = heard.headers.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names[..2], ["To-Path", "From-Path"]);
     assert_eq!(names.last(), Some(&"Content-Type"));
     assert_eq!(heard.the("Byte-Range"), "1-*/5");
     assert_eq!(heard.the("Content-Type"), "text/plain");
     assert!(
         heard.tid.len() >= 4
-            && heard
-                .tid
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || "-=%+.".contains(c))
+            && heard.tid.chars().all(|c| c.is_ascii_alphanumeric() || "-=%+.".contains(c))
     );
 }
 
@@ -385,9 +344,7 @@ fn glare_over_tls() {
 #[test]
 fn a_from_path_is_no_address() {
     let scene = Scene::plain();
-    scene
-        .names
-        .bind("bob", "msrps://o41ue3a1.invalid:2855/k2j4h5g6;ws");
+    scene.names.bind("bob", "msrps://o41ue3a1.invalid:2855/k2j4h5g6;ws");
     let (mut alice, mut bob) = scene.joined();
     bob.says(&send("s0000001", "{A} {alice}", "{bob}", "hello"));
     bob.hears_response("s0000001", "200 OK", "{A}");

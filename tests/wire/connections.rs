@@ -27,10 +27,7 @@ fn side_by_side(parts: &[fn()]) {
 /// The relay closes the connection 30 s after it could be used, give or take a busy machine.
 #[track_caller]
 fn is_closed_after_thirty_seconds(peer: &mut Peer, since: std::time::Instant) {
-    assert!(
-        peer.hung_up_within(Duration::from_secs(45)),
-        "still connected"
-    );
+    assert!(peer.hung_up_within(Duration::from_secs(45)), "still connected");
     let waited = since.elapsed();
     assert!(
         (Duration::from_secs(28)..Duration::from_secs(37)).contains(&waited),
@@ -78,10 +75,7 @@ fn r4976_6_1_04_an_octet_now_and_then() {
         if peer.tries(octet).is_err() || peer.hung_up_within(Duration::from_millis(900)) {
             break;
         }
-        assert!(
-            since.elapsed() < Duration::from_secs(40),
-            "slowness prolongs it"
-        );
+        assert!(since.elapsed() < Duration::from_secs(40), "slowness prolongs it");
     }
     assert!(since.elapsed() > Duration::from_secs(28));
 }
@@ -97,9 +91,7 @@ fn r4976_6_1_04_no_handshake() {
     let scene = Scene::tls();
     let since = now();
     let socket = TcpStream::connect(scene.relay.address()).expect("a connection");
-    socket
-        .set_read_timeout(Some(Duration::from_secs(45)))
-        .expect("SO_RCVTIMEO");
+    socket.set_read_timeout(Some(Duration::from_secs(45))).expect("SO_RCVTIMEO");
     let mut octets = [0; 64];
     // An alert, the end, or a reset: anything but the time-out.
     let _ = std::io::Read::read(&mut &socket, &mut octets);
@@ -181,10 +173,7 @@ fn hears_408(peer: &mut Peer, patience: Duration) -> crate::harness::Message {
     let told = peer.message_within(patience).expect("a REPORT");
     assert_eq!(told.what, "REPORT", "{told:?}");
     let status = told.the("Status");
-    assert!(
-        status == "000 408" || status.starts_with("000 408 "),
-        "{status}"
-    );
+    assert!(status == "000 408" || status.starts_with("000 408 "), "{status}");
     told
 }
 
@@ -194,9 +183,7 @@ fn r4976_6_4_1_05_a_silent_next_hop_is_reported() {
             scope.spawn(move || {
                 let scene = Scene::plain();
                 let mut session = scene.topology(kind);
-                session
-                    .alice
-                    .says(&send("s0000001", &session.to_bob, "{alice}", "hello"));
+                session.alice.says(&send("s0000001", &session.to_bob, "{alice}", "hello"));
                 let since = now();
                 let hop = first(&session.out);
                 session.alice.hears_response("s0000001", "200 OK", &hop);
@@ -234,13 +221,7 @@ fn r4976_3_04_partial_and_no_have_no_timer() {
     let scene = Scene::plain();
     let (mut alice, mut bob) = scene.joined();
     for failure in ["Failure-Report: partial\n", "Failure-Report: no\n"] {
-        bob.says(&send_with(
-            "s0000001",
-            "{A} {alice}",
-            "{bob}",
-            failure,
-            "hello",
-        ));
+        bob.says(&send_with("s0000001", "{A} {alice}", "{bob}", failure, "hello"));
         alice.message();
     }
     bob.hears_nothing(Duration::from_secs(34));
@@ -284,13 +265,7 @@ fn a_stalled_dial_is_reported() {
     let mut alice = scene.client("alice");
     alice.says(&send("s0000001", "{A} {bob}", "{alice}", "hello"));
     alice.hears_response("s0000001", "200 OK", "{A}");
-    let lost = report(
-        "{r}",
-        "{alice}",
-        "{A}",
-        "000 408 Session got disconnected",
-        "1-5/5",
-    );
+    let lost = report("{r}", "{alice}", "{A}", "000 408 Session got disconnected", "1-5/5");
     alice.hears_within(Duration::from_secs(45), &lost);
 }
 
@@ -350,9 +325,8 @@ fn r4976_6_3_20_guessing_sessions_costs_the_connection() {
 #[test]
 fn s19_those_who_stall_keep_nobody_out() {
     let scene = Scene::tls();
-    let stalled: Vec<TcpStream> = (0..300)
-        .map(|_| TcpStream::connect(scene.relay.address()).unwrap())
-        .collect();
+    let stalled: Vec<TcpStream> =
+        (0..300).map(|_| TcpStream::connect(scene.relay.address()).unwrap()).collect();
     let since = now();
     let mut session = scene.topology(Topology::Joined);
     session.talks();
@@ -397,4 +371,19 @@ fn a_user_has_a_limited_number_of_sessions() {
     drop(two);
     sleep(500);
     scene.client("alice");
+}
+
+#[test]
+fn r4976_6_5_02_an_idle_session_is_closed_after_its_time() {
+    let scene = Scene::with("idle_timeout = 2");
+    let (mut alice, mut bob) = scene.joined();
+    sleep(1200);
+    bob.says(&empty_send("s0000001", "{A} {alice}", "{bob}"));
+    bob.hears_response("s0000001", "200 OK", "{A}");
+    let request = alice.message();
+    alice.answers(&request, "200 OK");
+    let since = now();
+    assert!(alice.hung_up_within(Duration::from_secs(15)));
+    assert!(bob.hung_up_within(Duration::from_secs(15)));
+    assert!(since.elapsed() > Duration::from_millis(1700));
 }

@@ -8,11 +8,7 @@ use crate::harness::{Peer, SILENCE, Scene, empty_send, now, report, send, sleep}
 #[track_caller]
 fn asks_for(peer: &mut Peer, expires: &str) {
     let credentials = peer.challenged("a0000001");
-    peer.says_auth(
-        "a0000002",
-        &credentials.header(),
-        &format!("Expires: {expires}\n"),
-    );
+    peer.says_auth("a0000002", &credentials.header(), &format!("Expires: {expires}\n"));
 }
 
 fn strangers_answer(scene: &Scene) -> String {

@@ -18,16 +18,13 @@ fn r4976_6_2_01_an_invalid_request_is_not_forwarded_even_with_a_good_uri() {
     // Validated first: it has not dialled either.
     listener.is_left_alone(SILENCE);
     alice.says(&send("s0000002", "{A} {bob}", "{mallory}", "hello"));
-    alice.hears_response(
-        "s0000002",
-        &format!("{NO_SESSION}: From-Path does not match session source"),
-        "{A}",
-    );
+    alice.hears(&format!(
+        "MSRP s0000002 {NO_SESSION}: From-Path does not match session source\n\
+         To-Path: {{mallory}}\nFrom-Path: {{A}}\n-------s0000002$"
+    ));
     listener.is_left_alone(SILENCE);
     alice.says(&send("s0000003", "{A} {bob}", "{alice}", "hello"));
-    listener
-        .accepts()
-        .hears(&send("{t}", "{bob}", "{A} {alice}", "hello"));
+    listener.accepts().hears(&send("{t}", "{bob}", "{A} {alice}", "hello"));
 }
 
 /// Contract 8 and the reading of X-01: 481, and the connection is kept.
@@ -57,9 +54,7 @@ fn r4976_6_4_01_only_a_uri_from_a_use_path_leads_anywhere_for_any_method() {
     let uri = scene.names.text("A");
     let (host, _) = uri.rsplit_once('/').unwrap();
     scene.names.bind("generic", format!("{host};tcp"));
-    scene
-        .names
-        .bind("guessed", format!("{host}/0123456789abcdefghijkl;tcp"));
+    scene.names.bind("guessed", format!("{host}/0123456789abcdefghijkl;tcp"));
     for method in ["SEND", "AUTH", "NICKNAME", "FOOBAR", "REPORT"] {
         for to in ["{generic} {bob}", "{guessed} {bob}", "{relay} {bob}"] {
             alice.says(
@@ -104,10 +99,7 @@ fn r4976_6_4_03_transact_ids_are_new_and_answers_find_their_sender() {
     for (index, (client, far, request)) in clients.iter_mut().enumerate() {
         far.answers(request, &format!("48{index} Number {index}"));
         let report = client.message();
-        assert_eq!(
-            report.the("Status"),
-            format!("000 48{index} Number {index}")
-        );
+        assert_eq!(report.the("Status"), format!("000 48{index} Number {index}"));
     }
 }
 
@@ -116,24 +108,12 @@ fn r4976_6_4_1_01_the_own_uri_moves_from_to_path_to_from_path() {
     for kind in TOPOLOGIES {
         let scene = Scene::plain();
         let mut session = scene.topology(kind);
-        session
-            .alice
-            .says(&send("s0000001", &session.to_bob, "{alice}", "hello"));
-        session
-            .bob
-            .hears(&send("{t1}", "{bob}", &session.from_alice, "hello"));
-        session
-            .bob
-            .says(&send("s0000002", &session.to_alice, "{bob}", "back"));
-        session
-            .bob
-            .hears_response("s0000002", "200 OK", &first(&session.back));
-        session
-            .alice
-            .hears_response("s0000001", "200 OK", &first(&session.out));
-        session
-            .alice
-            .hears(&send("{t2}", "{alice}", &session.from_bob, "back"));
+        session.alice.says(&send("s0000001", &session.to_bob, "{alice}", "hello"));
+        session.bob.hears(&send("{t1}", "{bob}", &session.from_alice, "hello"));
+        session.bob.says(&send("s0000002", &session.to_alice, "{bob}", "back"));
+        session.bob.hears_response("s0000002", "200 OK", &first(&session.back));
+        session.alice.hears_response("s0000001", "200 OK", &first(&session.out));
+        session.alice.hears(&send("{t2}", "{alice}", &session.from_bob, "back"));
     }
 }
 
@@ -177,20 +157,12 @@ fn r4976_6_4_2_01_requests_of_any_method_cross_both_ways() {
                      X-Other: a: b\nContent-Type: text/plain\n\nbody\n-------{tid}$"
                 )
             };
-            session
-                .alice
-                .says(&request("n0000001", &session.to_bob, "{alice}"));
+            session.alice.says(&request("n0000001", &session.to_bob, "{alice}"));
             let tid = format!("{{t{number}}}");
-            session
-                .bob
-                .hears(&request(&tid, "{bob}", &session.from_alice));
-            session
-                .bob
-                .says(&request("n0000002", &session.to_alice, "{bob}"));
+            session.bob.hears(&request(&tid, "{bob}", &session.from_alice));
+            session.bob.says(&request("n0000002", &session.to_alice, "{bob}"));
             let tid = format!("{{u{number}}}");
-            session
-                .alice
-                .hears(&request(&tid, "{alice}", &session.from_bob));
+            session.alice.hears(&request(&tid, "{alice}", &session.from_bob));
         }
     }
 }
@@ -303,9 +275,7 @@ fn r4976_1_01_two_mebibytes_of_noise_arrive_unchanged_in_every_topology() {
                 assert_eq!(transfer.body.len(), length);
                 assert_eq!(fingerprint(&transfer.body), fingerprint(&body), "{kind:?}");
             });
-            session
-                .alice
-                .hears_response("s0000001", "200 OK", &first(&session.out));
+            session.alice.hears_response("s0000001", "200 OK", &first(&session.out));
         }
     }
 }
@@ -368,9 +338,7 @@ fn r4975_7_1_1_05_a_hundred_sends_in_one_write() {
             .flat_map(|number| {
                 let tid = format!("s{number:07}");
                 let body = format!("body {number}");
-                session
-                    .alice
-                    .octets(&send(&tid, &session.to_bob, "{alice}", &body))
+                session.alice.octets(&send(&tid, &session.to_bob, "{alice}", &body))
             })
             .collect();
         session.alice.says_octets(&octets);
@@ -379,9 +347,7 @@ fn r4975_7_1_1_05_a_hundred_sends_in_one_write() {
             assert_eq!(heard.body, Some(format!("body {number}").into_bytes()));
             session.bob.answers(&heard, "200 OK");
             let tid = format!("s{number:07}");
-            session
-                .alice
-                .hears_response(&tid, "200 OK", &first(&session.out));
+            session.alice.hears_response(&tid, "200 OK", &first(&session.out));
         }
         session.alice.hears_nothing(Duration::from_millis(100));
     }
@@ -422,13 +388,7 @@ fn other_requests_do_not_open_a_session() {
     let mut bob = scene.stranger("bob");
     bob.says("MSRP n0000001 NICKNAME\nTo-Path: {A} {alice}\nFrom-Path: {bob}\n-------n0000001$");
     bob.hears_response("n0000001", "501 Unknown method: NICKNAME", "{A}");
-    bob.says(&report(
-        "n0000002",
-        "{A} {alice}",
-        "{bob}",
-        "000 200 OK",
-        "1-5/5",
-    ));
+    bob.says(&report("n0000002", "{A} {alice}", "{bob}", "000 200 OK", "1-5/5"));
     bob.hears_nothing(SILENCE);
     alice.hears_nothing(SILENCE);
     let mut carol = scene.stranger("carol");

@@ -21,16 +21,11 @@ fn is_no_request(peer: &mut Peer, octets: &[u8], tid: &str) {
 #[test]
 fn r4975_9_02_msrp_and_method_names_are_upper_case() {
     let scene = Scene::plain();
-    for start in [
-        "msrp a786hjs2 AUTH",
-        "MSRP a786hjs2 auth",
-        "MSRP a786hjs2 Auth",
-        "MSRPa786hjs2 AUTH",
-    ] {
+    for start in
+        ["msrp a786hjs2 AUTH", "MSRP a786hjs2 auth", "MSRP a786hjs2 Auth", "MSRPa786hjs2 AUTH"]
+    {
         let mut peer = scene.stranger("alice");
-        peer.says(&format!(
-            "{start}\nTo-Path: {{relay}}\nFrom-Path: {{alice}}\n-------a786hjs2$"
-        ));
+        peer.says(&format!("{start}\nTo-Path: {{relay}}\nFrom-Path: {{alice}}\n-------a786hjs2$"));
         if let Some(answer) = peer.message_within(NOT_ANSWERED) {
             assert!(
                 answer.what.starts_with("400") || answer.what.starts_with("501"),
@@ -55,12 +50,7 @@ fn r4975_9_02_a_response_needs_no_comment() {
 fn r4975_9_03_transact_ids_of_4_to_32_characters_of_the_whole_alphabet() {
     let scene = Scene::plain();
     let mut peer = scene.stranger("alice");
-    for tid in [
-        "a0b1",
-        "abcdefghijklmnopqrstuvwxyz012345",
-        "A.-+%=z9",
-        "0...",
-    ] {
+    for tid in ["a0b1", "abcdefghijklmnopqrstuvwxyz012345", "A.-+%=z9", "0..."] {
         peer.says(&format!(
             "MSRP {tid} AUTH\nTo-Path: {{relay}}\nFrom-Path: {{alice}}\n-------{tid}$"
         ));
@@ -184,29 +174,11 @@ fn r4975_9_05_utf_8_passes_in_headers_and_comments() {
     let scene = Scene::plain();
     let (mut alice, mut bob) = scene.joined();
     let extra = "X-Gruss: Gr\u{fc}\u{df}e \u{4f60}\u{597d} \u{1f600}\n";
-    bob.says(&send_with(
-        "s0000001",
-        "{A} {alice}",
-        "{bob}",
-        extra,
-        "\u{fc}\u{1f600}",
-    ));
+    bob.says(&send_with("s0000001", "{A} {alice}", "{bob}", extra, "\u{fc}\u{1f600}"));
     bob.hears_response("s0000001", "200 OK", "{A}");
-    alice.hears(&send_with(
-        "{t}",
-        "{alice}",
-        "{A} {bob}",
-        extra,
-        "\u{fc}\u{1f600}",
-    ));
+    alice.hears(&send_with("{t}", "{alice}", "{A} {bob}", extra, "\u{fc}\u{1f600}"));
     alice.responds("{t}", "488 nicht m\u{f6}glich \u{1f600}", "{A}");
-    bob.hears(&report(
-        "{r}",
-        "{bob}",
-        "{A}",
-        "000 488 nicht m\u{f6}glich \u{1f600}",
-        "1-6/6",
-    ));
+    bob.hears(&report("{r}", "{bob}", "{A}", "000 488 nicht m\u{f6}glich \u{1f600}", "1-6/6"));
 }
 
 #[test]
@@ -214,13 +186,7 @@ fn r4975_9_06_unknown_headers_bring_no_blank_line() {
     let scene = Scene::plain();
     let (mut alice, mut bob) = scene.joined();
     let headers = "X-One: 1\nKeep-Alive: yes\nX-Two: 2\n";
-    bob.says(&send_with(
-        "s0000001",
-        "{A} {alice}",
-        "{bob}",
-        headers,
-        "hello",
-    ));
+    bob.says(&send_with("s0000001", "{A} {alice}", "{bob}", headers, "hello"));
     alice.hears(&send_with("{t}", "{alice}", "{A} {bob}", headers, "hello"));
 }
 
@@ -230,13 +196,7 @@ fn r4975_12_01_unknown_headers_pass_unchanged_and_in_order() {
     let (mut alice, mut bob) = scene.joined();
     let headers = "X-Foo: bar\nX-Url: http://h/a: b: c\nx-foo:tight\nX-Foo: again\n\
                    X-Empty: \nX-Tab: a\tb  c\nX-Quoted: \"a;b=\\\"c\\\"\"\n";
-    bob.says(&send_with(
-        "s0000001",
-        "{A} {alice}",
-        "{bob}",
-        headers,
-        "hello",
-    ));
+    bob.says(&send_with("s0000001", "{A} {alice}", "{bob}", headers, "hello"));
     alice.hears(&send_with("{t}", "{alice}", "{A} {bob}", headers, "hello"));
 }
 
@@ -281,12 +241,8 @@ fn r4975_7_1_02_a_blank_line_stands_before_the_body() {
     for kind in TOPOLOGIES {
         let scene = Scene::plain();
         let mut session = scene.topology(kind);
-        session
-            .alice
-            .says(&send("s0000001", &session.to_bob, "{alice}", "hello"));
-        session
-            .bob
-            .hears(&send("{t}", "{bob}", &session.from_alice, "hello"));
+        session.alice.says(&send("s0000001", &session.to_bob, "{alice}", "hello"));
+        session.bob.hears(&send("{t}", "{bob}", &session.from_alice, "hello"));
     }
 }
 
@@ -353,16 +309,7 @@ fn an_end_line_directly_after_the_blank_line_ends_an_empty_body() {
 fn r4975_7_1_05_the_crlf_before_the_end_line_is_not_body() {
     let scene = Scene::plain();
     let (mut alice, mut bob) = scene.joined();
-    for body in [
-        "",
-        "\r\n",
-        "hello\r\n",
-        "\r\n\r\n",
-        "\r",
-        "\n",
-        "a\r\n\r",
-        "\r\n--",
-    ] {
+    for body in ["", "\r\n", "hello\r\n", "\r\n\r\n", "\r", "\n", "a\r\n\r", "\r\n--"] {
         scene.names.bind("body", body);
         let length = body.len();
         let with_body = |tid: &str, to: &str, from: &str| {
@@ -386,12 +333,7 @@ fn r4975_7_1_06_each_flag_in_gives_the_same_flag_out() {
                 let cut = text.len() - 1;
                 format!("{}{flag}", &text[..cut])
             };
-            session.alice.says(&with_flag(send(
-                "s0000001",
-                &session.to_bob,
-                "{alice}",
-                "hello",
-            )));
+            session.alice.says(&with_flag(send("s0000001", &session.to_bob, "{alice}", "hello")));
             let answer = session.alice.hears_code("s0000001", "200");
             assert_eq!(answer.flag, '$');
             let heard = session.bob.message();
@@ -442,11 +384,7 @@ fn r4975_7_1_07_look_alikes_of_end_lines_stay_body() {
         bob.hears_response(tid, "200 OK", "{A}");
         let heard = alice.message();
         assert_eq!(
-            heard
-                .body
-                .as_deref()
-                .map(<[u8]>::escape_ascii)
-                .map(|b| b.to_string()),
+            heard.body.as_deref().map(<[u8]>::escape_ascii).map(|b| b.to_string()),
             Some(body.as_bytes().escape_ascii().to_string())
         );
         alice.answers(&heard, "200 OK");
@@ -492,15 +430,8 @@ fn r4975_7_1_09_transact_ids_of_the_relay_are_random_and_fit_the_grammar() {
             assert!((4..=32).contains(&tid.len()), "{tid}");
             assert!(tid.len() >= 11, "at least 64 bits: {tid}");
             assert!(tid.starts_with(|c: char| c.is_ascii_alphanumeric()));
-            assert!(
-                tid.chars()
-                    .all(|c| c.is_ascii_alphanumeric() || ".+%=-".contains(c))
-            );
-            let shared = tid
-                .bytes()
-                .zip(last.bytes())
-                .filter(|(a, b)| a == b)
-                .count();
+            assert!(tid.chars().all(|c| c.is_ascii_alphanumeric() || ".+%=-".contains(c)));
+            let shared = tid.bytes().zip(last.bytes()).filter(|(a, b)| a == b).count();
             assert!(shared <= tid.len() / 2, "{last} and {tid} in round {round}");
             assert!(seen.insert(tid.clone()), "{tid} twice");
             last = tid;
@@ -521,20 +452,8 @@ fn r4975_7_1_10_other_requests_carry_at_most_10240_octets() {
     let scene = Scene::plain();
     for method in ["NICKNAME", "FOOBAR"] {
         let (mut alice, mut bob) = scene.joined();
-        bob.says(&other_request(
-            method,
-            "n0000001",
-            "{A} {alice}",
-            "{bob}",
-            10_240,
-        ));
-        alice.hears(&other_request(
-            method,
-            "{t}",
-            "{alice}",
-            "{A} {bob}",
-            10_240,
-        ));
+        bob.says(&other_request(method, "n0000001", "{A} {alice}", "{bob}", 10_240));
+        alice.hears(&other_request(method, "{t}", "{alice}", "{A} {bob}", 10_240));
         let _ = bob.tries(&bob.octets(&other_request(
             method,
             "n0000002",
@@ -585,11 +504,7 @@ fn r4975_14_5_01_no_memory_is_sized_from_byte_range() {
         bob.says(&send("s0000001", "{A} {alice}", "{bob}", "hello").replace("1-5/5", range));
         let answer = bob.message();
         if answer.what.starts_with("200") {
-            assert_eq!(
-                alice.message().body.as_deref(),
-                Some(&b"hello"[..]),
-                "{range}"
-            );
+            assert_eq!(alice.message().body.as_deref(), Some(&b"hello"[..]), "{range}");
         } else {
             assert!(answer.what.starts_with("400"), "{range}: {answer:?}");
             alice.hears_nothing(Duration::from_millis(50));
@@ -776,11 +691,7 @@ fn a_request_without_readable_paths_is_dropped_with_its_body() {
         ));
         bob.says(&send("s0000001", "{A} {alice}", "{bob}", "hello"));
         bob.hears_response("s0000001", "200 OK", "{A}");
-        assert_eq!(
-            alice.message().body.as_deref(),
-            Some(&b"hello"[..]),
-            "{paths}"
-        );
+        assert_eq!(alice.message().body.as_deref(), Some(&b"hello"[..]), "{paths}");
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::harness::{
-    Message, Peer, SILENCE, Scene, TOPOLOGIES, fingerprint, first, noise, report, send,
+    Message, Peer, SILENCE, Scene, TOPOLOGIES, Transfer, fingerprint, first, noise, report, send,
 };
 
 const TAKEN: &str =
@@ -64,11 +64,7 @@ fn s30_a_third_own_uri_and_the_same_one_twice_are_refused() {
     let mut alice = scene.client("alice");
     let mut bob = scene.client("bob");
     let mut carol = scene.client("carol");
-    for to in [
-        "{A} {A} {alice}",
-        "{A} {B} {C} {carol}",
-        "{A} {B} {A} {alice}",
-    ] {
+    for to in ["{A} {A} {alice}", "{A} {B} {C} {carol}", "{A} {B} {A} {alice}"] {
         alice.says(&send("s0000001", to, "{alice}", "hello"));
         alice.hears_code("s0000001", "481");
     }
@@ -85,9 +81,7 @@ fn an_unknown_session_of_this_relay_is_not_dialled() {
     let mut alice = scene.client("alice");
     let uri = scene.names.text("A");
     let (host, _) = uri.rsplit_once('/').unwrap();
-    scene
-        .names
-        .bind("ghost", format!("{host}/0123456789abcdefghijkl;tcp"));
+    scene.names.bind("ghost", format!("{host}/0123456789abcdefghijkl;tcp"));
     alice.says(&send("s0000001", "{A} {ghost} {bob}", "{alice}", "hello"));
     alice.hears_code("s0000001", "481");
     let mut bob = scene.stranger("bob");
@@ -244,10 +238,7 @@ fn of_two_strangers_who_join_at_once_one_is_let_in() {
                     })
                 })
                 .collect();
-            threads
-                .into_iter()
-                .map(|thread| thread.join().unwrap())
-                .collect()
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
         let mut sorted = answers.clone();
         sorted.sort_unstable();
@@ -259,6 +250,101 @@ fn of_two_strangers_who_join_at_once_one_is_let_in() {
         alice.answers(&request, "200 OK");
         alice.hears_nothing(Duration::from_millis(20));
     }
+}
+
+/// Megabytes behind the SENDs that cross: nothing of them is lost while the two sessions become one.
+#[test]
+fn both_ends_send_a_file_first_at_the_same_moment() {
+    for round in 0..8 {
+        let scene = Scene::plain();
+        let mut alice = scene.client("alice");
+        let mut bob = scene.client("bob");
+        let barrier = Barrier::new(2);
+        let files = [noise(round, 1 << 20), noise(round + 100, 1 << 20)];
+        thread::scope(|scope| {
+            let (barrier, files) = (&barrier, &files);
+            for (peer, to, from, mine, other) in [
+                (&mut alice, "{A} {B} {bob}", "{alice}", 0, 1),
+                (&mut bob, "{B} {A} {alice}", "{bob}", 1, 0),
+            ] {
+                scope.spawn(move || {
+                    let octets = file(peer, to, from, &files[mine]);
+                    barrier.wait();
+                    let transfer = swaps(peer, &octets);
+                    assert_eq!(fingerprint(&transfer.body), fingerprint(&files[other]));
+                });
+            }
+        });
+    }
+}
+
+/// A SEND of a whole file, as octets.
+fn file(peer: &Peer, to: &str, from: &str, body: &[u8]) -> Vec<u8> {
+    let mut octets = peer.octets(&format!(
+        "MSRP f0000001 SEND\nTo-Path: {to}\nFrom-Path: {from}\nMessage-ID: 1\n\
+         Byte-Range: 1-*/{}\nContent-Type: application/octet-stream\n",
+        body.len()
+    ));
+    octets.extend_from_slice(b"\r\n");
+    octets.extend_from_slice(body);
+    octets.extend_from_slice(b"\r\n-------f0000001$\r\n");
+    octets
+}
+
+/// Writes and reads by turns, as a client with one thread does, until the other's file is there.
+fn swaps(peer: &mut Peer, octets: &[u8]) -> Transfer {
+    let mut transfer = Transfer::default();
+    let mut whole = false;
+    peer.set_write_timeout(Duration::from_millis(50));
+    let mut written = 0;
+    while written < octets.len() || !whole {
+        let next = octets.len().min(written + (32 << 10));
+        if written < octets.len() {
+            written += peer.writes_some(&octets[written..next]).unwrap_or(0);
+        }
+        let patience = Duration::from_millis(if written < octets.len() { 1 } else { 10_000 });
+        let Some(message) = peer.message_within(patience) else {
+            assert!(written < octets.len(), "nothing more comes");
+            continue;
+        };
+        match message.what.as_str() {
+            "SEND" => whole = transfer.add(message),
+            "200 OK" => {}
+            other => panic!("{other}"),
+        }
+    }
+    transfer
+}
+
+#[test]
+fn what_a_stranger_pipelines_behind_its_first_send_is_not_lost() {
+    for scene in [Scene::plain(), Scene::tls()] {
+        let mut alice = scene.client("alice");
+        let mut bob = scene.stranger("bob");
+        let mut octets = bob.octets(&send("refused1", "{A} {carol}", "{bob}", "no"));
+        for number in 0..30 {
+            let tid = format!("s{number:07}");
+            octets.extend(bob.octets(&send(&tid, "{A} {alice}", "{bob}", &tid)));
+        }
+        bob.says_octets(&octets);
+        bob.hears_code("refused1", "481");
+        for number in 0..30 {
+            let tid = format!("s{number:07}");
+            bob.hears_response(&tid, "200 OK", "{A}");
+            assert_eq!(alice.message().body, Some(tid.into_bytes()));
+        }
+    }
+}
+
+#[test]
+fn a_stranger_may_join_octet_by_octet() {
+    let scene = Scene::plain();
+    let mut alice = scene.client("alice");
+    let mut bob = scene.stranger("bob");
+    let octets = bob.octets(&send("s0000001", "{A} {alice}", "{bob}", "hello"));
+    bob.says_in_pieces(octets.chunks(1), Duration::from_millis(1));
+    bob.hears_response("s0000001", "200 OK", "{A}");
+    alice.hears(&send("{t}", "{alice}", "{A} {bob}", "hello"));
 }
 
 #[test]
@@ -274,10 +360,7 @@ fn a_session_that_is_dialling_out_is_taken() {
     let mut dave = scene.client("dave");
     dave.says(&send("s0000001", "{D} {A} {alice}", "{dave}", "hello"));
     let answer = dave.message();
-    assert!(
-        answer.what.starts_with("506") || answer.what.starts_with("481"),
-        "{answer:?}"
-    );
+    assert!(answer.what.starts_with("506") || answer.what.starts_with("481"), "{answer:?}");
     alice.hears_nothing(SILENCE);
 }
 
@@ -302,10 +385,7 @@ fn an_arrival_while_the_waiting_client_leaves_is_answered_one_way_or_the_other()
             assert!(told.is_some(), "accepted in round {round} and never told");
             bob.is_closed_within(Duration::from_secs(15));
         } else {
-            assert!(
-                answer.what == UNKNOWN || answer.what == TAKEN,
-                "{answer:?} in round {round}"
-            );
+            assert!(answer.what == UNKNOWN || answer.what == TAKEN, "{answer:?} in round {round}");
         }
         leaver.join().unwrap();
     }
@@ -335,7 +415,7 @@ fn a_refresh_during_a_transfer_disturbs_neither() {
             alice.says(&format!(
                 "MSRP a0000001 AUTH\nTo-Path: {uri}\nFrom-Path: {{alice}}\n-------a0000001$"
             ));
-            let mut transfer = crate::harness::Transfer::default();
+            let mut transfer = Transfer::default();
             let mut done = false;
             let mut granted = None;
             while !(done && granted.is_some()) {
@@ -355,9 +435,7 @@ fn a_refresh_during_a_transfer_disturbs_neither() {
             assert_eq!(granted.expect("a 200").the("Use-Path"), before);
             assert_eq!(fingerprint(&transfer.body), fingerprint(&body));
         });
-        session
-            .bob
-            .hears_response("s0000001", "200 OK", &first(&session.back));
+        session.bob.hears_response("s0000001", "200 OK", &first(&session.back));
     }
 }
 
@@ -376,14 +454,9 @@ fn a_second_auth_while_the_first_is_looked_up_is_answered_too() {
         )));
     }
     alice.says_octets(&octets);
-    let mut codes: Vec<String> = (0..2)
-        .map(|_| alice.message().what[..3].to_owned())
-        .collect();
+    let mut codes: Vec<String> = (0..2).map(|_| alice.message().what[..3].to_owned()).collect();
     codes.sort_unstable();
-    assert!(
-        codes == ["200", "200"] || codes == ["200", "400"],
-        "{codes:?}"
-    );
+    assert!(codes == ["200", "200"] || codes == ["200", "400"], "{codes:?}");
     bob.says(&send("s0000001", "{A} {alice}", "{bob}", "hello"));
     alice.hears(&send("{t}", "{alice}", "{A} {bob}", "hello"));
 }

@@ -11,10 +11,7 @@ fn is_cut_off(peer: &mut Peer) {
     if let Some(answer) = peer.message_within(Duration::from_secs(3)) {
         assert!(answer.what.starts_with("400"), "{answer:?}");
     }
-    assert!(
-        peer.hung_up_within(Duration::from_secs(10)),
-        "still connected"
-    );
+    assert!(peer.hung_up_within(Duration::from_secs(10)), "still connected");
 }
 
 #[test]
@@ -41,15 +38,8 @@ fn s15_a_head_has_64_header_lines_at_most() {
     let scene = Scene::plain();
     let (mut alice, mut bob) = scene.joined();
     // To-Path, From-Path, Message-ID, Byte-Range and Content-Type are there already.
-    let text = |lines: usize| {
-        send_with(
-            "s0000001",
-            "{A} {alice}",
-            "{bob}",
-            &"X: 1\n".repeat(lines),
-            "x",
-        )
-    };
+    let text =
+        |lines: usize| send_with("s0000001", "{A} {alice}", "{bob}", &"X: 1\n".repeat(lines), "x");
     bob.says(&text(59));
     bob.hears_response("s0000001", "200 OK", "{A}");
     assert_eq!(alice.message().headers.len(), 64);
@@ -63,22 +53,10 @@ fn s15_a_head_has_64_kib_at_most_and_half_of_it_before_auth() {
     let scene = Scene::plain();
     let line = format!("X: {}\n", "h".repeat(12_000));
     let (mut alice, mut bob) = scene.joined();
-    bob.says(&send_with(
-        "s0000001",
-        "{A} {alice}",
-        "{bob}",
-        &line.repeat(5),
-        "x",
-    ));
+    bob.says(&send_with("s0000001", "{A} {alice}", "{bob}", &line.repeat(5), "x"));
     bob.hears_response("s0000001", "200 OK", "{A}");
     alice.message();
-    let octets = bob.octets(&send_with(
-        "s0000002",
-        "{A} {alice}",
-        "{bob}",
-        &line.repeat(6),
-        "x",
-    ));
+    let octets = bob.octets(&send_with("s0000002", "{A} {alice}", "{bob}", &line.repeat(6), "x"));
     let _ = bob.tries(&octets);
     is_cut_off(&mut bob);
 
@@ -100,9 +78,8 @@ fn s15_a_head_has_64_kib_at_most_and_half_of_it_before_auth() {
 fn s16_s31_a_path_has_16_uris_at_most() {
     let scene = Scene::plain();
     let uris = |count: usize| {
-        let list: Vec<String> = (0..count)
-            .map(|number| format!("msrp://h{number}.example:1/s;tcp"))
-            .collect();
+        let list: Vec<String> =
+            (0..count).map(|number| format!("msrp://h{number}.example:1/s;tcp")).collect();
         list.join(" ")
     };
     for count in [1, 2, 16] {
@@ -132,14 +109,7 @@ fn s16_s31_a_path_has_16_uris_at_most() {
 #[test]
 fn s16_empty_paths_are_no_paths() {
     let scene = Scene::plain();
-    for from in [
-        "",
-        " ",
-        "  {alice}",
-        "{alice} ",
-        "{alice}  {bob}",
-        "{alice},{bob}",
-    ] {
+    for from in ["", " ", "  {alice}", "{alice} ", "{alice}  {bob}", "{alice},{bob}"] {
         let mut peer = scene.stranger("alice");
         peer.says(&format!(
             "MSRP a0000001 AUTH\nTo-Path: {{relay}}\nFrom-Path: {from}\n-------a0000001$"
@@ -153,10 +123,7 @@ fn s16_empty_paths_are_no_paths() {
             );
             answer = peer.message();
         }
-        assert_eq!(
-            (answer.tid.as_str(), &answer.what[..3]),
-            ("a0000002", "401")
-        );
+        assert_eq!((answer.tid.as_str(), &answer.what[..3]), ("a0000002", "401"));
     }
 }
 
@@ -178,17 +145,10 @@ fn s31_ten_thousand_uris_cost_no_time() {
 
 /// Says a SEND with this line among its headers, as octets.
 fn with_line(peer: &Peer, line: &[u8]) -> Vec<u8> {
-    let octets = peer.octets(&send_with(
-        "s0000001",
-        "{A} {alice}",
-        "{bob}",
-        "X-Here: 1\n",
-        "hello",
-    ));
-    let at = octets
-        .windows(9)
-        .position(|window| window == b"X-Here: 1")
-        .expect("the line to replace");
+    let octets =
+        peer.octets(&send_with("s0000001", "{A} {alice}", "{bob}", "X-Here: 1\n", "hello"));
+    let at =
+        octets.windows(9).position(|window| window == b"X-Here: 1").expect("the line to replace");
     let mut said = octets[..at].to_vec();
     said.extend_from_slice(line);
     said.extend_from_slice(&octets[at + 9..]);
@@ -222,11 +182,7 @@ fn s14_heads_that_two_readers_could_read_differently_get_400() {
         let octets = with_line(&bob, line);
         bob.says_octets(&octets);
         let answer = bob.message();
-        assert!(
-            answer.what.starts_with("400"),
-            "{}: {answer:?}",
-            line.escape_ascii()
-        );
+        assert!(answer.what.starts_with("400"), "{}: {answer:?}", line.escape_ascii());
         alice.hears_nothing(Duration::from_millis(30));
     }
     bob.says(&send("s0000002", "{A} {alice}", "{bob}", "hello"));
@@ -286,11 +242,7 @@ fn s18_a_body_that_holds_a_whole_message_stays_a_body() {
 fn s18_transact_ids_are_compared_as_octets_and_not_as_patterns() {
     let scene = Scene::plain();
     let (mut alice, mut bob) = scene.joined();
-    for (tid, other) in [
-        ("a.b.c.d.", "aXbXcXdX"),
-        ("a+++++++", "aaaaaaaa"),
-        ("abcd", "abcde"),
-    ] {
+    for (tid, other) in [("a.b.c.d.", "aXbXcXdX"), ("a+++++++", "aaaaaaaa"), ("abcd", "abcde")] {
         let body = format!("x\r\n-------{other}$\r\ny");
         scene.names.bind("body", &body);
         let text = send(tid, "{A} {alice}", "{bob}", "{body}")
@@ -320,20 +272,13 @@ fn s23_nothing_that_a_stranger_says_shapes_the_log() {
         credentials.user = user.to_owned();
         alice.says_auth("a0000002", &credentials.header(), "");
         let answer = alice.message();
-        assert!(
-            answer.what.starts_with("401") || answer.what.starts_with("400"),
-            "{answer:?}"
-        );
+        assert!(answer.what.starts_with("401") || answer.what.starts_with("400"), "{answer:?}");
     }
     alice.says_octets(b"GARBAGE \x1b[2J\x07\r\n");
     scene.relay.logs("AUTH failed");
     sleep(200);
     let log = scene.relay.log();
-    assert!(
-        log.chars().all(|c| c == '\n' || !c.is_control()),
-        "{}",
-        log.escape_debug()
-    );
+    assert!(log.chars().all(|c| c == '\n' || !c.is_control()), "{}", log.escape_debug());
     let address = format!("AUTH failed from {} for ", alice.local_address());
     for line in log.lines().filter(|line| line.contains("AUTH failed")) {
         let forged = line.find("AUTH failed from 6.6.6.6");
@@ -349,12 +294,7 @@ fn s26_r4976_9_4_04_no_secret_reaches_the_log() {
     let credentials = alice.challenged("a0000001");
     alice.says_auth("a0000002", &credentials.header(), "");
     alice.hears_code("a0000002", "200");
-    bob.says(&send(
-        "s0000001",
-        "{A} {alice}",
-        "{bob}",
-        "the-body-is-private",
-    ));
+    bob.says(&send("s0000001", "{A} {alice}", "{bob}", "the-body-is-private"));
     bob.hears_response("s0000001", "200 OK", "{A}");
     alice.message();
     let mut stranger = scene.stranger("carol");
@@ -427,13 +367,7 @@ fn r4976_1_05_one_request_gives_at_most_one_answer_and_one_report() {
     for text in [
         send("s0000001", "{A} {alice}", "{bob}", "hello").replace("1-5/5", "?"),
         send("s0000001", "{A} {carol}", "{bob}", "hello"),
-        send_with(
-            "s0000001",
-            "{A} {alice}",
-            "{bob}",
-            "Failure-Report: maybe\n",
-            "hello",
-        ),
+        send_with("s0000001", "{A} {alice}", "{bob}", "Failure-Report: maybe\n", "hello"),
         send_with("s0000001", "{A} {alice}", "{bob}", "Expires: x\n", "hello"),
     ] {
         bob.says(&text);

@@ -14,6 +14,7 @@ mod framing;
 mod harness;
 mod joining;
 mod limits;
+mod next_hops;
 mod original_bugs;
 mod reports;
 mod responses;

@@ -30,13 +30,7 @@ fn the_body_of_a_message_with_too_many_headers_is_not_read() {
     let (mut alice, mut bob) = scene.joined();
     let smuggled = bob.octets(&send("inner001", "{A} {alice}", "{bob}", "smuggled"));
     scene.names.bind("smuggled", &smuggled);
-    let text = send_with(
-        "s0000001",
-        "{A} {alice}",
-        "{bob}",
-        &"X: 1\n".repeat(80),
-        "{smuggled}",
-    );
+    let text = send_with("s0000001", "{A} {alice}", "{bob}", &"X: 1\n".repeat(80), "{smuggled}");
     let octets = bob.octets(&text);
     let _ = bob.tries(&octets);
     let heard = alice.message_within(Duration::from_secs(2));
@@ -49,13 +43,7 @@ fn headers_with_colons_and_repeated_headers_pass() {
     let scene = Scene::plain();
     let (mut alice, mut bob) = scene.joined();
     let headers = "Subject: Re: Re: lunch\nX-Tag: one\nX-Other: 1\nX-Tag: two\n";
-    bob.says(&send_with(
-        "s0000001",
-        "{A} {alice}",
-        "{bob}",
-        headers,
-        "hello",
-    ));
+    bob.says(&send_with("s0000001", "{A} {alice}", "{bob}", headers, "hello"));
     alice.hears(&send_with("{t}", "{alice}", "{A} {bob}", headers, "hello"));
 }
 
@@ -65,22 +53,10 @@ fn a_header_that_is_not_utf_8_costs_no_connection() {
     let scene = Scene::plain();
     let (mut alice, mut bob) = scene.joined();
     scene.names.bind("latin", b"Gr\xfc\xdfe \xff\xfe");
-    bob.says(&send_with(
-        "s0000001",
-        "{A} {alice}",
-        "{bob}",
-        "X-Latin: {latin}\n",
-        "hello",
-    ));
+    bob.says(&send_with("s0000001", "{A} {alice}", "{bob}", "X-Latin: {latin}\n", "hello"));
     let answer = bob.message();
     if answer.what == "200 OK" {
-        alice.hears(&send_with(
-            "{t}",
-            "{alice}",
-            "{A} {bob}",
-            "X-Latin: {latin}\n",
-            "hello",
-        ));
+        alice.hears(&send_with("{t}", "{alice}", "{A} {bob}", "X-Latin: {latin}\n", "hello"));
     } else {
         assert!(answer.what.starts_with("400"), "{answer:?}");
     }
@@ -100,10 +76,8 @@ fn a_quoted_semicolon_in_content_disposition_passes() {
         "attachment;filename=x",
     ] {
         let text = |tid: &str, to: &str, from: &str| {
-            send(tid, to, from, "hello").replace(
-                "Content-Type",
-                &format!("Content-Disposition: {value}\nContent-Type"),
-            )
+            send(tid, to, from, "hello")
+                .replace("Content-Type", &format!("Content-Disposition: {value}\nContent-Type"))
         };
         bob.says(&text("s0000001", "{A} {alice}", "{bob}"));
         bob.hears_response("s0000001", "200 OK", "{A}");
@@ -169,13 +143,7 @@ fn extending_a_session_needs_credentials() {
 fn reports_leave_nothing_behind() {
     let scene = Scene::with("");
     let (mut alice, mut bob) = scene.joined();
-    let octets = bob.octets(&report(
-        "r0000001",
-        "{A} {alice}",
-        "{bob}",
-        "000 200 OK",
-        "1-5/5",
-    ));
+    let octets = bob.octets(&report("r0000001", "{A} {alice}", "{bob}", "000 200 OK", "1-5/5"));
     let mut before = 0;
     for round in 0..60 {
         bob.says_octets(&octets.repeat(100));
@@ -195,9 +163,7 @@ fn reports_leave_nothing_behind() {
 fn bodies_are_octets_however_they_come() {
     let scene = Scene::plain();
     let (mut alice, mut bob) = scene.joined();
-    scene
-        .names
-        .bind("jpeg", b"\xff\xd8\xff\xe0\x00\x10JFIF\x00");
+    scene.names.bind("jpeg", b"\xff\xd8\xff\xe0\x00\x10JFIF\x00");
     let text = |tid: &str| send(tid, "{A} {alice}", "{bob}", "{jpeg}").replace("1-6/6", "1-11/11");
     let mut octets = bob.octets(&text("s0000001"));
     octets.extend(bob.octets(&text("s0000002")));
@@ -205,10 +171,7 @@ fn bodies_are_octets_however_they_come() {
     bob.says_in_pieces([&octets[..cut], &octets[cut..]], Duration::from_millis(20));
     for tid in ["s0000001", "s0000002"] {
         bob.hears_response(tid, "200 OK", "{A}");
-        assert_eq!(
-            alice.message().body.as_deref(),
-            Some(&b"\xff\xd8\xff\xe0\x00\x10JFIF\x00"[..])
-        );
+        assert_eq!(alice.message().body.as_deref(), Some(&b"\xff\xd8\xff\xe0\x00\x10JFIF\x00"[..]));
     }
 }
 

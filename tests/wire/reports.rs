@@ -50,13 +50,7 @@ fn r4976_6_4_1_06_a_refused_connection_becomes_a_report() {
     scene.refuses("bob");
     for failure in ["", "Failure-Report: partial\n"] {
         let mut alice = scene.client("alice");
-        alice.says(&send_with(
-            "s0000001",
-            "{A} {bob}",
-            "{alice}",
-            failure,
-            "hello",
-        ));
+        alice.says(&send_with("s0000001", "{A} {bob}", "{alice}", failure, "hello"));
         if failure.is_empty() {
             alice.hears_response("s0000001", "200 OK", "{A}");
         }
@@ -95,9 +89,7 @@ fn r4976_6_4_3_06_every_code_is_carried_over_as_received() {
 #[test]
 fn r4976_3_05_a_name_that_does_not_resolve_is_reported() {
     let scene = Scene::plain();
-    scene
-        .names
-        .bind("bob", "msrp://no-such-host.invalid:2855/bob;tcp");
+    scene.names.bind("bob", "msrp://no-such-host.invalid:2855/bob;tcp");
     let mut alice = scene.client("alice");
     alice.says(&send("s0000001", "{A} {bob}", "{alice}", "hello"));
     alice.hears_response("s0000001", "200 OK", "{A}");
@@ -109,9 +101,7 @@ fn r4976_3_05_a_failed_handshake_is_reported() {
     let scene = Scene::plain();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    scene
-        .names
-        .bind("bob", format!("msrps://127.0.0.1:{port}/bob;tcp"));
+    scene.names.bind("bob", format!("msrps://127.0.0.1:{port}/bob;tcp"));
     let talker = thread::spawn(move || {
         let (mut socket, _) = listener.accept().unwrap();
         let _ = socket.write_all(b"MSRP is not TLS\r\n");
@@ -131,28 +121,18 @@ fn r4976_3_05_r4975_5_4_01_each_open_send_is_reported_when_the_next_hop_leaves()
         let mut session = scene.topology(kind);
         let hop = first(&session.out);
         for tid in ["s0000001", "s0000002", "s0000003"] {
-            let failure = if tid == "s0000003" {
-                "Failure-Report: partial\n"
-            } else {
-                ""
-            };
-            session
-                .alice
-                .says(&send_with(tid, &session.to_bob, "{alice}", failure, tid));
+            let failure = if tid == "s0000003" { "Failure-Report: partial\n" } else { "" };
+            session.alice.says(&send_with(tid, &session.to_bob, "{alice}", failure, tid));
             session.bob.message();
             if failure.is_empty() {
                 session.alice.hears_response(tid, "200 OK", &hop);
             }
         }
-        session
-            .alice
-            .says(&quiet_send("s0000004", &session.to_bob, "{alice}", "quiet"));
+        session.alice.says(&quiet_send("s0000004", &session.to_bob, "{alice}", "quiet"));
         session.bob.message();
         drop(session.bob);
         for name in ["{r1}", "{r2}", "{r3}"] {
-            session
-                .alice
-                .hears(&report(name, "{alice}", &session.out, LOST, "1-8/8"));
+            session.alice.hears(&report(name, "{alice}", &session.out, LOST, "1-8/8"));
         }
         session.alice.is_closed_within(Duration::from_secs(15));
     }
@@ -197,11 +177,9 @@ fn r4975_7_1_4_04_the_range_of_a_report_is_what_was_really_seen() {
     bob.hears(&report("{r}", "{bob}", "{A}", "000 400 No", "1-2048/5000"));
 
     // Later chunks keep their start, declared ends do not count, an unknown total stays unknown.
-    for (range, reported) in [
-        ("2049-2053/5000", "2049-2053/5000"),
-        ("1-100/100", "1-5/100"),
-        ("7-*/*", "7-11/*"),
-    ] {
+    for (range, reported) in
+        [("2049-2053/5000", "2049-2053/5000"), ("1-100/100", "1-5/100"), ("7-*/*", "7-11/*")]
+    {
         let text = send("s0000002", "{A} {alice}", "{bob}", "hello").replace("1-5/5", range);
         bob.says(&text.replace("-------s0000002$", "-------s0000002+"));
         bob.hears_response("s0000002", "200 OK", "{A}");
@@ -228,13 +206,7 @@ fn r4975_7_1_2_02_a_report_of_the_relay_asks_for_no_report() {
     let scene = Scene::plain();
     let (mut alice, mut bob) = scene.joined();
     let headers = "Success-Report: yes\nFailure-Report: yes\n";
-    bob.says(&send_with(
-        "s0000001",
-        "{A} {alice}",
-        "{bob}",
-        headers,
-        "hello",
-    ));
+    bob.says(&send_with("s0000001", "{A} {alice}", "{bob}", headers, "hello"));
     bob.hears_response("s0000001", "200 OK", "{A}");
     let request = alice.message();
     alice.answers(&request, "400 No");
@@ -257,13 +229,7 @@ fn r4975_7_1_3_01_a_report_goes_back_the_whole_path() {
     bob.hears_code("s0000001", "200");
     let request = alice.message();
     alice.answers(&request, "404 Gone");
-    bob.hears(&report(
-        "{r}",
-        "{x} {y} {bob}",
-        "{A}",
-        "000 404 Gone",
-        "1-5/5",
-    ));
+    bob.hears(&report("{r}", "{x} {y} {bob}", "{A}", "000 404 Gone", "1-5/5"));
 }
 
 #[test]
@@ -271,21 +237,9 @@ fn r4975_7_1_2_04_an_undeliverable_report_is_dropped() {
     let scene = Scene::plain();
     scene.refuses("bob");
     let (mut alice, bob) = scene.joined();
-    alice.says(&report(
-        "r0000001",
-        "{A} {bob}",
-        "{alice}",
-        "000 200 OK",
-        "1-5/5",
-    ));
+    alice.says(&report("r0000001", "{A} {bob}", "{alice}", "000 200 OK", "1-5/5"));
     bob.resets();
-    let octets = alice.octets(&report(
-        "r0000002",
-        "{A} {bob}",
-        "{alice}",
-        "000 200 OK",
-        "1-5/5",
-    ));
+    let octets = alice.octets(&report("r0000002", "{A} {bob}", "{alice}", "000 200 OK", "1-5/5"));
     let _ = alice.tries(&octets);
     alice.is_closed_within(Duration::from_secs(15));
 }
@@ -312,21 +266,10 @@ fn r4976_6_4_2_06_reports_of_others_pass_without_any_knowledge_of_their_message(
     for kind in TOPOLOGIES {
         let scene = Scene::plain();
         let mut session = scene.topology(kind);
-        for (name, status) in [
-            ("{t1}", "000 200 OK"),
-            ("{t2}", "000 413 Stop"),
-            ("{t3}", "001 x"),
-        ] {
-            session.bob.says(&report(
-                "r0000001",
-                &session.to_alice,
-                "{bob}",
-                status,
-                "1-*/*",
-            ));
-            session
-                .alice
-                .hears(&report(name, "{alice}", &session.from_bob, status, "1-*/*"));
+        for (name, status) in [("{t1}", "000 200 OK"), ("{t2}", "000 413 Stop"), ("{t3}", "001 x")]
+        {
+            session.bob.says(&report("r0000001", &session.to_alice, "{bob}", status, "1-*/*"));
+            session.alice.hears(&report(name, "{alice}", &session.from_bob, status, "1-*/*"));
         }
         session.bob.hears_nothing(Duration::from_millis(100));
     }
@@ -363,20 +306,8 @@ fn r4976_3_07_a_success_report_comes_from_the_far_client_alone() {
         assert_eq!(request.the("Success-Report"), "yes");
         session.bob.answers(&request, "200 OK");
         session.alice.hears_nothing(SILENCE);
-        session.bob.says(&report(
-            "r0000001",
-            &session.to_alice,
-            "{bob}",
-            "000 200 OK",
-            "1-5/5",
-        ));
-        session.alice.hears(&report(
-            "{r}",
-            "{alice}",
-            &session.from_bob,
-            "000 200 OK",
-            "1-5/5",
-        ));
+        session.bob.says(&report("r0000001", &session.to_alice, "{bob}", "000 200 OK", "1-5/5"));
+        session.alice.hears(&report("{r}", "{alice}", &session.from_bob, "000 200 OK", "1-5/5"));
     }
 }
 
@@ -421,10 +352,7 @@ fn a_sender_that_dies_in_mid_body_leaves_an_aborted_chunk_with_right_framing() {
             assert!(transfer.flags().ends_with('#'), "{}", transfer.flags());
             assert!(!transfer.flags().contains('$'));
             assert!(transfer.body.len() >= 10_000);
-            assert!(
-                body.starts_with(&transfer.body),
-                "what came is what was sent"
-            );
+            assert!(body.starts_with(&transfer.body), "what came is what was sent");
             bob.is_closed_within(Duration::from_secs(15));
         }
     }

@@ -34,19 +34,9 @@ fn r4976_6_4_1_04_the_answer_goes_to_the_previous_hop_alone() {
     scene.names.bind("x", "msrps://x.example:2855/x;tcp");
     let mut alice = scene.client("alice");
     let mut bob = scene.stranger("bob");
-    bob.says(&send(
-        "s0000001",
-        "{A} {alice}",
-        "{x} {carol} {bob}",
-        "hello",
-    ));
+    bob.says(&send("s0000001", "{A} {alice}", "{x} {carol} {bob}", "hello"));
     bob.hears("MSRP s0000001 200 OK\nTo-Path: {x}\nFrom-Path: {A}\n-------s0000001$");
-    bob.says(&send(
-        "s0000002",
-        "{A} {dave}",
-        "{x} {carol} {bob}",
-        "hello",
-    ));
+    bob.says(&send("s0000002", "{A} {dave}", "{x} {carol} {bob}", "hello"));
     let refused = bob.hears_code("s0000002", "481");
     assert_eq!(refused.the("To-Path"), scene.names.text("x"));
     alice.hears(&send("{t}", "{alice}", "{A} {x} {carol} {bob}", "hello"));
@@ -58,9 +48,7 @@ fn r4975_7_2_02_r4975_7_2_04_an_answer_has_the_tid_the_responders_uri_and_no_bod
     let (_alice, mut bob) = scene.joined();
     for tid in ["abcd", "A.-+%=z9abcdefghijklmnopqrstuvwx"] {
         bob.says(&send(tid, "{A} {alice}", "{bob}", "hello"));
-        bob.hears(&format!(
-            "MSRP {tid} 200 OK\nTo-Path: {{bob}}\nFrom-Path: {{A}}\n-------{tid}$"
-        ));
+        bob.hears(&format!("MSRP {tid} 200 OK\nTo-Path: {{bob}}\nFrom-Path: {{A}}\n-------{tid}$"));
     }
 }
 
@@ -109,17 +97,10 @@ fn r4975_7_1_4_01_failure_report_no_is_never_answered() {
     let mut alice = scene.client("alice");
     let uri = scene.names.text("A");
     let (host, _) = uri.rsplit_once('/').unwrap();
-    scene
-        .names
-        .bind("dead", format!("{host}/0123456789abcdefghijkl;tcp"));
+    scene.names.bind("dead", format!("{host}/0123456789abcdefghijkl;tcp"));
     let mut mallory = scene.stranger("mallory");
     for peer in [&mut mallory, &mut alice] {
-        peer.says(&quiet_send(
-            "s0000001",
-            "{dead} {bob}",
-            "{mallory}",
-            "hello",
-        ));
+        peer.says(&quiet_send("s0000001", "{dead} {bob}", "{mallory}", "hello"));
         peer.hears_nothing(SILENCE);
     }
     // Malformed.
@@ -143,13 +124,7 @@ fn r4975_7_1_4_02_failure_report_partial_gets_no_200() {
     let scene = Scene::plain();
     let (mut alice, mut bob) = scene.joined();
     let partial = "Failure-Report: partial\n";
-    bob.says(&send_with(
-        "s0000001",
-        "{A} {alice}",
-        "{bob}",
-        partial,
-        "hello",
-    ));
+    bob.says(&send_with("s0000001", "{A} {alice}", "{bob}", partial, "hello"));
     alice.hears(&send_with("{t}", "{alice}", "{A} {bob}", partial, "hello"));
     alice.responds("{t}", "200 OK", "{A}");
     bob.hears_nothing(SILENCE);
@@ -160,13 +135,7 @@ fn r4975_7_1_4_03_failure_report_partial_gets_an_error() {
     let scene = Scene::plain();
     let (_alice, mut bob) = scene.joined();
     let partial = "Failure-Report: partial\n";
-    bob.says(&send_with(
-        "s0000001",
-        "{A} {carol}",
-        "{bob}",
-        partial,
-        "hello",
-    ));
+    bob.says(&send_with("s0000001", "{A} {carol}", "{bob}", partial, "hello"));
     bob.hears_code("s0000001", "481");
     bob.says(&send_with("s0000002", "{A} {alice}", "{bob}", partial, "hi").replace("1-2/2", "?"));
     bob.hears_code("s0000002", "400");
@@ -176,19 +145,11 @@ fn r4975_7_1_4_03_failure_report_partial_gets_an_error() {
 fn r4975_7_1_2_01_a_report_is_never_answered() {
     let scene = Scene::plain();
     let (mut alice, mut bob) = scene.joined();
-    scene
-        .names
-        .bind("dead", "msrp://relay.example.com:1/dead;tcp");
+    scene.names.bind("dead", "msrp://relay.example.com:1/dead;tcp");
     let bad = [
         report("r0000001", "{dead} {alice}", "{bob}", "000 200 OK", "1-5/5"),
         report("r0000002", "{A} {carol}", "{bob}", "000 200 OK", "1-5/5"),
-        report(
-            "r0000003",
-            "{A} {alice}",
-            "{mallory}",
-            "000 200 OK",
-            "1-5/5",
-        ),
+        report("r0000003", "{A} {alice}", "{mallory}", "000 200 OK", "1-5/5"),
         report("r0000004", "{A}", "{bob}", "000 200 OK", "1-5/5"),
         report("r0000005", "{dead}", "{bob}", "000 200 OK", "1-5/5"),
         report("r0000006", "{A} {alice}", "{bob}", "000 200 OK", "1-5/5")
@@ -207,20 +168,8 @@ fn r4975_7_1_2_01_a_report_is_never_answered() {
     assert_eq!(alice.message().the("Status"), "000 200 OK");
 
     let mut mallory = scene.stranger("mallory");
-    mallory.says(&report(
-        "r0000008",
-        "{A} {alice}",
-        "{mallory}",
-        "000 200 OK",
-        "1-5/5",
-    ));
-    mallory.says(&report(
-        "r0000009",
-        "{relay}",
-        "{mallory}",
-        "000 200 OK",
-        "1-5/5",
-    ));
+    mallory.says(&report("r0000008", "{A} {alice}", "{mallory}", "000 200 OK", "1-5/5"));
+    mallory.says(&report("r0000009", "{relay}", "{mallory}", "000 200 OK", "1-5/5"));
     mallory.hears_nothing(SILENCE);
 }
 
@@ -316,9 +265,8 @@ fn r4976_6_4_3_05_r4976_3_02_a_response_for_somebody_gone_is_dropped() {
     let request = bob.message();
     drop(alice);
     let (tid, to) = (&request.tid, request.the("From-Path"));
-    let answer = bob.octets(&format!(
-        "MSRP {tid} 200 OK\nTo-Path: {to}\nFrom-Path: {{bob}}\n-------{tid}$"
-    ));
+    let answer =
+        bob.octets(&format!("MSRP {tid} 200 OK\nTo-Path: {to}\nFrom-Path: {{bob}}\n-------{tid}$"));
     let _ = bob.tries(&answer);
     back.is_left_alone(SILENCE);
     bob.is_closed_within(Duration::from_secs(12));

@@ -80,10 +80,7 @@ impl Credentials {
 }
 
 fn parameters(list: &[(&str, String)]) -> String {
-    let list: Vec<String> = list
-        .iter()
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect();
+    let list: Vec<String> = list.iter().map(|(name, value)| format!("{name}={value}")).collect();
     format!("Digest {}", list.join(", "))
 }
 

@@ -79,17 +79,13 @@ impl Message {
 
     /// The value of a header whose name is written exactly so.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(other, _)| other == name)
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
     }
 
     /// The value of a header that must be there.
     #[track_caller]
     pub(crate) fn the(&self, name: &str) -> &str {
-        self.header(name)
-            .unwrap_or_else(|| panic!("no {name} in {self:?}"))
+        self.header(name).unwrap_or_else(|| panic!("no {name} in {self:?}"))
     }
 
     pub(crate) fn body_length(&self) -> usize {
@@ -123,10 +119,7 @@ impl Transfer {
     pub(crate) fn add(&mut self, piece: Message) -> bool {
         let (start, end, total) = piece.range();
         let length = piece.body_length();
-        assert!(
-            length <= 2048 || end == "*",
-            "range-end {end}, {length} octets"
-        );
+        assert!(length <= 2048 || end == "*", "range-end {end}, {length} octets");
         if let Some(before) = self.pieces.last() {
             let (before_start, _, before_total) = before.range();
             assert_eq!(start, before_start + before.body_length(), "range-start");

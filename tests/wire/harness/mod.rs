@@ -30,10 +30,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) const SILENCE: Duration = Duration::from_millis(300);
 
 /// The clock of the tests: they watch a live process, so they live in real time.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a black-box test has no other clock"
-)]
+#[expect(clippy::disallowed_methods, reason = "a black-box test has no other clock")]
 pub(crate) fn now() -> Instant {
     Instant::now()
 }

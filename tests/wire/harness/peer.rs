@@ -50,9 +50,7 @@ impl Peer {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         let from = SocketAddr::from((from, 0));
         socket.bind(&from.into()).expect("a free port");
-        socket
-            .connect(&relay.into())
-            .expect("a connection to the relay");
+        socket.connect(&relay.into()).expect("a connection to the relay");
         Self::over(socket.into(), me, names, false)
     }
 
@@ -66,13 +64,7 @@ impl Peer {
         } else {
             Box::new(clone(&socket))
         };
-        Self {
-            me: me.to_owned(),
-            names: names.clone(),
-            socket,
-            stream,
-            unread: Vec::new(),
-        }
+        Self { me: me.to_owned(), names: names.clone(), socket, stream, unread: Vec::new() }
     }
 
     // Saying.
@@ -127,9 +119,7 @@ impl Peer {
     pub(crate) fn answers(&mut self, request: &Message, status: &str) {
         let first = |name| super::first(request.the(name));
         let (tid, to, from) = (&request.tid, first("From-Path"), first("To-Path"));
-        self.says(&format!(
-            "MSRP {tid} {status}\nTo-Path: {to}\nFrom-Path: {from}\n-------{tid}$"
-        ));
+        self.says(&format!("MSRP {tid} {status}\nTo-Path: {to}\nFrom-Path: {from}\n-------{tid}$"));
     }
 
     // Hearing.
@@ -193,18 +183,12 @@ impl Peer {
     #[track_caller]
     pub(crate) fn hears_nothing(&mut self, time: Duration) {
         let deadline = now() + time;
-        let end = if self.unread.is_empty() {
-            self.read(deadline)
-        } else {
-            Read1::More
-        };
+        let end = if self.unread.is_empty() { self.read(deadline) } else { Read1::More };
         match end {
             Read1::Nothing => {}
-            Read1::More => panic!(
-                "{} expected silence, but heard\n{}",
-                self.me,
-                escaped(&self.unread)
-            ),
+            Read1::More => {
+                panic!("{} expected silence, but heard\n{}", self.me, escaped(&self.unread))
+            }
             Read1::Ended => panic!("{} expected silence, but the relay hung up", self.me),
         }
     }
@@ -217,11 +201,7 @@ impl Peer {
 
     #[track_caller]
     pub(crate) fn is_closed_within(&mut self, patience: Duration) {
-        assert!(
-            self.hung_up_within(patience),
-            "{} is still connected",
-            self.me
-        );
+        assert!(self.hung_up_within(patience), "{} is still connected", self.me);
         assert!(
             self.unread.is_empty(),
             "{} heard before the end\n{}",
@@ -251,11 +231,7 @@ impl Peer {
     #[track_caller]
     pub(crate) fn message(&mut self) -> Message {
         self.message_within(PATIENCE).unwrap_or_else(|| {
-            panic!(
-                "{} waits for a message, has\n{}",
-                self.me,
-                escaped(&self.unread)
-            )
+            panic!("{} waits for a message, has\n{}", self.me, escaped(&self.unread))
         })
     }
 
@@ -318,9 +294,7 @@ impl Peer {
     #[track_caller]
     pub(crate) fn challenged(&mut self, tid: &str) -> Credentials {
         let (me, uri) = (self.me.clone(), self.auth_uri());
-        self.says(&format!(
-            "MSRP {tid} AUTH\nTo-Path: {uri}\nFrom-Path: {{{me}}}\n-------{tid}$"
-        ));
+        self.says(&format!("MSRP {tid} AUTH\nTo-Path: {uri}\nFrom-Path: {{{me}}}\n-------{tid}$"));
         let challenge = self.hears_code(tid, "401");
         self.credentials(&challenge)
     }
@@ -358,8 +332,7 @@ impl Peer {
         let credentials = self.challenged("auth0001");
         self.says_auth("auth0002", &credentials.header(), headers);
         let granted = self.hears_code("auth0002", "200");
-        self.names
-            .bind(&self.session_name(), granted.the("Use-Path"));
+        self.names.bind(&self.session_name(), granted.the("Use-Path"));
         granted
     }
 
@@ -372,16 +345,12 @@ impl Peer {
 
     /// Says that nothing more will come, and goes on reading.
     pub(crate) fn half_closes(&self) {
-        self.socket
-            .shutdown(Shutdown::Write)
-            .expect("a connection to close");
+        self.socket.shutdown(Shutdown::Write).expect("a connection to close");
     }
 
     /// Ends the connection with RST.
     pub(crate) fn resets(self) {
-        SockRef::from(&self.socket)
-            .set_linger(Some(Duration::ZERO))
-            .expect("SO_LINGER");
+        SockRef::from(&self.socket).set_linger(Some(Duration::ZERO)).expect("SO_LINGER");
     }
 
     pub(crate) fn local_address(&self) -> SocketAddr {
@@ -390,18 +359,13 @@ impl Peer {
 
     /// Writes give up after this long, for tests of back-pressure.
     pub(crate) fn set_write_timeout(&self, time: Duration) {
-        self.socket
-            .set_write_timeout(Some(time))
-            .expect("SO_SNDTIMEO");
+        self.socket.set_write_timeout(Some(time)).expect("SO_SNDTIMEO");
     }
 
-    /// Writes once, as much as goes; the octets taken, or `None` when the time-out struck.
+    /// Writes once, as much as goes; the octets taken, or `None` when the time-out struck or the
+    /// relay hung up.
     pub(crate) fn writes_some(&mut self, octets: &[u8]) -> Option<usize> {
-        match self.stream.write(octets) {
-            Ok(taken) => Some(taken),
-            Err(error) if is_timeout(error.kind()) => None,
-            Err(error) => panic!("{} cannot write: {error}", self.me),
-        }
+        self.stream.write(octets).ok()
     }
 
     fn read(&mut self, deadline: Instant) -> Read1 {
@@ -409,9 +373,7 @@ impl Peer {
         if left.is_zero() {
             return Read1::Nothing;
         }
-        self.socket
-            .set_read_timeout(Some(left))
-            .expect("SO_RCVTIMEO");
+        self.socket.set_read_timeout(Some(left)).expect("SO_RCVTIMEO");
         let mut buffer = vec![0; 64 * 1024];
         match self.stream.read(&mut buffer) {
             Ok(0) => Read1::Ended,
@@ -455,33 +417,23 @@ impl Listener {
         host: &str,
         secure: bool,
     ) -> Self {
-        let socket = TcpListener::bind(address).expect("a free port");
+        let socket = listening(address);
         let port = socket.local_addr().expect("an address").port();
         let scheme = if secure { "msrps" } else { "msrp" };
         names.bind(me, format!("{scheme}://{host}:{port}/{me}-session;tcp"));
-        Self {
-            me: me.to_owned(),
-            names: names.clone(),
-            socket,
-            secure,
-        }
+        Self { me: me.to_owned(), names: names.clone(), socket, secure }
     }
 
     /// The relay's next connection.
     #[track_caller]
     pub(crate) fn accepts(&self) -> Peer {
-        self.accepts_within(PATIENCE)
-            .unwrap_or_else(|| panic!("nobody dials {}", self.me))
+        self.accepts_within(PATIENCE).unwrap_or_else(|| panic!("nobody dials {}", self.me))
     }
 
     /// Nobody connects for this long.
     #[track_caller]
     pub(crate) fn is_left_alone(&self, time: Duration) {
-        assert!(
-            self.accepts_within(time).is_none(),
-            "somebody dials {}",
-            self.me
-        );
+        assert!(self.accepts_within(time).is_none(), "somebody dials {}", self.me);
     }
 
     #[track_caller]
@@ -514,6 +466,19 @@ impl Listener {
             stream,
             unread: Vec::new(),
         })
+    }
+}
+
+/// Waits for a fixed port that another run of these tests may be using.
+fn listening(address: SocketAddr) -> TcpListener {
+    let deadline = now() + PATIENCE;
+    loop {
+        match TcpListener::bind(address) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && now() < deadline => {
+                super::sleep(100);
+            }
+            bound => return bound.expect("a free port"),
+        }
     }
 }
 

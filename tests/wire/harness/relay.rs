@@ -50,11 +50,8 @@ impl Relay {
     pub(crate) fn start(options: &str, secure: bool) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let file = directory.path().join("config.ini");
-        fs::write(
-            directory.path().join("relay.crt"),
-            &IDENTITY.certificate_pem,
-        )
-        .expect("a certificate file");
+        fs::write(directory.path().join("relay.crt"), &IDENTITY.certificate_pem)
+            .expect("a certificate file");
         fs::write(directory.path().join("relay.key"), &IDENTITY.key_pem).expect("a key file");
         fs::write(&file, configuration(options, secure)).expect("a configuration file");
         let mut child = Command::new(env!("CARGO_BIN_EXE_msrprelay"))
@@ -78,13 +75,7 @@ impl Relay {
                 log.lock().unwrap_or_else(PoisonError::into_inner)
             );
         };
-        Self {
-            child,
-            address,
-            log,
-            secure,
-            _directory: directory,
-        }
+        Self { child, address, log, secure, _directory: directory }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -97,10 +88,7 @@ impl Relay {
 
     /// What it wrote to standard error so far.
     pub(crate) fn log(&self) -> String {
-        self.log
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits for a line of the log that contains `text`, and returns it.
@@ -200,9 +188,5 @@ fn first_address(stderr: ChildStderr, log: &Arc<Mutex<String>>) -> Option<Socket
 
 fn address_in(line: &str) -> Option<SocketAddr> {
     let (_, rest) = line.split_once("listening on ")?;
-    rest.split_whitespace()
-        .next()?
-        .trim_end_matches([',', ';', '.'])
-        .parse()
-        .ok()
+    rest.split_whitespace().next()?.trim_end_matches([',', ';', '.']).parse().ok()
 }

@@ -49,12 +49,7 @@ impl Scene {
 
     /// Somebody who connects to the relay and has said nothing yet.
     pub(crate) fn stranger(&self, me: &str) -> Peer {
-        Peer::connect(
-            me,
-            &self.names,
-            self.relay.address(),
-            self.relay.is_secure(),
-        )
+        Peer::connect(me, &self.names, self.relay.address(), self.relay.is_secure())
     }
 
     /// A stranger who connects from that address of this machine.
@@ -157,6 +152,20 @@ impl Scene {
     }
 }
 
+impl Drop for Scene {
+    /// A test that fails says what the relay thought of it.
+    fn drop(&mut self) {
+        const SHOWN: usize = 40;
+
+        if std::thread::panicking() {
+            let log = self.relay.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let last = &lines[lines.len().saturating_sub(SHOWN)..];
+            eprintln!("the relay's last words:\n{}", last.join("\n"));
+        }
+    }
+}
+
 /// How the two ends of a session meet.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Topology {
@@ -189,14 +198,12 @@ impl Session {
     #[track_caller]
     pub(crate) fn talks(&mut self) {
         let (first_own, first_other) = (first(&self.out), first(&self.back));
-        self.alice
-            .says(&send("talk0001", &self.to_bob, "{alice}", "hello"));
+        self.alice.says(&send("talk0001", &self.to_bob, "{alice}", "hello"));
         self.alice.hears_response("talk0001", "200 OK", &first_own);
         let heard = self.bob.message();
         assert_eq!(heard.body.as_deref(), Some(&b"hello"[..]));
         self.bob.answers(&heard, "200 OK");
-        self.bob
-            .says(&send("talk0002", &self.to_alice, "{bob}", "and you"));
+        self.bob.says(&send("talk0002", &self.to_alice, "{bob}", "and you"));
         self.bob.hears_response("talk0002", "200 OK", &first_other);
         let heard = self.alice.message();
         assert_eq!(heard.body.as_deref(), Some(&b"and you"[..]));

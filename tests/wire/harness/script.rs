@@ -57,9 +57,7 @@ impl Names {
     /// The text bound to `name`, which must be bound.
     #[track_caller]
     pub(crate) fn text(&self, name: &str) -> String {
-        let value = self
-            .value(name)
-            .unwrap_or_else(|| panic!("{{{name}}} is not bound"));
+        let value = self.value(name).unwrap_or_else(|| panic!("{{{name}}} is not bound"));
         String::from_utf8(value).expect("a name bound to text")
     }
 }
@@ -75,10 +73,7 @@ enum Part {
 /// How far octets from the wire agree with a transcript.
 pub(crate) enum Outcome {
     /// The first `length` octets are the transcript; these names were free.
-    Same {
-        length: usize,
-        bound: Vec<(String, Vec<u8>)>,
-    },
+    Same { length: usize, bound: Vec<(String, Vec<u8>)> },
     /// All octets agree, but the transcript goes on.
     Short,
     /// The first octet that differs.
@@ -126,26 +121,18 @@ impl Script {
             };
             let rest = &heard[at..];
             if let Some(expected) = expected {
-                let agreed = rest
-                    .iter()
-                    .zip(&expected)
-                    .take_while(|(got, want)| got == want)
-                    .count();
+                let agreed =
+                    rest.iter().zip(&expected).take_while(|(got, want)| got == want).count();
                 at += agreed;
                 if agreed == expected.len() {
                     continue;
                 }
-                return if agreed == rest.len() {
-                    Outcome::Short
-                } else {
-                    Outcome::Differs { at }
-                };
+                return if agreed == rest.len() { Outcome::Short } else { Outcome::Differs { at } };
             }
             let Part::Name(name) = part else { continue };
             let stop = self.octet_after(index);
-            let Some(length) = rest
-                .iter()
-                .position(|&octet| Some(octet) == stop || b" \r\n".contains(&octet))
+            let Some(length) =
+                rest.iter().position(|&octet| Some(octet) == stop || b" \r\n".contains(&octet))
             else {
                 return Outcome::Short;
             };
@@ -165,9 +152,9 @@ impl Script {
             .iter()
             .flat_map(|part| match part {
                 Part::Literal(text) => text.clone(),
-                Part::Name(name) => names
-                    .value(name)
-                    .unwrap_or_else(|| format!("{{{name}}}").into_bytes()),
+                Part::Name(name) => {
+                    names.value(name).unwrap_or_else(|| format!("{{{name}}}").into_bytes())
+                }
             })
             .collect();
         escaped(&octets)
@@ -215,10 +202,7 @@ fn on_the_wire(text: &str) -> String {
         .map(|line| line.len() - line.trim_start_matches(' ').len())
         .min()
         .unwrap_or(0);
-    lines
-        .iter()
-        .flat_map(|line| [line.get(indentation..).unwrap_or(""), "\r\n"])
-        .collect()
+    lines.iter().flat_map(|line| [line.get(indentation..).unwrap_or(""), "\r\n"]).collect()
 }
 
 /// The next `{name}`: what stands before it, the name, what follows.
@@ -229,9 +213,7 @@ fn next_name(text: &str) -> Option<(&str, &str, &str)> {
         let close = open + text[open..].find('}')?;
         let name = &text[open + 1..close];
         let is_name = name.starts_with(|first: char| first.is_ascii_alphabetic())
-            && name
-                .chars()
-                .all(|other| other.is_ascii_alphanumeric() || other == '_');
+            && name.chars().all(|other| other.is_ascii_alphanumeric() || other == '_');
         if is_name {
             return Some((&text[..open], name, &text[close + 1..]));
         }
@@ -269,15 +251,9 @@ mod tests {
             matches!(script.compare(&names, same), Outcome::Same { length, .. } if length == same.len())
         );
         let other = b"MSRP abcd 200\r\n-------abce$\r\n";
-        assert!(matches!(
-            script.compare(&names, other),
-            Outcome::Differs { at: 25 }
-        ));
+        assert!(matches!(script.compare(&names, other), Outcome::Differs { at: 25 }));
         for cut in 0..same.len() {
-            assert!(
-                matches!(script.compare(&names, &same[..cut]), Outcome::Short),
-                "cut at {cut}"
-            );
+            assert!(matches!(script.compare(&names, &same[..cut]), Outcome::Short), "cut at {cut}");
         }
     }
 

@@ -26,9 +26,7 @@ pub(crate) static IDENTITY: LazyLock<Identity> = LazyLock::new(|| {
         certificate_pem: made.cert.pem(),
         key_pem: made.signing_key.serialize_pem(),
         client: Arc::new(
-            ClientConfig::builder()
-                .with_root_certificates(trusted)
-                .with_no_client_auth(),
+            ClientConfig::builder().with_root_certificates(trusted).with_no_client_auth(),
         ),
         server: Arc::new(
             ServerConfig::builder()
