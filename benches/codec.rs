@@ -3,6 +3,7 @@
 use std::{
     hint::black_box,
     io::IoSlice,
+    num::NonZeroU32,
     time::{Duration, Instant},
 };
 
@@ -60,7 +61,7 @@ fn session(now: Instant) -> Session {
         client: Path::parse(ALICE.as_bytes()).expect("a path"),
         expiry: Expiry { at: now + Duration::from_hours(1), strict: false },
         other_methods: true,
-        max_auth_attempts: 3,
+        max_auth_attempts: NonZeroU32::new(3),
     };
     let (decoder, queue) = (Decoder::default(), ChunkQueue::default());
     let mut session = Session::new(holding, decoder, queue, Limits::DEFAULT, now);

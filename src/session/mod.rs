@@ -20,7 +20,10 @@ mod requests;
 mod responses;
 mod transactions;
 
-use std::time::{Duration, Instant};
+use std::{
+    num::NonZeroU32,
+    time::{Duration, Instant},
+};
 
 use bytes::{Bytes, BytesMut};
 use thiserror::Error;
@@ -111,8 +114,8 @@ pub struct Holding {
     pub expiry: Expiry,
     /// Whether methods other than SEND, REPORT, NICKNAME and AUTH are served.
     pub other_methods: bool,
-    /// After how many failed AUTHs at relays further out the client is given up; 0: never.
-    pub max_auth_attempts: u32,
+    /// After how many failed AUTHs at relays further out the client is given up; `None`: never.
+    pub max_auth_attempts: Option<NonZeroU32>,
 }
 
 /// When a session expires.
@@ -140,8 +143,8 @@ pub enum Received {
         head: Box<Head>,
     },
     /// The client on this leg has failed too often to log in at relays further out (RFC 4976
-    /// §6.3). The last answer is queued for it; then its connection is to be closed, with
-    /// [`Session::end`].
+    /// §6.3). The last answer is queued for it; after that the leg is to be given up: call
+    /// [`Session::lost`], write what is queued, close.
     LockedOut(Leg),
 }
 
@@ -259,13 +262,15 @@ enum Inbound {
 struct Collected {
     head: Head,
     body: BytesMut,
+    /// Under which it will leave.
+    id: TransactId,
     /// What a REPORT would need, if it is a SEND.
     send: Option<Sent>,
 }
 
 impl Inbound {
-    fn collect(head: Head, send: Option<Sent>) -> Self {
-        Self::Collect(Box::new(Collected { head, body: BytesMut::new(), send }))
+    fn collect(head: Head, send: Option<Sent>, id: TransactId) -> Self {
+        Self::Collect(Box::new(Collected { head, body: BytesMut::new(), id, send }))
     }
 }
 
@@ -476,6 +481,14 @@ impl Session {
         match leg {
             Leg::Near => &mut self.near,
             Leg::Far => &mut self.far,
+        }
+    }
+
+    /// A leg, and the one at the other end.
+    fn sides_mut(&mut self, leg: Leg) -> (&mut Side, &mut Side) {
+        match leg {
+            Leg::Near => (&mut self.near, &mut self.far),
+            Leg::Far => (&mut self.far, &mut self.near),
         }
     }
 

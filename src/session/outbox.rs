@@ -152,10 +152,9 @@ impl Outbox {
     }
 
     /// Begins a SEND that leaves as its body arrives. Its head is queued with the first octet.
-    pub(super) fn open(&mut self, template: Template, from: Sent, now: Instant) {
+    pub(super) fn open(&mut self, template: Template, from: Sent, id: TransactId, now: Instant) {
         debug_assert!(self.open.is_none(), "two SENDs at once in one direction");
         let range = ByteRange { end: None, ..from.range };
-        let id = (self.new_id)();
         self.open = Some(OpenSend { template, range, from, id, piece: None, last_body: now });
     }
 

@@ -9,7 +9,9 @@ use super::{
     Collected, Inbound, Leg, MAX_OTHER_BODY, Phase, Received, Reject, Session, Violation,
     WHOLE_SEND, refusal, refusal_of_malformed, requests::is_login,
 };
-use crate::msrp::{Continuation, DecodeError, Event, Head, Malformed, Method, Path, Start};
+use crate::msrp::{
+    Continuation, DecodeError, Event, Head, Malformed, Method, Path, Start, TransactId,
+};
 
 impl Session {
     pub(super) fn read(
@@ -22,10 +24,7 @@ impl Session {
             if let Some(path) = self.needs_far(from, buf) {
                 return Ok(Received::NeedsFar(path));
             }
-            let guard = match self.side(from).inbound {
-                Inbound::Stream(_) => self.side(from.other()).outbox.body_id(),
-                _ => None,
-            };
+            let guard = self.outgoing_id(from);
             let side = self.side_mut(from);
             side.decoder.guard(guard);
             let event = match side.decoder.next(buf) {
@@ -40,7 +39,7 @@ impl Session {
                 Event::Head(head) => self.head(from, head, now),
                 Event::Malformed(message) => self.malformed(from, &message, now),
                 Event::Body(bytes) => self.body(from, bytes, now)?,
-                Event::Collision => self.side_mut(from.other()).outbox.change_id(),
+                Event::Collision => self.change_id(from),
                 Event::End(flag) => {
                     if let Some(head) = self.message_end(from, flag, now) {
                         return Ok(Received::Auth { leg: from, head });
@@ -52,6 +51,24 @@ impl Session {
             }
         }
         Ok(Received::Idle)
+    }
+
+    /// The id under which the message under way leaves: its end-line must not occur in the body.
+    fn outgoing_id(&self, from: Leg) -> Option<TransactId> {
+        match &self.side(from).inbound {
+            Inbound::Stream(_) => self.side(from.other()).outbox.body_id(),
+            Inbound::Collect(collected) => Some(collected.id),
+            Inbound::Nothing | Inbound::Discard(_) | Inbound::Login(_) => None,
+        }
+    }
+
+    /// It does: RFC 4975 §7.1 wants another id then.
+    fn change_id(&mut self, from: Leg) {
+        let (side, other) = self.sides_mut(from);
+        match &mut side.inbound {
+            Inbound::Collect(collected) => collected.id = other.outbox.id_for(&collected.body),
+            _ => other.outbox.change_id(),
+        }
     }
 
     /// Where the owner's first request goes, if that is what comes next and it may go there.
@@ -93,7 +110,7 @@ impl Session {
             }
             Ok(()) if login => Inbound::Login(Box::new(head)),
             Ok(()) if method == Method::Send => self.take_send(from, head, now),
-            Ok(()) => Inbound::collect(head, None),
+            Ok(()) => Inbound::collect(head, None, self.side(from.other()).outbox.id_for(&[])),
         };
         self.side_mut(from).inbound = inbound;
     }
@@ -146,12 +163,12 @@ impl Session {
         bytes: Bytes,
         now: Instant,
     ) -> Result<(), Violation> {
-        let Collected { head, body, send } = collected;
+        let Collected { head, body, id, send } = collected;
         let Some(sent) = send else {
             let Start::Request(method) = head.start else { return Ok(()) };
             return Err(Violation::BodyTooLarge(method));
         };
-        self.side_mut(from).inbound = self.stream(from, &head, sent, now);
+        self.side_mut(from).inbound = self.stream(from, &head, sent, id, now);
         let outbox = &mut self.side_mut(from.other()).outbox;
         if !body.is_empty() {
             outbox.body(body.freeze(), now);

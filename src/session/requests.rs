@@ -11,7 +11,8 @@ use super::{
     transactions::{Auth, Sent, Transaction},
 };
 use crate::msrp::{
-    ByteRange, Continuation, FailureReport, Head, HeaderError, Method, Name, Path, Start, Uri,
+    ByteRange, Continuation, FailureReport, Head, HeaderError, Method, Name, Path, Start,
+    TransactId, Uri,
     encode::{self, Template},
 };
 
@@ -39,12 +40,12 @@ impl Session {
     /// Whether a request may pass (RFC 4976 §6.4): changes nothing.
     pub(super) fn admit(&self, from: Leg, head: &Head, method: &Method) -> Result<(), Reject> {
         self.route(from, head, method)?;
-        head.headers.check()?;
         let known =
             matches!(method, Method::Send | Method::Report | Method::Auth | Method::Nickname);
         if !known && !self.serves_other_methods(from) {
             return Err(Reject::UnknownMethod(method.clone()));
         }
+        head.headers.check()?;
         if *method != Method::Send {
             return Ok(());
         }
@@ -135,10 +136,11 @@ impl Session {
             octets: 0,
         };
         let long = |range: ByteRange| range.declared().is_none_or(|n| n > WHOLE_SEND as u64);
+        let id = self.side(from.other()).outbox.id_for(&[]);
         if head.has_body && range.is_some_and(long) {
-            return self.stream(from, &head, sent, now);
+            return self.stream(from, &head, sent, id, now);
         }
-        Inbound::collect(head, Some(sent))
+        Inbound::collect(head, Some(sent), id)
     }
 
     /// The first SEND, in either direction, says who the two parties are.
@@ -152,10 +154,18 @@ impl Session {
         };
     }
 
-    pub(super) fn stream(&mut self, from: Leg, head: &Head, sent: Sent, now: Instant) -> Inbound {
+    /// Opens a SEND that leaves as it comes.
+    pub(super) fn stream(
+        &mut self,
+        from: Leg,
+        head: &Head,
+        sent: Sent,
+        id: TransactId,
+        now: Instant,
+    ) -> Inbound {
         let acknowledgement = acknowledgement(head, &sent);
         let template = Template::new(head, self.own.len());
-        self.side_mut(from.other()).outbox.open(template, sent, now);
+        self.side_mut(from.other()).outbox.open(template, sent, id, now);
         Inbound::Stream(acknowledgement)
     }
 
@@ -167,9 +177,8 @@ impl Session {
         flag: Continuation,
         now: Instant,
     ) {
-        let Collected { head, body, send } = collected;
+        let Collected { head, body, id, send } = collected;
         let Start::Request(method) = &head.start else { return };
-        let id = self.side(from.other()).outbox.id_for(&body);
         let mut out = BytesMut::with_capacity(512 + body.len());
         encode::request_line(&mut out, &id, method);
         self.forwarded(&mut out, &head);

@@ -115,8 +115,8 @@ impl Session {
     fn note_failure(&mut self, client: Leg) {
         let side = self.side_mut(client);
         side.failed_logins += 1;
-        let most = side.holding.as_ref().map_or(0, |holding| holding.max_auth_attempts);
-        if most != 0 && side.failed_logins >= most {
+        let most = side.holding.as_ref().and_then(|holding| holding.max_auth_attempts);
+        if most.is_some_and(|most| side.failed_logins >= most.get()) {
             self.locked_out = Some(client);
         }
     }

@@ -176,7 +176,7 @@ fn r4976_6_3_04_failures_further_out_are_counted() {
 
 #[test]
 fn r4976_6_3_04_no_limit_no_lock() {
-    let mut pair = Pair::with(Limits::DEFAULT, |holding| holding.max_auth_attempts = 0);
+    let mut pair = Pair::with(Limits::DEFAULT, |holding| holding.max_auth_attempts = None);
     assert!(matches!(pair.asks(Near, &outer_login("")), Received::NeedsFar(_)));
     pair.session.dial(uri("O"));
     pair.says(Near, "");

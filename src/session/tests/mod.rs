@@ -102,7 +102,7 @@ fn holding(own: &str, client: &str, now: Instant) -> Holding {
         client: path(client),
         expiry: Expiry { at: now + seconds(600), strict: false },
         other_methods: true,
-        max_auth_attempts: 3,
+        max_auth_attempts: NonZeroU32::new(3),
     }
 }
 

@@ -1,0 +1,372 @@
+//! Findings, for people and for machines.
+
+use std::{fmt, time::Duration};
+
+use serde_json::{Value, json};
+
+use crate::{net::Over, process::Memory};
+
+const KIB: f64 = 1024.0;
+const MIB: f64 = 1024.0 * KIB;
+const GIB: f64 = 1024.0 * MIB;
+
+/// What a relay may keep for a session whose receiver does not read: its queues in both
+/// directions, the buffers of TLS, and pages that the allocator does not give back.
+const STALLED_GROWTH: u64 = 1024 * 1024;
+/// What it may grow by once, whatever the number of sessions: arenas of its threads.
+const STALLED_ONCE: u64 = 4 * 1024 * 1024;
+
+/// The outcome of a scenario.
+pub(crate) enum Finding {
+    Contest(Contest),
+    Idle(Idle),
+    Stalled(Stalled),
+    Crowd(Crowd),
+}
+
+/// Relay against copier: samples of the same index were taken next to each other.
+pub(crate) struct Contest {
+    pub(crate) name: &'static str,
+    pub(crate) over: Over,
+    pub(crate) unit: Unit,
+    /// Octets or messages in one sample.
+    pub(crate) amount: u64,
+    pub(crate) relay: Vec<Sample>,
+    pub(crate) copier: Vec<Sample>,
+    pub(crate) relay_memory: Memory,
+    pub(crate) copier_memory: Memory,
+    /// The median ratio must not be above it.
+    pub(crate) limit: Option<f64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unit {
+    Octets,
+    Messages,
+}
+
+/// Of the measured process.
+#[derive(Clone, Copy)]
+pub(crate) struct Sample {
+    pub(crate) cpu: Duration,
+    pub(crate) wall: Duration,
+}
+
+/// Octets of memory for each of `sessions` silent sessions (two connections each).
+pub(crate) struct Idle {
+    pub(crate) over: Over,
+    pub(crate) sessions: usize,
+    pub(crate) relay: u64,
+    pub(crate) copier: u64,
+}
+
+/// `offered` and `accepted` are octets for each of `sessions`.
+pub(crate) struct Stalled {
+    pub(crate) over: Over,
+    pub(crate) sessions: usize,
+    pub(crate) offered: u64,
+    pub(crate) accepted: u64,
+    pub(crate) resident_before: u64,
+    pub(crate) resident_after: u64,
+    pub(crate) peak: u64,
+    /// For 1 MiB through another session meanwhile.
+    pub(crate) served_in: Duration,
+}
+
+pub(crate) struct Crowd {
+    pub(crate) over: Over,
+    pub(crate) sessions: usize,
+    /// Through each session.
+    pub(crate) octets: u64,
+    /// Sessions whose SHA-256 is right.
+    pub(crate) right: usize,
+    pub(crate) sample: Sample,
+    pub(crate) memory: Memory,
+}
+
+impl Over {
+    /// Limits are stated for TLS; over TCP the copier has next to nothing to do.
+    pub(crate) const fn is_judged(self) -> bool {
+        matches!(self, Self::Tls)
+    }
+}
+
+impl Finding {
+    /// Whether everything arrived and no limit is exceeded.
+    pub(crate) fn is_good(&self) -> bool {
+        match self {
+            Self::Contest(contest) => contest.is_good(),
+            Self::Idle(_) => true,
+            Self::Stalled(stalled) => stalled.is_flat(),
+            Self::Crowd(crowd) => crowd.right == crowd.sessions,
+        }
+    }
+
+    pub(crate) fn to_json(&self) -> Value {
+        match self {
+            Self::Contest(contest) => contest.to_json(),
+            Self::Idle(idle) => json!({
+                "scenario": "idle",
+                "over": idle.over.name(),
+                "sessions": idle.sessions,
+                "octets_per_session": { "relay": idle.relay, "copier": idle.copier },
+            }),
+            Self::Stalled(stalled) => stalled.to_json(),
+            Self::Crowd(crowd) => crowd.to_json(),
+        }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Contest(contest) => contest.fmt(out),
+            Self::Idle(idle) => idle.fmt(out),
+            Self::Stalled(stalled) => stalled.fmt(out),
+            Self::Crowd(crowd) => crowd.fmt(out),
+        }
+    }
+}
+
+/// Least, middle and greatest of some figures.
+struct Spread {
+    min: f64,
+    median: f64,
+    max: f64,
+}
+
+impl Spread {
+    fn of(figures: impl Iterator<Item = f64>) -> Self {
+        let mut figures: Vec<f64> = figures.collect();
+        figures.sort_by(f64::total_cmp);
+        let [min, .., max] = figures[..] else {
+            let only = figures.first().copied().unwrap_or(f64::NAN);
+            return Self { min: only, median: only, max: only };
+        };
+        let middle = figures.len() / 2;
+        let median = if figures.len() % 2 == 1 {
+            figures[middle]
+        } else {
+            f64::midpoint(figures[middle - 1], figures[middle])
+        };
+        Self { min, median, max }
+    }
+
+    fn to_json(&self) -> Value {
+        json!({ "min": self.min, "median": self.median, "max": self.max })
+    }
+}
+
+impl Contest {
+    /// The heading of the table whose lines [`fmt::Display`] writes.
+    pub(crate) const HEADING: &str = "\
+        CPU of               over      relay     copier             ratio    min    max  limit  \
+        pace: relay     copier          peak memory: both";
+
+    fn ratio(&self) -> Spread {
+        let pairs = self.relay.iter().zip(&self.copier);
+        Spread::of(pairs.map(|(relay, copier)| relay.cpu.as_secs_f64() / copier.cpu.as_secs_f64()))
+    }
+
+    fn is_good(&self) -> bool {
+        self.limit.is_none_or(|limit| self.ratio().median <= limit)
+    }
+
+    /// Seconds of CPU per GiB, or microseconds per message.
+    fn cost(&self, samples: &[Sample]) -> Spread {
+        let amount = float(self.amount);
+        Spread::of(samples.iter().map(|sample| match self.unit {
+            Unit::Octets => sample.cpu.as_secs_f64() / amount * GIB,
+            Unit::Messages => sample.cpu.as_secs_f64() / amount * 1e6,
+        }))
+    }
+
+    /// MiB or messages per second of wall time.
+    fn pace(&self, samples: &[Sample]) -> Spread {
+        let amount = match self.unit {
+            Unit::Octets => float(self.amount) / MIB,
+            Unit::Messages => float(self.amount),
+        };
+        Spread::of(samples.iter().map(|sample| amount / sample.wall.as_secs_f64()))
+    }
+
+    fn to_json(&self) -> Value {
+        let side = |samples: &[Sample], memory: &Memory| {
+            json!({
+                "cpu_ns": samples.iter().map(|sample| nanoseconds(sample.cpu)).collect::<Vec<_>>(),
+                "wall_ns": samples.iter().map(|sample| nanoseconds(sample.wall)).collect::<Vec<_>>(),
+                "cost": self.cost(samples).to_json(),
+                "pace": self.pace(samples).to_json(),
+                "resident_octets": memory.resident,
+                "peak_octets": memory.peak,
+            })
+        };
+        json!({
+            "scenario": self.name,
+            "over": self.over.name(),
+            "cost_unit": self.unit.of_cost(),
+            "pace_unit": self.unit.of_pace(),
+            "amount": self.amount,
+            "relay": side(&self.relay, &self.relay_memory),
+            "copier": side(&self.copier, &self.copier_memory),
+            "ratio": self.ratio().to_json(),
+            "limit": self.limit,
+            "good": self.is_good(),
+        })
+    }
+}
+
+impl fmt::Display for Contest {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Spread { min, median, max } = self.ratio();
+        let limit = match self.limit {
+            Some(limit) if self.is_good() => format!("{limit:.2}"),
+            Some(limit) => format!("{limit:.2}!"),
+            None => "-".to_owned(),
+        };
+        write!(
+            out,
+            "{:<20} {:>4} {:>10.3} {:>10.3} {:<10} {median:>6.2} {min:>6.2} {max:>6.2}  {limit:<6}\
+             {:>12.0} {:>10.0} {:<5} {:>7.1} {:>7.1} MiB",
+            self.name,
+            self.over.name(),
+            self.cost(&self.relay).median,
+            self.cost(&self.copier).median,
+            self.unit.of_cost(),
+            self.pace(&self.relay).median,
+            self.pace(&self.copier).median,
+            self.unit.of_pace(),
+            float(self.relay_memory.peak) / MIB,
+            float(self.copier_memory.peak) / MIB,
+        )
+    }
+}
+
+impl Unit {
+    const fn of_cost(self) -> &'static str {
+        match self {
+            Self::Octets => "s/GiB",
+            Self::Messages => "us/message",
+        }
+    }
+
+    const fn of_pace(self) -> &'static str {
+        match self {
+            Self::Octets => "MiB/s",
+            Self::Messages => "1/s",
+        }
+    }
+}
+
+impl fmt::Display for Idle {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            out,
+            "idle over {}: {} sessions of two connections, {:.1} KiB each in the relay, {:.1} KiB \
+             in the copier",
+            self.over.name(),
+            self.sessions,
+            float(self.relay) / KIB,
+            float(self.copier) / KIB,
+        )
+    }
+}
+
+impl Stalled {
+    fn growth(&self) -> u64 {
+        self.resident_after.saturating_sub(self.resident_before)
+    }
+
+    fn growth_limit(&self) -> u64 {
+        STALLED_ONCE + STALLED_GROWTH * self.sessions as u64
+    }
+
+    fn is_flat(&self) -> bool {
+        self.growth() <= self.growth_limit()
+    }
+
+    fn to_json(&self) -> Value {
+        json!({
+            "scenario": "stalled",
+            "over": self.over.name(),
+            "sessions": self.sessions,
+            "offered_octets_each": self.offered,
+            "accepted_octets_each": self.accepted,
+            "resident_octets_before": self.resident_before,
+            "resident_octets_after": self.resident_after,
+            "peak_octets": self.peak,
+            "growth_limit_octets": self.growth_limit(),
+            "other_session_served_ns": nanoseconds(self.served_in),
+            "good": self.is_flat(),
+        })
+    }
+}
+
+impl fmt::Display for Stalled {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let growth = float(self.growth()) / KIB;
+        write!(
+            out,
+            "stalled over {}: {} receivers never read; senders held back at {:.1} MiB of {:.0} \
+             each (socket buffers included); memory of the relay {:.1} -> {:.1} MiB, {:.0} KiB \
+             each (limit {:.1} MiB in all{}); 1 MiB for somebody else took {:.0} ms",
+            self.over.name(),
+            self.sessions,
+            float(self.accepted) / MIB,
+            float(self.offered) / MIB,
+            float(self.resident_before) / MIB,
+            float(self.resident_after) / MIB,
+            growth / float(self.sessions as u64),
+            float(self.growth_limit()) / MIB,
+            if self.is_flat() { "" } else { ": EXCEEDED" },
+            self.served_in.as_secs_f64() * 1e3,
+        )
+    }
+}
+
+impl Crowd {
+    fn to_json(&self) -> Value {
+        json!({
+            "scenario": "crowd",
+            "over": self.over.name(),
+            "sessions": self.sessions,
+            "octets_each": self.octets,
+            "sha256_right": self.right,
+            "cpu_ns": nanoseconds(self.sample.cpu),
+            "wall_ns": nanoseconds(self.sample.wall),
+            "resident_octets": self.memory.resident,
+            "peak_octets": self.memory.peak,
+            "good": self.right == self.sessions,
+        })
+    }
+}
+
+impl fmt::Display for Crowd {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sessions = float(self.sessions as u64);
+        let octets = float(self.octets) * sessions;
+        write!(
+            out,
+            "crowd over {}: {} sessions at once, {:.2} MiB through each, SHA-256 right in {}; \
+             {:.1} s, {:.0} MiB/s, CPU {:.3} s/GiB; peak memory {:.1} MiB, {:.0} KiB each",
+            self.over.name(),
+            self.sessions,
+            float(self.octets) / MIB,
+            self.right,
+            self.sample.wall.as_secs_f64(),
+            octets / MIB / self.sample.wall.as_secs_f64(),
+            self.sample.cpu.as_secs_f64() / octets * GIB,
+            float(self.memory.peak) / MIB,
+            float(self.memory.peak) / KIB / sessions,
+        )
+    }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "figures are printed to three digits")]
+const fn float(figure: u64) -> f64 {
+    figure as f64
+}

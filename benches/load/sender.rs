@@ -1,0 +1,301 @@
+//! The client that sends: AUTH (RFC 4976 §5.1, digest of RFC 2617), then SENDs.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use md5::Md5;
+use rand::{RngExt as _, rng};
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    Failure,
+    content::Content,
+    net::{HOST, Incoming, Outgoing, Over, Tls, split},
+    wire::{self, Event, Kind, SendHead},
+};
+
+pub(crate) const USER: &str = "bench";
+pub(crate) const PASSWORD: &str = "in memory only";
+
+/// Clients in use hand long chunks to their TLS library in pieces.
+const LONGEST_WRITE: u64 = 64 * 1024;
+
+/// Who stands between sender and receiver.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Contestant {
+    /// Wants AUTH, answers SENDs itself.
+    Relay,
+    /// Passes everything on, so there is nobody to AUTH to.
+    Copier,
+}
+
+/// What a sender connects to.
+#[derive(Clone)]
+pub(crate) struct Target {
+    pub(crate) contestant: Contestant,
+    pub(crate) over: Over,
+    pub(crate) address: SocketAddr,
+    pub(crate) tls: Tls,
+}
+
+/// One session as its sender sees it.
+pub(crate) struct Sender {
+    incoming: Incoming,
+    outgoing: Outgoing,
+    own_uri: String,
+    to_path: String,
+    sent: u64,
+}
+
+impl Sender {
+    /// Connects, authenticates, and is then ready to send to `receiver`.
+    pub(crate) async fn open(
+        target: &Target,
+        receiver: &str,
+        number: usize,
+    ) -> Result<Self, Failure> {
+        let (incoming, outgoing) = split(target.tls.connect(target.address).await?);
+        let scheme = target.over.scheme();
+        let mut sender = Self {
+            incoming,
+            outgoing,
+            own_uri: format!("{scheme}://{HOST}:2855/sender{number:06};tcp"),
+            to_path: String::new(),
+            sent: 0,
+        };
+        let port = target.address.port();
+        let relay = match target.contestant {
+            Contestant::Relay => {
+                sender.authenticate(&format!("{scheme}://{HOST}:{port};tcp")).await?
+            }
+            // As long as the URI that a relay hands out, so that both carry the same octets.
+            Contestant::Copier => format!("{scheme}://{HOST}:{port}/0123456789abcdefghijkl;tcp"),
+        };
+        sender.to_path = format!("{relay} {receiver}");
+        Ok(sender)
+    }
+
+    /// AUTH, challenge, AUTH: gives the Use-Path.
+    async fn authenticate(&mut self, relay: &str) -> Result<String, Failure> {
+        let Answer { status: 401, challenge: Some(challenge), .. } = self.auth(relay, None).await?
+        else {
+            return Err(Failure::Wire("the first AUTH was not challenged"));
+        };
+        let credentials = credentials(&challenge, relay)?;
+        match self.auth(relay, Some(&credentials)).await? {
+            Answer { status: 200, use_path: Some(path), .. } => Ok(path),
+            Answer { status, .. } => Err(Failure::Refused(status)),
+        }
+    }
+
+    async fn auth(&mut self, relay: &str, credentials: Option<&str>) -> Result<Answer, Failure> {
+        let transact_id = self.next_transact_id();
+        let out = &mut self.outgoing.buffer;
+        wire::write_auth(&transact_id, relay, &self.own_uri, credentials, out);
+        self.outgoing.write().await?;
+        loop {
+            if let Some(event) = self.incoming.next()? {
+                let Event::Head(head) = event else { continue };
+                let Kind::Response(status) = head.kind else {
+                    return Err(Failure::Wire("a request before AUTH was answered"));
+                };
+                let answer = Answer {
+                    status,
+                    challenge: head.header("WWW-Authenticate").ok().map(str::to_owned),
+                    use_path: head.header("Use-Path").ok().map(str::to_owned),
+                };
+                self.end_of_message().await?;
+                return Ok(answer);
+            }
+            self.incoming.read().await?;
+        }
+    }
+
+    async fn end_of_message(&mut self) -> Result<(), Failure> {
+        loop {
+            match self.incoming.next()? {
+                Some(Event::End(_)) => return Ok(()),
+                Some(_) => {}
+                None => self.incoming.read().await?,
+            }
+        }
+    }
+
+    /// Sends one short message and waits for its 200.
+    pub(crate) async fn message(&mut self, body: &[u8]) -> Result<(), Failure> {
+        let transact_id = self.next_transact_id();
+        let length = body.len() as u64;
+        let head = SendHead {
+            transact_id: &transact_id,
+            to_path: &self.to_path,
+            from_path: &self.own_uri,
+            message_id: &transact_id,
+            offset: 0,
+            length,
+            total: length,
+        };
+        let out = &mut self.outgoing.buffer;
+        head.write(out);
+        out.extend_from_slice(body);
+        wire::write_end(&transact_id, '$', out);
+        self.outgoing.write().await?;
+        await_answers(&mut self.incoming, 1).await
+    }
+
+    /// Sends one message in chunks of at most `chunk` octets, without waiting for the 200 of one
+    /// before the next, and then waits for them all. `accepted` counts what the socket took.
+    pub(crate) async fn file(
+        &mut self,
+        file: &File,
+        accepted: &Arc<AtomicU64>,
+    ) -> Result<(), Failure> {
+        let chunks = file.size.div_ceil(file.chunk);
+        let first_id = self.sent;
+        self.sent += chunks;
+        let outgoing = &mut self.outgoing;
+        let write = async {
+            for chunk in 0..chunks {
+                let transact_id = transact_id(first_id + chunk);
+                let offset = chunk * file.chunk;
+                let head = SendHead {
+                    transact_id: &transact_id,
+                    to_path: &self.to_path,
+                    from_path: &self.own_uri,
+                    message_id: "file",
+                    offset,
+                    length: file.chunk.min(file.size - offset),
+                    total: file.size,
+                };
+                write_chunk(outgoing, &head, &file.content, accepted).await?;
+            }
+            Ok(())
+        };
+        tokio::try_join!(write, await_answers(&mut self.incoming, chunks))?;
+        Ok(())
+    }
+
+    pub(crate) async fn close(mut self) -> Result<(), Failure> {
+        self.outgoing.close().await
+    }
+
+    fn next_transact_id(&mut self) -> String {
+        self.sent += 1;
+        transact_id(self.sent - 1)
+    }
+}
+
+/// What one session is to carry as one message.
+#[derive(Clone)]
+pub(crate) struct File {
+    pub(crate) content: Content,
+    pub(crate) size: u64,
+    pub(crate) chunk: u64,
+}
+
+impl File {
+    pub(crate) fn sha256(&self) -> [u8; 32] {
+        let mut digest = Sha256::new();
+        let mut offset = 0;
+        while offset < self.size {
+            let slice = self.content.slice(offset, self.size - offset);
+            digest.update(slice);
+            offset += slice.len() as u64;
+        }
+        digest.finalize().into()
+    }
+}
+
+/// One write for a chunk, several for a long one.
+async fn write_chunk(
+    outgoing: &mut Outgoing,
+    head: &SendHead<'_>,
+    content: &Content,
+    accepted: &AtomicU64,
+) -> Result<(), Failure> {
+    head.write(&mut outgoing.buffer);
+    let mut written = 0;
+    while written < head.length {
+        let piece = LONGEST_WRITE.min(head.length - written);
+        content.copy(head.offset + written, piece, &mut outgoing.buffer);
+        written += piece;
+        if written == head.length {
+            let flag = if head.offset + head.length == head.total { '$' } else { '+' };
+            wire::write_end(head.transact_id, flag, &mut outgoing.buffer);
+        }
+        outgoing.write().await?;
+        accepted.fetch_add(piece, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+/// Reads responses until `count` of them said 200; whatever else comes is a failure.
+async fn await_answers(incoming: &mut Incoming, count: u64) -> Result<(), Failure> {
+    let mut missing = count;
+    while missing > 0 {
+        match incoming.next()? {
+            Some(Event::Head(head)) => match head.kind {
+                Kind::Response(200) => {}
+                Kind::Response(status) => return Err(Failure::Refused(status)),
+                Kind::Request(_) => return Err(Failure::Reported(report(&head)?)),
+            },
+            Some(Event::Body(_)) => {}
+            Some(Event::End(_)) => missing -= 1,
+            None => incoming.read().await?,
+        }
+    }
+    Ok(())
+}
+
+fn report(head: &wire::Head<'_>) -> Result<String, Failure> {
+    head.header("Status").map(str::to_owned)
+}
+
+/// Within the grammar of all clients in use: alphanumeric, 4 to 32 characters.
+fn transact_id(number: u64) -> String {
+    format!("load{number:08x}")
+}
+
+struct Answer {
+    status: u16,
+    challenge: Option<String>,
+    use_path: Option<String>,
+}
+
+/// The value of Authorization for a challenge, qop=auth with MD5 (RFC 2617 §3.2.2).
+fn credentials(challenge: &str, uri: &str) -> Result<String, Failure> {
+    let realm = parameter(challenge, "realm")?;
+    let nonce = parameter(challenge, "nonce")?;
+    let opaque = parameter(challenge, "opaque")?;
+    let cnonce = hex(rng().random());
+    let ha1 = md5(&format!("{USER}:{realm}:{PASSWORD}"));
+    let ha2 = md5(&format!("AUTH:{uri}"));
+    let response = md5(&format!("{ha1}:{nonce}:00000001:{cnonce}:auth:{ha2}"));
+    Ok(format!(
+        "Digest username=\"{USER}\", realm=\"{realm}\", nonce=\"{nonce}\", qop=auth, nc=00000001, \
+         cnonce=\"{cnonce}\", response=\"{response}\", opaque=\"{opaque}\""
+    ))
+}
+
+/// A quoted parameter of a challenge; relays put no comma into these values.
+fn parameter<'a>(challenge: &'a str, name: &str) -> Result<&'a str, Failure> {
+    challenge
+        .strip_prefix("Digest ")
+        .into_iter()
+        .flat_map(|parameters| parameters.split(','))
+        .find_map(|parameter| parameter.trim().strip_prefix(name)?.strip_prefix('='))
+        .map(|value| value.trim_matches('"'))
+        .ok_or(Failure::Wire("a parameter of the challenge is missing"))
+}
+
+fn md5(text: &str) -> String {
+    hex(Md5::digest(text).into())
+}
+
+fn hex(octets: [u8; 16]) -> String {
+    format!("{:032x}", u128::from_be_bytes(octets))
+}

@@ -1,0 +1,257 @@
+//! The command line.
+
+use std::{path::PathBuf, str::FromStr};
+
+use clap::{Parser, Subcommand};
+use msrprelay::msrp::Path;
+
+/// MSRP's port (RFC 4975 §15.4).
+const DEFAULT_PORT: u16 = 2855;
+
+/// Sends and receives files over MSRP, through relays (RFC 4976) or directly (RFC 4975).
+///
+/// Both sides print the SHA-256 of the file. Start `msrpclient receive` first: it prints a path,
+/// which is what `msrpclient send --to` takes.
+#[derive(Debug, Parser)]
+#[command(version, about, after_help = EXIT_STATUS)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_STATUS: &str = "Exit status:
+  0  every byte arrived
+  1  refused or failed
+  2  wrong usage
+  3  connection lost after N bytes (N is printed)";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Send one file and wait until the receiver has confirmed every byte of it.
+    #[command(after_help = SEND_EXAMPLES)]
+    Send(SendArgs),
+    /// Receive one file.
+    ///
+    /// Prints the path for the sender alone on one line of the standard output; everything else
+    /// goes to the standard error. Ends after one file.
+    #[command(after_help = RECEIVE_EXAMPLES)]
+    Receive(ReceiveArgs),
+}
+
+const SEND_EXAMPLES: &str = "Examples:
+  msrpclient send photo.jpg alice@example.com --to @/tmp/path
+  msrpclient send photo.jpg --direct --to 'msrps://relay.example.com:2855/x1;tcp msrps://10.0.0.5:40001/x2;tcp'";
+
+const RECEIVE_EXAMPLES: &str = "Examples:
+  msrpclient receive bob@example.com --output downloads/ --path-file /tmp/path
+  msrpclient receive --listen 192.0.2.7:4000 --no-tls";
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct SendArgs {
+    /// The file to send.
+    pub(crate) file: PathBuf,
+    /// Who you are at your relay. Not needed with --direct.
+    #[arg(value_name = "USER@DOMAIN", required_unless_present = "direct")]
+    pub(crate) account: Option<Address>,
+    /// Where to: the line that `receive` prints, as one argument. Or @FILE: the file that its
+    /// --path-file names, waited for up to 60 seconds.
+    #[arg(long, value_name = "PATH|@FILE")]
+    pub(crate) to: To,
+    /// Use no relay of your own: connect to the first URI of the path.
+    #[arg(long, conflicts_with_all = ["relay", "password_file", "expires"])]
+    pub(crate) direct: bool,
+    #[command(flatten)]
+    pub(crate) relay: RelayArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ReceiveArgs {
+    /// Who you are at your relay. Not needed with --listen.
+    #[arg(value_name = "USER@DOMAIN", required_unless_present = "listen")]
+    pub(crate) account: Option<Address>,
+    /// Where the file goes. A directory (the current one by default): under the name that the
+    /// sender gives, never in the place of another file. Anything else: exactly there.
+    #[arg(long, value_name = "FILE|DIR")]
+    pub(crate) output: Option<PathBuf>,
+    /// Write the path to this file, too; it appears only when it is complete.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) path_file: Option<PathBuf>,
+    /// Use no relay of your own: wait at this address, which the other side must be able to dial.
+    /// Without a port a free one is taken. Needs --certificate and --key, or --no-tls.
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        conflicts_with_all = ["relay", "password_file", "expires", "ca", "insecure"]
+    )]
+    pub(crate) listen: Option<HostPort>,
+    /// The certificate to show with --listen, a PEM file.
+    #[arg(long, value_name = "FILE", requires = "listen", requires = "key")]
+    pub(crate) certificate: Option<PathBuf>,
+    /// Its private key, a PEM file.
+    #[arg(long, value_name = "FILE", requires = "listen", requires = "certificate")]
+    pub(crate) key: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) relay: RelayArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct RelayArgs {
+    /// Your relay. Without it, the domain itself at port 2855 (no DNS SRV records are asked for).
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub(crate) relay: Option<HostPort>,
+    /// Trust these authorities (a PEM file) in the place of the system's; a self-signed
+    /// certificate can be named here itself.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["insecure", "no_tls"])]
+    pub(crate) ca: Option<PathBuf>,
+    /// Do not check the certificate of the other side. Anybody could be it.
+    #[arg(long, conflicts_with = "no_tls")]
+    pub(crate) insecure: bool,
+    /// Plain TCP in the place of TLS: everybody on the way can read along.
+    #[arg(long)]
+    pub(crate) no_tls: bool,
+    /// The password is the first line of this file. Without it, the environment variable
+    /// `MSRP_PASSWORD`; without that, you are asked.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// Ask for a session of this many seconds (it is renewed in time). Without, as the relay
+    /// likes.
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) expires: Option<u32>,
+}
+
+/// `user@domain`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Address {
+    pub(crate) user: String,
+    pub(crate) domain: String,
+}
+
+impl FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let text = text.strip_prefix("sip:").unwrap_or(text);
+        match text.rsplit_once('@') {
+            Some((user, domain)) if !user.is_empty() && !domain.is_empty() => {
+                Ok(Self { user: user.to_owned(), domain: domain.to_owned() })
+            }
+            _ => Err("not of the form USER@DOMAIN".to_owned()),
+        }
+    }
+}
+
+/// `host`, `host:port`, `[v6]`, `[v6]:port` or an IPv6 address without a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HostPort {
+    pub(crate) host: String,
+    pub(crate) port: Option<u16>,
+}
+
+impl HostPort {
+    pub(crate) fn port_or_default(&self) -> u16 {
+        self.port.unwrap_or(DEFAULT_PORT)
+    }
+
+    /// The host itself, at MSRP's port.
+    pub(crate) fn of_domain(domain: &str) -> Self {
+        let host = domain.trim_start_matches('[').trim_end_matches(']');
+        Self { host: host.to_owned(), port: None }
+    }
+}
+
+impl FromStr for HostPort {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            Some((host, "")) => (host, None),
+            Some((host, rest)) => (host, Some(rest.strip_prefix(':').ok_or("no : behind the ]")?)),
+            None if text.parse::<std::net::Ipv6Addr>().is_ok() => (text, None),
+            None => match text.split_once(':') {
+                Some((host, port)) => (host, Some(port)),
+                None => (text, None),
+            },
+        };
+        if host.is_empty() {
+            return Err("no host".to_owned());
+        }
+        let port = port
+            .map(|port| port.parse().map_err(|_| format!("{port:?} is no port")))
+            .transpose()?;
+        Ok(Self { host: host.to_owned(), port })
+    }
+}
+
+/// Where a file is sent.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum To {
+    Path(Path),
+    /// A file that holds the path, or will soon.
+    File(PathBuf),
+}
+
+impl FromStr for To {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix('@') {
+            Some("") => Err("no file behind the @".to_owned()),
+            Some(file) => Ok(Self::File(file.into())),
+            None => parse_path(text).map(Self::Path),
+        }
+    }
+}
+
+pub(crate) fn parse_path(text: &str) -> Result<Path, String> {
+    let path = Path::parse(text.trim().as_bytes()).map_err(|cause| {
+        format!("{text:?} is no path, as `msrpclient receive` prints it: {cause}")
+    })?;
+    match path.iter().find(|uri| !uri.transport().eq_ignore_ascii_case("tcp")) {
+        Some(uri) => Err(format!("{uri} is not for TCP")),
+        None => Ok(path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn hosts_and_ports() {
+        for (text, host, port) in [
+            ("relay", "relay", None),
+            ("relay:1", "relay", Some(1)),
+            ("[::1]:2", "::1", Some(2)),
+            ("[::1]", "::1", None),
+            ("::1", "::1", None),
+            ("127.0.0.1:65535", "127.0.0.1", Some(65535)),
+        ] {
+            assert_eq!(text.parse(), Ok(HostPort { host: host.to_owned(), port }), "{text}");
+        }
+        for bad in ["", ":1", "a:", "a:65536", "a:b", "[::1]1", "[]"] {
+            assert!(bad.parse::<HostPort>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn addresses_and_paths() {
+        let address: Address = "a@b@example.com".parse().unwrap();
+        assert_eq!((address.user.as_str(), address.domain.as_str()), ("a@b", "example.com"));
+        assert!("alice".parse::<Address>().is_err() && "@x".parse::<Address>().is_err());
+        assert_eq!("@f".parse(), Ok(To::File("f".into())));
+        let To::Path(path) = " msrp://a:1/x;tcp msrp://b:2/y;tcp\n".parse().unwrap() else {
+            panic!("no path")
+        };
+        assert_eq!(path.len(), 2);
+        for bad in ["", "@", "http://x", "msrp://a:1/x;ws"] {
+            assert!(bad.parse::<To>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Getting to a relay or a peer, over TLS or not.
+
+use std::sync::Arc;
+
+use msrprelay::{
+    client::{Account, Session},
+    msrp::Uri,
+    transport::{
+        self, Target,
+        tls::{self, Verification},
+    },
+};
+use rustls::{ClientConfig, RootCertStore};
+
+use super::{
+    args::{Address, HostPort, RelayArgs},
+    exit::Failure,
+    password::password,
+};
+
+/// Authenticates at the relay of `address`.
+pub(crate) async fn relay(address: &Address, args: &RelayArgs) -> Result<Session, Failure> {
+    let relay = args.relay.clone().unwrap_or_else(|| HostPort::of_domain(&address.domain));
+    let port = relay.port_or_default();
+    let account = Account {
+        user: address.user.clone(),
+        domain: address.domain.clone(),
+        password: password(args.password_file.as_deref(), &address.user)?,
+        expires: args.expires.map(u64::from),
+    };
+    let target = Target { host: relay.host, port, tls: !args.no_tls };
+    let link = transport::connect(&target, &client_config(args)?)
+        .await
+        .map_err(|error| Failure::Client(error.into()))?;
+    eprintln!("connected to {target} ({})", link.security());
+    let session = Session::login(link, account, port).await?;
+    eprintln!("authenticated as {}@{}", address.user.escape_debug(), address.domain);
+    Ok(session)
+}
+
+/// Connects to the first URI of a path, without a relay of our own.
+pub(crate) async fn direct(uri: &Uri, args: &RelayArgs) -> Result<Session, Failure> {
+    let port = uri.port().map_or(Ok(2855), u16::try_from);
+    let Ok(port) = port else {
+        return Err(Failure::Usage(format!("the port of {uri} cannot be dialled")));
+    };
+    if args.no_tls && uri.secure() {
+        return Err(Failure::Usage(format!("{uri} wants TLS, and --no-tls forbids it")));
+    }
+    let target = Target { host: uri.host().to_owned(), port, tls: uri.secure() };
+    let link = transport::connect(&target, &client_config(args)?)
+        .await
+        .map_err(|error| Failure::Client(error.into()))?;
+    eprintln!("connected to {target} ({})", link.security());
+    let own = msrprelay::client::own_uri(&link)?;
+    Ok(Session::direct(link, own))
+}
+
+/// The check of the other side's certificate: on, unless told otherwise.
+fn client_config(args: &RelayArgs) -> Result<Arc<ClientConfig>, Failure> {
+    let verification = match (args.insecure || args.no_tls, &args.ca) {
+        (true, _) => Verification::Off,
+        (false, None) => Verification::Enforce { anchors: tls::system_anchors() },
+        (false, Some(bundle)) => {
+            let mut anchors = RootCertStore::empty();
+            tls::add_bundle(&mut anchors, bundle).map_err(in_words)?;
+            Verification::Enforce { anchors }
+        }
+    };
+    tls::client_config(verification, None).map_err(in_words)
+}
+
+/// The relay's words speak of its configuration file; ours of options.
+pub(crate) fn in_words(error: tls::TlsError) -> Failure {
+    match error {
+        tls::TlsError::NoTrustAnchors => Failure::Failed(
+            "no certificate authority is trusted here: install the package ca-certificates, or \
+             name one with --ca FILE"
+                .to_owned(),
+        ),
+        error => Failure::Failed(error.to_string()),
+    }
+}

@@ -1,0 +1,288 @@
+//! Receiving: one file, in chunks of any order, and lines of text meanwhile (RFC 4975 §7.3.1).
+
+use bytes::Bytes;
+
+use super::{
+    ClientError, RangeSet, Session, Step,
+    disposition::{Disposition, UNNAMED},
+    files::{Destination, FileSink, Kept},
+};
+use crate::msrp::{ByteRange, Continuation, Head, Name, StatusCode};
+
+/// Longest text message shown, in octets.
+const MAX_TEXT: usize = 64 * 1024;
+
+/// Whoever watches a file arrive.
+pub trait Watcher {
+    /// A file is offered, and will be taken.
+    fn offered(&mut self, name: &str, total: Option<u64>);
+    /// So many octets of it have arrived.
+    fn arrived(&mut self, octets: u64);
+    /// The other side says something. The text is as it came: make it fit for a terminal.
+    fn said(&mut self, text: &str);
+}
+
+/// What a SEND is (its headers say).
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Kind {
+    /// No body: it keeps a connection alive, or joins a session.
+    Bodiless,
+    /// A line of a conversation.
+    Text,
+    /// Signs that somebody is typing, and the like.
+    Aside,
+    /// A file of this name.
+    File(String),
+}
+
+impl Kind {
+    fn of(head: &Head) -> Self {
+        let media_type = head.headers.value(Name::ContentType).map(media_type);
+        let disposition = disposition(head);
+        let name = disposition.as_ref().and_then(|disposition| disposition.name.clone());
+        let attached = disposition.is_some_and(|disposition| disposition.kind == "attachment");
+        match (name, media_type.as_deref()) {
+            (Some(name), _) => Self::File(name),
+            (None, None) if !attached => Self::Bodiless,
+            _ if attached => Self::File(UNNAMED.to_owned()),
+            (None, Some("application/im-iscomposing+xml")) => Self::Aside,
+            (None, Some("message/cpim")) => Self::Text,
+            (None, Some(text)) if text.starts_with("text/") => Self::Text,
+            (None, _) => Self::File(UNNAMED.to_owned()),
+        }
+    }
+}
+
+fn media_type(value: &[u8]) -> String {
+    let value = String::from_utf8_lossy(value);
+    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+fn disposition(head: &Head) -> Option<Disposition> {
+    const NAME: &[u8] = b"content-disposition:";
+    head.headers.lines().find_map(|(name, line)| {
+        let named = name == Name::Content
+            && line.get(..NAME.len()).is_some_and(|start| start.eq_ignore_ascii_case(NAME));
+        named.then(|| Disposition::parse(line[NAME.len()..].trim_ascii()))
+    })
+}
+
+/// Receives one file. Text that comes before it or meanwhile goes to `watcher`. When this
+/// returns, whole or not, `arrived` says how much there was of it.
+pub async fn receive_file(
+    session: &mut Session,
+    destination: &Destination,
+    watcher: &mut impl Watcher,
+) -> Result<Kept, ClientError> {
+    let mut receiver = Receiver { destination, watcher, file: None, chunk: None };
+    loop {
+        match session.step(None).await? {
+            Step::Chunk(head) => receiver.begin(session, *head)?,
+            Step::Body(octets) => receiver.body(session, octets).await?,
+            Step::ChunkEnd(flag) => {
+                if let Some(kept) = receiver.end(session, flag).await? {
+                    return Ok(kept);
+                }
+            }
+            // We send nothing that these could belong to.
+            Step::Report(_)
+            | Step::Response { .. }
+            | Step::NoResponse(_)
+            | Step::Registered
+            | Step::Drained => {}
+        }
+    }
+}
+
+struct Receiver<'a, W> {
+    destination: &'a Destination,
+    watcher: &'a mut W,
+    file: Option<Incoming>,
+    chunk: Option<Chunk>,
+}
+
+/// The file.
+struct Incoming {
+    message_id: Bytes,
+    sink: FileSink,
+    arrived: RangeSet,
+    total: Option<u64>,
+}
+
+/// The SEND under way.
+struct Chunk {
+    head: Head,
+    range: ByteRange,
+    octets: u64,
+    part: Part,
+}
+
+/// What its octets are.
+enum Part {
+    File,
+    Text(Vec<u8>),
+    Ignored,
+    /// Answered already, and not with 200.
+    Refused,
+}
+
+impl<W: Watcher> Receiver<'_, W> {
+    fn begin(&mut self, session: &mut Session, head: Head) -> Result<(), ClientError> {
+        let range = head.headers.byte_range().ok().flatten().unwrap_or(ByteRange::WHOLE);
+        let part = match Kind::of(&head) {
+            Kind::Bodiless | Kind::Aside => Part::Ignored,
+            Kind::Text => Part::Text(Vec::new()),
+            Kind::File(name) => self.begin_file(session, &head, range, &name)?,
+        };
+        self.chunk = Some(Chunk { head, range, octets: 0, part });
+        Ok(())
+    }
+
+    fn begin_file(
+        &mut self,
+        session: &mut Session,
+        head: &Head,
+        range: ByteRange,
+        name: &str,
+    ) -> Result<Part, ClientError> {
+        let message_id = head.headers.value(Name::MessageId).unwrap_or_default();
+        if let Some(file) = &mut self.file {
+            if file.message_id != message_id {
+                session.respond(head, StatusCode::STOP_SENDING, "One file at a time, please")?;
+                return Ok(Part::Refused);
+            }
+            let total = file.total.or(range.total);
+            if range.total.is_some_and(|other| file.total.is_some_and(|total| total != other)) {
+                return refuse(session, head, "the size of the file changes from chunk to chunk");
+            }
+            file.total = total;
+            return Ok(Part::File);
+        }
+        let sink = match FileSink::create(self.destination, name) {
+            Ok(sink) => sink,
+            Err(error) => {
+                session.respond(head, StatusCode::STOP_SENDING, "Cannot store the file")?;
+                return Err(error);
+            }
+        };
+        self.watcher.offered(name, range.total);
+        self.file = Some(Incoming {
+            message_id: Bytes::copy_from_slice(message_id),
+            sink,
+            arrived: RangeSet::default(),
+            total: range.total,
+        });
+        Ok(Part::File)
+    }
+
+    async fn body(&mut self, session: &mut Session, octets: Bytes) -> Result<(), ClientError> {
+        let Some(chunk) = &mut self.chunk else {
+            return Ok(());
+        };
+        let at = chunk.at();
+        chunk.octets += octets.len() as u64;
+        match (&mut chunk.part, &mut self.file) {
+            (Part::Text(text), _) if text.len() + octets.len() > MAX_TEXT => {
+                session.respond(&chunk.head, StatusCode::STOP_SENDING, "Message too long")?;
+                chunk.part = Part::Refused;
+            }
+            (Part::Text(text), _) => text.extend_from_slice(&octets),
+            (Part::File, Some(file)) => {
+                let Some(end) = at.checked_add(octets.len() as u64) else {
+                    return refuse(session, &chunk.head, "an octet number is too large");
+                };
+                if file.total.is_some_and(|total| end > total) {
+                    return refuse(session, &chunk.head, "more octets than announced");
+                }
+                file.sink.write(at, octets).await;
+                if !file.arrived.insert(at, end) {
+                    return refuse(session, &chunk.head, "too many gaps");
+                }
+                self.watcher.arrived(file.arrived.octets());
+            }
+            (Part::File | Part::Ignored | Part::Refused, _) => {}
+        }
+        Ok(())
+    }
+
+    /// Answers the chunk; the file, if this made it whole.
+    async fn end(
+        &mut self,
+        session: &mut Session,
+        flag: Continuation,
+    ) -> Result<Option<Kept>, ClientError> {
+        let Some(chunk) = self.chunk.take() else {
+            return Ok(None);
+        };
+        match &chunk.part {
+            Part::Refused => return Ok(None),
+            Part::File => return self.end_file_chunk(session, &chunk, flag).await,
+            Part::Text(text) if flag != Continuation::Abort => {
+                self.watcher.said(&String::from_utf8_lossy(text));
+            }
+            Part::Text(_) | Part::Ignored => {}
+        }
+        chunk.accept(session, chunk.range.total)?;
+        Ok(None)
+    }
+
+    async fn end_file_chunk(
+        &mut self,
+        session: &mut Session,
+        chunk: &Chunk,
+        flag: Continuation,
+    ) -> Result<Option<Kept>, ClientError> {
+        let Some(mut file) = self.file.take() else {
+            return Ok(None);
+        };
+        if flag == Continuation::Abort {
+            session.respond(&chunk.head, StatusCode::OK, "OK")?;
+            return Err(ClientError::GivenUp { received: file.arrived.octets() });
+        }
+        if flag == Continuation::End {
+            file.total.get_or_insert(chunk.at());
+        }
+        // Only what the disk has taken is confirmed.
+        let stored = file.sink.sync().await;
+        let total = file.total.filter(|&total| file.arrived.covers(total));
+        let kept = match (stored, total) {
+            (Err(error), _) => Err(error),
+            (Ok(()), Some(total)) => file.sink.keep(total).await.map(Some),
+            (Ok(()), None) => {
+                self.file = Some(file);
+                Ok(None)
+            }
+        };
+        if let Err(error) = kept {
+            session.respond(&chunk.head, StatusCode::STOP_SENDING, "Cannot store the file")?;
+            return Err(error);
+        }
+        chunk.accept(session, total.or(chunk.range.total))?;
+        kept
+    }
+}
+
+impl Chunk {
+    /// The number, counted from 0, of the octet that comes next.
+    fn at(&self) -> u64 {
+        (self.range.start.max(1) - 1).saturating_add(self.octets)
+    }
+
+    /// 200, and the success REPORT if one is asked for (RFC 4975 §7.1.3): for just this chunk.
+    fn accept(&self, session: &mut Session, total: Option<u64>) -> Result<(), ClientError> {
+        session.respond(&self.head, StatusCode::OK, "OK")?;
+        let wanted = self.head.headers.value(Name::SuccessReport);
+        if wanted.is_some_and(|wanted| wanted.eq_ignore_ascii_case(b"yes")) {
+            let start = self.range.start.max(1);
+            let range = ByteRange { start, end: None, total }.received(self.octets);
+            session.report(&self.head, range)?;
+        }
+        Ok(())
+    }
+}
+
+/// Ends it all: such a sender cannot be helped.
+fn refuse<T>(session: &mut Session, head: &Head, what: &'static str) -> Result<T, ClientError> {
+    session.respond(head, StatusCode::BAD_REQUEST, what)?;
+    Err(ClientError::Nonsense(what))
+}

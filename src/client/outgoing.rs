@@ -1,0 +1,340 @@
+//! Sending a message in as few chunks as possible (RFC 4975 §7.1.1).
+
+use std::path::Path as FilePath;
+
+use bytes::{Bytes, BytesMut};
+use memchr::memmem;
+use rand::distr::{Alphanumeric, SampleString};
+use tokio::{sync::mpsc, time::sleep_until};
+
+use super::{ClientError, REPORT_TIMEOUT, RangeSet, Report, Session, Step, clock, disposition};
+use crate::msrp::{
+    ByteRange, Continuation, Head, Method, Name, StatusCode, TransactId, Uri, encode,
+};
+
+/// Octets from which on a chunk must be interrupted when something else is to be sent (RFC 4975
+/// §7.1.1); shorter ones need not be interruptible.
+const INTERRUPTIBLE: u64 = 2048;
+/// Octets waiting to be written above which the source waits.
+const ENOUGH: usize = 512 * 1024;
+/// Octets waiting to be written at which the source goes on.
+const FEW: usize = 256 * 1024;
+/// What an end-line begins with.
+const SEVEN_DASHES: &[u8] = b"-------";
+
+/// A message on its way out.
+#[derive(Debug)]
+pub struct Message {
+    to: Vec<Uri>,
+    own: Uri,
+    id: String,
+    content: Vec<u8>,
+    total: u64,
+    pushed: u64,
+    chunk: Option<OpenChunk>,
+    ended: bool,
+}
+
+/// The chunk under way.
+#[derive(Debug)]
+struct OpenChunk {
+    transact_id: TransactId,
+    octets: u64,
+    scan: Scan,
+}
+
+impl Message {
+    /// A file of `total` octets for the session's peer.
+    pub fn file(session: &Session, name: &FilePath, total: u64) -> Self {
+        let name = name.file_name().unwrap_or_default();
+        // Content-Type is the last header (RFC 4975 §7.1).
+        let content = format!(
+            "Content-Disposition: {}\r\nContent-Type: {}\r\n",
+            disposition::attachment(name),
+            disposition::media_type(name),
+        );
+        let peer = session.peer().map(|path| path.to_vec()).unwrap_or_default();
+        Self {
+            to: session.relays().iter().cloned().chain(peer).collect(),
+            own: session.own().clone(),
+            id: Alphanumeric.sample_string(&mut rand::rng(), 22),
+            content: content.into_bytes(),
+            total,
+            pushed: 0,
+            chunk: None,
+            ended: false,
+        }
+    }
+
+    /// Appends octets of the message, and its end behind the last one.
+    fn push(&mut self, session: &mut Session, mut octets: Bytes) -> Result<(), ClientError> {
+        loop {
+            let chunk = self.open_chunk(session);
+            // RFC 4975 §7.1: the end-line of the chunk must not occur in it.
+            let cut = chunk.scan.collision(&octets).unwrap_or(octets.len());
+            let piece = octets.split_to(cut);
+            chunk.octets += piece.len() as u64;
+            self.pushed += piece.len() as u64;
+            session.push_body(piece);
+            if octets.is_empty() {
+                break;
+            }
+            self.end_chunk(session, Continuation::More)?;
+        }
+        if self.pushed == self.total {
+            return self.end(session, Continuation::End);
+        }
+        self.let_replies_pass(session)
+    }
+
+    /// RFC 4975 §7.1.1: what else waits must not wait for the end of a long message.
+    fn let_replies_pass(&mut self, session: &mut Session) -> Result<(), ClientError> {
+        let long = self.chunk.as_ref().is_some_and(|chunk| chunk.octets >= INTERRUPTIBLE);
+        if long && session.has_replies() {
+            self.end_chunk(session, Continuation::More)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the message: whole, or given up.
+    fn end(&mut self, session: &mut Session, flag: Continuation) -> Result<(), ClientError> {
+        if self.ended {
+            return Ok(());
+        }
+        self.ended = true;
+        self.open_chunk(session);
+        self.end_chunk(session, flag)
+    }
+
+    /// Gives the message up, if its end has not been written yet.
+    fn abort(&mut self, session: &mut Session) -> Result<(), ClientError> {
+        // Nothing has been said of a message without a chunk.
+        let begun = self.pushed > 0 || self.chunk.is_some();
+        if begun { self.end(session, Continuation::Abort) } else { Ok(()) }
+    }
+
+    fn open_chunk(&mut self, session: &mut Session) -> &mut OpenChunk {
+        let (start, total) = (self.pushed + 1, self.total);
+        let left = total - self.pushed;
+        self.chunk.get_or_insert_with(|| {
+            let transact_id = TransactId::random();
+            let end = (left <= INTERRUPTIBLE).then_some(total);
+            let range = ByteRange { start, end, total: Some(total) };
+            let mut out = BytesMut::with_capacity(1024);
+            encode::request_line(&mut out, &transact_id, &Method::Send);
+            encode::paths(&mut out, &self.to, [&self.own]);
+            encode::header(&mut out, Name::MessageId, self.id.as_bytes());
+            encode::header(&mut out, Name::ByteRange, range.to_string().as_bytes());
+            encode::header(&mut out, Name::SuccessReport, b"yes");
+            encode::header(&mut out, Name::FailureReport, b"yes");
+            out.extend_from_slice(&self.content);
+            out.extend_from_slice(b"\r\n");
+            session.begin_chunk(&out);
+            OpenChunk { transact_id, octets: 0, scan: Scan::new(&transact_id) }
+        })
+    }
+
+    fn end_chunk(&mut self, session: &mut Session, flag: Continuation) -> Result<(), ClientError> {
+        match self.chunk.take() {
+            Some(chunk) => session.end_chunk(chunk.transact_id, flag),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Looks for what would be the end-line of the chunk in its own body.
+#[derive(Debug)]
+struct Scan {
+    needle: memmem::Finder<'static>,
+    len: usize,
+    /// The last octets that passed, one less than the needle has.
+    tail: Vec<u8>,
+}
+
+impl Scan {
+    fn new(transact_id: &TransactId) -> Self {
+        let needle = [SEVEN_DASHES, transact_id.as_bytes()].concat();
+        let len = needle.len();
+        Self { needle: memmem::Finder::new(&needle).into_owned(), len, tail: Vec::new() }
+    }
+
+    /// How many of these octets may still go into the chunk; `None` if all of them may.
+    fn collision(&mut self, octets: &[u8]) -> Option<usize> {
+        let keep = self.len - 1;
+        let mut seam = std::mem::take(&mut self.tail);
+        seam.extend_from_slice(&octets[..octets.len().min(keep)]);
+        if self.needle.find(&seam).is_some() {
+            // It begins in what has left already, so it must not be completed.
+            return Some(0);
+        }
+        let found = self.needle.find(octets);
+        let last = if octets.len() < keep { &seam } else { octets };
+        self.tail = last[last.len().saturating_sub(keep)..].to_vec();
+        found
+    }
+}
+
+/// How far a message has come, in octets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// With the system, on their way.
+    pub sent: u64,
+    /// Confirmed by success REPORTs.
+    pub confirmed: u64,
+}
+
+/// Sends `message`, whose octets come out of `blocks`, and waits until success REPORTs cover all
+/// of them. `progress` is told how far it came, whatever happens then.
+pub async fn send_file(
+    session: &mut Session,
+    mut message: Message,
+    mut blocks: mpsc::Receiver<Result<Bytes, ClientError>>,
+    mut progress: impl FnMut(Progress),
+) -> Result<(), ClientError> {
+    let mut confirmed = Confirmed::default();
+    let mut asked = None;
+    if message.total == 0 {
+        message.end(session, Continuation::End)?;
+    }
+    let mut news = clock();
+    while !confirmed.covers(&message) {
+        let room = session.unsent() <= ENOUGH;
+        let mark = if message.ended {
+            (session.unsent() > 0).then_some(0)
+        } else {
+            (!room).then_some(FEW)
+        };
+        let silence = news + REPORT_TIMEOUT;
+        let outcome = tokio::select! {
+            biased;
+            step = session.step(mark) => match step {
+                Ok(Step::Chunk(head)) => {
+                    asked = Some(head);
+                    Ok(())
+                }
+                Ok(Step::ChunkEnd(_)) => answer(session, asked.take()),
+                Ok(step) => confirmed.take(step, &message),
+                Err(error) => Err(error),
+            },
+            block = blocks.recv(), if room && !message.ended => match block {
+                Some(Ok(octets)) => message.push(session, octets),
+                Some(Err(error)) => Err(error),
+                None => Err(ClientError::Nonsense("the source ended before the message")),
+            },
+            () = sleep_until(silence), if message.ended && session.unsent() == 0 => {
+                Err(confirmed.missing(&message))
+            }
+        };
+        news = clock();
+        progress(Progress {
+            sent: message.pushed.saturating_sub(session.unsent() as u64),
+            confirmed: confirmed.ranges.octets(),
+        });
+        if let Err(error) = outcome {
+            message.abort(session)?;
+            return Err(error);
+        }
+        message.let_replies_pass(session)?;
+    }
+    Ok(())
+}
+
+/// Answers a SEND of the peer: one without a body keeps the session alive, anything else has
+/// nobody here to take it.
+fn answer(session: &mut Session, head: Option<Box<Head>>) -> Result<(), ClientError> {
+    match head {
+        Some(head) if head.headers.value(Name::ContentType).is_none() => {
+            session.respond(&head, StatusCode::OK, "OK")
+        }
+        Some(head) => session.respond(&head, StatusCode::STOP_SENDING, "This end only sends"),
+        None => Ok(()),
+    }
+}
+
+/// What the receiver has confirmed.
+#[derive(Debug, Default)]
+struct Confirmed {
+    ranges: RangeSet,
+    any: bool,
+}
+
+impl Confirmed {
+    /// Takes what was heard; an error is the end of the message.
+    fn take(&mut self, step: Step, message: &Message) -> Result<(), ClientError> {
+        match step {
+            Step::Response { status, .. } if status.is_ok() => Ok(()),
+            Step::Response { status, comment, .. } => Err(ClientError::Refused { status, comment }),
+            Step::NoResponse(_) => Err(ClientError::NoResponse),
+            Step::Report(report) if report.message_id == message.id => self.report(report, message),
+            // A REPORT on something that we know nothing of (RFC 4975 §7.1.2).
+            _ => Ok(()),
+        }
+    }
+
+    fn report(&mut self, report: Report, message: &Message) -> Result<(), ClientError> {
+        let Report { status, comment, range, .. } = report;
+        if status != StatusCode::OK {
+            return Err(ClientError::Undelivered { status, comment });
+        }
+        let range = range.unwrap_or(ByteRange::WHOLE);
+        // What has not been sent cannot have arrived.
+        let end = range.end.or(range.total).unwrap_or(message.total).min(message.pushed);
+        if !self.ranges.insert(range.start.max(1) - 1, end) {
+            return Err(ClientError::Nonsense("the success reports have too many gaps"));
+        }
+        self.any = true;
+        Ok(())
+    }
+
+    /// An empty message is confirmed as well.
+    fn covers(&self, message: &Message) -> bool {
+        self.any && message.ended && self.ranges.covers(message.total)
+    }
+
+    fn missing(&self, message: &Message) -> ClientError {
+        ClientError::NoReport { confirmed: self.ranges.octets(), total: message.total }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn scan() -> Scan {
+        Scan::new(&TransactId::parse(b"abcd").unwrap())
+    }
+
+    proptest! {
+        /// RFC 4975 §7.1: whatever the blocks, no chunk holds its own end-line.
+        #[test]
+        fn r4975_7_1_no_end_line_in_a_chunk(
+            noise in "[-abcdx]{0,30}", before in 0usize..30, block in 1usize..40
+        ) {
+            let mut body = noise.clone().into_bytes();
+            let at = before.min(body.len());
+            body.splice(at..at, *b"-------abcd$");
+            let mut scan = scan();
+            let mut chunk = Vec::new();
+            for octets in body.chunks(block) {
+                let cut = scan.collision(octets);
+                chunk.extend_from_slice(&octets[..cut.unwrap_or(octets.len())]);
+                if cut.is_some() {
+                    break;
+                }
+            }
+            prop_assert!(memmem::find(&chunk, b"-------abcd").is_none());
+            prop_assert!(chunk.len() < body.len());
+        }
+    }
+
+    #[test]
+    fn what_is_no_end_line_goes_through() {
+        let mut scan = scan();
+        for octets in ["-------", "abc", "-------abce", "------", "-abc", "\r\n-------abCd$"] {
+            assert_eq!(scan.collision(octets.as_bytes()), None, "{octets}");
+        }
+        assert_eq!(scan.collision(b"xx-------abcd+"), Some(2));
+    }
+}

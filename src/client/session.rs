@@ -1,0 +1,457 @@
+//! One conversation: paths, authentication, and which requests are for us (RFC 4975 §7.3).
+
+use std::{collections::VecDeque, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use rand::distr::{Alphanumeric, SampleString};
+use tokio::time::{Instant, sleep_until};
+
+use super::{
+    Account, ClientError, Connection, TRANSACTION_TIMEOUT, clock,
+    login::{Answer, Login},
+};
+use crate::{
+    msrp::{
+        ByteRange, Continuation, Event, FailureReport, Head, Malformed, Method, Name, Path, Start,
+        StatusCode, TransactId, Uri, encode,
+    },
+    transport::Link,
+};
+
+/// Characters of a session-id, letters and digits: 142 bits.
+const SESSION_ID: usize = 24;
+/// Requests without a response at one time.
+const MAX_PENDING: usize = 4096;
+/// Octets of answers to a peer that does not read them.
+const MAX_UNREAD: usize = 16 * 1024 * 1024;
+/// How long the last bytes may take when a conversation ends.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// What happened.
+#[derive(Debug)]
+pub enum Step {
+    /// A SEND for us starts; its [`Body`](Self::Body) and [`ChunkEnd`](Self::ChunkEnd) follow.
+    Chunk(Box<Head>),
+    /// Octets of the SEND under way.
+    Body(Bytes),
+    /// The SEND under way ends.
+    ChunkEnd(Continuation),
+    /// Somebody tells what became of a message of ours.
+    Report(Report),
+    /// The response to a SEND of ours.
+    Response {
+        /// Which one.
+        transact_id: TransactId,
+        /// The code.
+        status: StatusCode,
+        /// The text behind it.
+        comment: String,
+    },
+    /// There was no response to a SEND of ours within [`TRANSACTION_TIMEOUT`].
+    NoResponse(TransactId),
+    /// Our relay has let us in, or has renewed our session.
+    Registered,
+    /// The output has fallen to the mark.
+    Drained,
+}
+
+/// A REPORT (RFC 4975 §7.1.2).
+#[derive(Debug)]
+pub struct Report {
+    /// Of which message.
+    pub message_id: Bytes,
+    /// What became of it.
+    pub status: StatusCode,
+    /// The text behind it.
+    pub comment: String,
+    /// Of which octets; all of them without.
+    pub range: Option<ByteRange>,
+}
+
+/// A conversation over one connection.
+#[derive(Debug)]
+pub struct Session {
+    connection: Connection,
+    own: Uri,
+    relays: Vec<Uri>,
+    peer: Option<Path>,
+    login: Option<Login>,
+    pending: Vec<Pending>,
+    /// Waiting for a chunk of ours to end or to be interrupted.
+    replies: VecDeque<Bytes>,
+    chunk_open: bool,
+    reading_ours: bool,
+}
+
+/// A request that waits for its response.
+#[derive(Debug)]
+struct Pending {
+    transact_id: TransactId,
+    purpose: Purpose,
+    /// Where it ends in the output: its time starts when that is written.
+    end: u64,
+    deadline: Option<Instant>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Auth,
+    Send,
+}
+
+impl Session {
+    /// A conversation without a relay of our own, over a link that was dialled or accepted.
+    pub fn direct(link: Link, own: Uri) -> Self {
+        Self {
+            connection: Connection::new(link),
+            own,
+            relays: Vec::new(),
+            peer: None,
+            login: None,
+            pending: Vec::new(),
+            replies: VecDeque::new(),
+            chunk_open: false,
+            reading_ours: false,
+        }
+    }
+
+    /// Authenticates at the relay that `link` leads to. AUTH names the account's domain, and
+    /// `port` (RFC 4976 §5.1); the session is refreshed as long as [`step`](Self::step) is called.
+    pub async fn login(link: Link, account: Account, port: u16) -> Result<Self, ClientError> {
+        let own = own_uri(&link)?;
+        let scheme = if link.security().is_tls() { "msrps" } else { "msrp" };
+        let relay = format!("{scheme}://{}:{port};tcp", account.domain);
+        let relay = Uri::parse(relay.clone().into())
+            .map_err(|cause| ClientError::Uri { what: relay, cause })?;
+        let mut session = Self::direct(link, own.clone());
+        let mut login = Login::new(account, relay, own);
+        let (id, request) = login.start();
+        session.login = Some(login);
+        session.ask(id, Purpose::Auth, request.freeze())?;
+        while session.relays.is_empty() {
+            // Nobody knows our URI yet: what else comes has no meaning.
+            session.step(None).await?;
+        }
+        Ok(session)
+    }
+
+    /// Our own URI.
+    pub fn own(&self) -> &Uri {
+        &self.own
+    }
+
+    /// Our relays, the nearest first; none without.
+    pub fn relays(&self) -> &[Uri] {
+        &self.relays
+    }
+
+    /// What a peer has to put into To-Path: our relays, the farthest first, then ourselves.
+    pub fn path(&self) -> Path {
+        let uris: Vec<Uri> = self.relays.iter().rev().chain([&self.own]).cloned().collect();
+        Path::from_uris(&uris).unwrap_or_else(|| unreachable!("our own URI is in it"))
+    }
+
+    /// The other side, once it is known.
+    pub fn peer(&self) -> Option<&Path> {
+        self.peer.as_ref()
+    }
+
+    /// Names the other side: its relays, the nearest to us first, and itself.
+    pub fn set_peer(&mut self, peer: Path) {
+        self.peer = Some(peer);
+    }
+
+    /// Octets that wait to be written.
+    pub fn unsent(&self) -> usize {
+        self.connection.output().len()
+    }
+
+    /// Goes on until something happens that the caller must know. May be dropped and called
+    /// again. With a mark, that the output has fallen to so many octets is something, too.
+    pub async fn step(&mut self, mark: Option<usize>) -> Result<Step, ClientError> {
+        loop {
+            self.start_timers();
+            let wake = self.next_mark(mark);
+            let deadline = self.deadline();
+            let step = tokio::select! {
+                biased;
+                event = self.connection.turn(wake) => match event? {
+                    Some(event) => self.read(event)?,
+                    // It may have been a mark of our own.
+                    None => mark.filter(|&mark| self.unsent() <= mark).map(|_| Step::Drained),
+                },
+                () = sleep_until(deadline.unwrap_or_else(clock)), if deadline.is_some() => {
+                    self.expire()?
+                }
+            };
+            if let Some(step) = step {
+                return Ok(step);
+            }
+        }
+    }
+
+    /// Sends a response (RFC 4975 §7.2): to the previous hop only, from the URI it named. A SEND
+    /// that wants none, or only bad news, gets what it wants (RFC 4975 §7.1.4).
+    pub fn respond(
+        &mut self,
+        request: &Head,
+        status: StatusCode,
+        comment: &str,
+    ) -> Result<(), ClientError> {
+        match request.headers.failure_report() {
+            Ok(FailureReport::No) => return Ok(()),
+            Ok(FailureReport::Partial) if status.is_ok() => return Ok(()),
+            _ => {}
+        }
+        let to = [request.from_path.first()];
+        let from = request.to_path.first();
+        let response =
+            encode::response(&request.transact_id, status, comment.as_bytes(), to, from, &[]);
+        self.say(response.freeze())
+    }
+
+    /// Sends a success REPORT for these octets of the message that `chunk` is of (RFC 4975
+    /// §7.1.3).
+    pub fn report(&mut self, chunk: &Head, range: ByteRange) -> Result<(), ClientError> {
+        let id = TransactId::random();
+        let mut out = BytesMut::with_capacity(512);
+        encode::request_line(&mut out, &id, &Method::Report);
+        encode::paths(&mut out, chunk.from_path.iter(), [&self.own]);
+        let message_id = chunk.headers.value(Name::MessageId).unwrap_or_default();
+        encode::header(&mut out, Name::MessageId, message_id);
+        encode::header(&mut out, Name::ByteRange, range.to_string().as_bytes());
+        encode::header(&mut out, Name::Status, b"000 200 OK");
+        encode::end_line(&mut out, &id, Continuation::End, false);
+        self.say(out.freeze())
+    }
+
+    /// Ends the conversation so that the last bytes arrive.
+    pub async fn close(self) {
+        self.connection.close(DRAIN).await;
+    }
+
+    /// Whether replies wait for a chunk of ours to be interrupted.
+    pub(super) fn has_replies(&self) -> bool {
+        !self.replies.is_empty()
+    }
+
+    /// Writes the head of a chunk; until [`end_chunk`](Self::end_chunk) nothing else is written.
+    pub(super) fn begin_chunk(&mut self, head: &[u8]) {
+        self.chunk_open = true;
+        self.connection.output_mut().push_slice(head);
+    }
+
+    /// Writes octets of the open chunk.
+    pub(super) fn push_body(&mut self, octets: Bytes) {
+        self.connection.output_mut().push(octets);
+    }
+
+    /// Writes the end-line of the open chunk, then the replies that waited for it.
+    pub(super) fn end_chunk(
+        &mut self,
+        id: TransactId,
+        flag: Continuation,
+    ) -> Result<(), ClientError> {
+        self.connection.output_mut().write(|out| encode::end_line(out, &id, flag, true));
+        self.chunk_open = false;
+        self.await_response(id, Purpose::Send)?;
+        while let Some(reply) = self.replies.pop_front() {
+            self.connection.output_mut().push(reply);
+        }
+        // An AUTH among the replies ends here at the latest.
+        let end = self.connection.output().end();
+        for pending in self.pending.iter_mut().filter(|pending| pending.end == u64::MAX) {
+            pending.end = end;
+        }
+        Ok(())
+    }
+
+    fn say(&mut self, message: Bytes) -> Result<(), ClientError> {
+        let waiting: usize = self.replies.iter().map(Bytes::len).sum();
+        if self.unsent() + waiting > MAX_UNREAD {
+            return Err(ClientError::NotReading);
+        }
+        if self.chunk_open {
+            self.replies.push_back(message);
+        } else {
+            self.connection.output_mut().push(message);
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self, id: TransactId, purpose: Purpose, message: Bytes) -> Result<(), ClientError> {
+        self.say(message)?;
+        self.await_response(id, purpose)
+    }
+
+    fn await_response(&mut self, id: TransactId, purpose: Purpose) -> Result<(), ClientError> {
+        if self.pending.len() == MAX_PENDING {
+            return Err(ClientError::NotReading);
+        }
+        // A request that waits behind a chunk gets its place when the chunk ends.
+        let end = if self.chunk_open { u64::MAX } else { self.connection.output().end() };
+        self.pending.push(Pending { transact_id: id, purpose, end, deadline: None });
+        Ok(())
+    }
+
+    /// RFC 4975 §7.3: the time of a transaction starts with the last octet sent.
+    fn start_timers(&mut self) {
+        let taken = self.connection.output().taken();
+        let unstarted = |p: &&mut Pending| p.deadline.is_none() && p.end <= taken;
+        for pending in self.pending.iter_mut().filter(unstarted) {
+            pending.deadline = Some(clock() + TRANSACTION_TIMEOUT);
+        }
+    }
+
+    /// The caller's mark, or the one at which the next timer starts if that comes first.
+    fn next_mark(&self, mark: Option<usize>) -> Option<usize> {
+        let output = self.connection.output();
+        let unstarted = self.pending.iter().filter(|p| p.deadline.is_none() && p.end < u64::MAX);
+        let timer = unstarted.map(|p| usize::try_from(output.end() - p.end).unwrap_or(0)).max();
+        mark.max(timer)
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let timers = self.pending.iter().filter_map(|pending| pending.deadline);
+        timers.chain(self.login.as_ref().and_then(Login::refresh_at)).min()
+    }
+
+    fn expire(&mut self) -> Result<Option<Step>, ClientError> {
+        let now = clock();
+        if let Some(login) =
+            self.login.as_mut().filter(|l| l.refresh_at().is_some_and(|t| t <= now))
+        {
+            let (id, request) = login.start();
+            self.ask(id, Purpose::Auth, request.freeze())?;
+        }
+        let late = |p: &Pending| p.deadline.is_some_and(|deadline| deadline <= now);
+        let Some(at) = self.pending.iter().position(late) else {
+            return Ok(None);
+        };
+        let pending = self.pending.remove(at);
+        match pending.purpose {
+            Purpose::Send => Ok(Some(Step::NoResponse(pending.transact_id))),
+            Purpose::Auth => Err(ClientError::NoResponse),
+        }
+    }
+
+    fn read(&mut self, event: Event) -> Result<Option<Step>, ClientError> {
+        match event {
+            Event::Head(head) => self.read_head(head),
+            Event::Malformed(malformed) => self.read_malformed(&malformed),
+            Event::Body(octets) => Ok(self.reading_ours.then_some(Step::Body(octets))),
+            Event::End(flag) => {
+                let ours = std::mem::take(&mut self.reading_ours);
+                Ok(ours.then_some(Step::ChunkEnd(flag)))
+            }
+            Event::Collision => Ok(None),
+        }
+    }
+
+    fn read_head(&mut self, head: Head) -> Result<Option<Step>, ClientError> {
+        match &head.start {
+            Start::Response { status, comment } => {
+                let (status, comment) = (*status, String::from_utf8_lossy(comment).into_owned());
+                self.read_response(&head, status, comment)
+            }
+            Start::Request(Method::Send) => self.read_send(head),
+            Start::Request(Method::Report) => Ok(read_report(&head).map(Step::Report)),
+            Start::Request(_) => {
+                self.respond(&head, StatusCode::UNKNOWN_METHOD, "Unknown method")?;
+                Ok(None)
+            }
+        }
+    }
+
+    fn read_send(&mut self, head: Head) -> Result<Option<Step>, ClientError> {
+        if !self.is_for_us(&head) {
+            self.respond(&head, StatusCode::NO_SESSION, "No such session")?;
+            return Ok(None);
+        }
+        let readable = head.headers.check().is_ok();
+        if !readable || head.headers.value(Name::MessageId).is_none() {
+            self.respond(&head, StatusCode::BAD_REQUEST, "Request was unintelligible")?;
+            return Ok(None);
+        }
+        self.peer.get_or_insert_with(|| head.from_path.clone());
+        self.reading_ours = true;
+        Ok(Some(Step::Chunk(Box::new(head))))
+    }
+
+    /// The session-id names us (RFC 6714: hosts and ports may have been rewritten on the way);
+    /// the peer is the one this session belongs to.
+    fn is_for_us(&self, head: &Head) -> bool {
+        let ours =
+            head.to_path.len() == 1 && head.to_path.first().session_id() == self.own.session_id();
+        let known = |peer: &Path| peer.last().session_id() == head.from_path.last().session_id();
+        ours && self.peer.as_ref().is_none_or(known)
+    }
+
+    fn read_response(
+        &mut self,
+        head: &Head,
+        status: StatusCode,
+        comment: String,
+    ) -> Result<Option<Step>, ClientError> {
+        let transact_id = head.transact_id;
+        let Some(at) = self.pending.iter().position(|p| p.transact_id == transact_id) else {
+            return Ok(None);
+        };
+        if self.pending.remove(at).purpose == Purpose::Send {
+            return Ok(Some(Step::Response { transact_id, status, comment }));
+        }
+        let Some(login) = self.login.as_mut() else {
+            return Ok(None);
+        };
+        match login.answer(head, clock())? {
+            Answer::Again(id, request) => {
+                self.ask(id, Purpose::Auth, request.freeze())?;
+                return Ok(None);
+            }
+            Answer::Granted(path) if self.relays.is_empty() => self.relays = path.to_vec(),
+            // A refresh that gives another URI is of no use: the old one has been told.
+            Answer::Granted(_) => {}
+        }
+        Ok(Some(Step::Registered))
+    }
+
+    fn read_malformed(&mut self, malformed: &Malformed) -> Result<Option<Step>, ClientError> {
+        let answerable = match &malformed.start {
+            Start::Request(method) => *method != Method::Report,
+            Start::Response { .. } => false,
+        };
+        let Some((to, from)) = malformed.paths.as_ref().filter(|_| answerable) else {
+            return Ok(None);
+        };
+        let comment = malformed.error.to_string();
+        let status = StatusCode::BAD_REQUEST;
+        let id = &malformed.transact_id;
+        let response =
+            encode::response(id, status, comment.as_bytes(), [from.first()], to.first(), &[]);
+        self.say(response.freeze())?;
+        Ok(None)
+    }
+}
+
+fn read_report(head: &Head) -> Option<Report> {
+    let (status, comment) = head.headers.status().ok()??;
+    Some(Report {
+        message_id: Bytes::copy_from_slice(head.headers.value(Name::MessageId)?),
+        status,
+        comment: String::from_utf8_lossy(comment).into_owned(),
+        range: head.headers.byte_range().ok()?,
+    })
+}
+
+/// A URI of our own for this link: never dialled when there is a relay or the link is ours.
+pub fn own_uri(link: &Link) -> Result<Uri, ClientError> {
+    let local = link.local();
+    mint(link.security().is_tls(), &local.ip().to_string(), local.port())
+}
+
+/// A URI with a fresh session-id that cannot be guessed.
+pub fn mint(secure: bool, host: &str, port: u16) -> Result<Uri, ClientError> {
+    let id = Alphanumeric.sample_string(&mut rand::rng(), SESSION_ID);
+    Uri::mint(secure, host, port, &id)
+        .map_err(|cause| ClientError::Uri { what: host.to_owned(), cause })
+}

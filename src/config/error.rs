@@ -1,0 +1,216 @@
+//! What can be wrong with a configuration, said so that an operator can mend it.
+
+use std::{borrow::Cow, fmt, io, path::PathBuf};
+
+use thiserror::Error;
+
+/// Longest part of a name or value that a message repeats, in characters.
+const SHOWN: usize = 120;
+
+/// Everything that is wrong with one file. Displayed as one line for each finding.
+#[derive(Debug)]
+pub struct ConfigError {
+    /// The file.
+    pub file: PathBuf,
+    /// What must be mended, in the order of the lines; never empty.
+    pub findings: Vec<Finding>,
+    /// What is only worth a warning, as in [`Config::warnings`](super::Config::warnings).
+    pub warnings: Vec<String>,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, finding) in self.findings.iter().enumerate() {
+            if index > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{}", self.file.display())?;
+            if let Some(line) = finding.line {
+                write!(f, ":{line}")?;
+            }
+            write!(f, ": {}", finding.problem)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self.findings.as_slice() {
+            [only] => only.problem.source(),
+            _ => None,
+        }
+    }
+}
+
+/// One thing to mend.
+#[derive(Debug)]
+pub struct Finding {
+    /// Line in the file, counted from 1; none where something is missing altogether.
+    pub line: Option<usize>,
+    /// What it is.
+    pub problem: Problem,
+}
+
+/// What is wrong. No variant ever holds a password or a database URI.
+#[derive(Debug, Error)]
+pub enum Problem {
+    /// The file cannot be read at all.
+    #[error("cannot be read: {0}")]
+    Unreadable(#[source] io::Error),
+    /// More than [`MAX_FILE_SIZE`](super::MAX_FILE_SIZE).
+    #[error("larger than {} MiB, this is no configuration file", super::MAX_FILE_SIZE >> 20)]
+    TooLarge,
+    /// Bytes that are no UTF-8 outside a comment.
+    #[error("the line is not UTF-8")]
+    NotUtf8,
+    /// A line that begins with `[` and is no section.
+    #[error("a section is written [Name] on a line of its own")]
+    UnreadableSection,
+    /// An assignment before the first section.
+    #[error("a section must come first, such as [Relay]")]
+    NoSection,
+    /// Neither blank, comment, section, continuation nor assignment. The text is not repeated: it
+    /// may be a password.
+    #[error("[{}] the line is not understood; accepted is {accepted}", Shown(section))]
+    NotUnderstood {
+        /// The section it stands in.
+        section: String,
+        /// The form of an assignment there.
+        accepted: &'static str,
+    },
+    /// A section that is opened twice.
+    #[error("[{}] stands twice, first on line {first}", Shown(section))]
+    DuplicateSection {
+        /// The section.
+        section: String,
+        /// Where it was opened first.
+        first: usize,
+    },
+    /// An option that is set twice.
+    #[error(
+        "[{}] {} stands twice, first on line {first}",
+        Shown(section),
+        Shown(option.as_deref().unwrap_or("the user"))
+    )]
+    DuplicateOption {
+        /// The section.
+        section: String,
+        /// The option; not told for users in [Memory].
+        option: Option<String>,
+        /// Where it was set first.
+        first: usize,
+    },
+    /// The reader of the file gave up.
+    #[error("cannot be understood: {0}")]
+    Syntax(String),
+    /// A value that the option does not accept.
+    #[error("[{section}] {option} = {value}: {accepted}")]
+    BadValue {
+        /// The section.
+        section: &'static str,
+        /// The option.
+        option: &'static str,
+        /// The value, or the part of it that is refused.
+        value: Value,
+        /// What would be accepted.
+        accepted: Cow<'static, str>,
+    },
+    /// An option without which the relay cannot start.
+    #[error("[{section}] {option} is not set: {accepted}")]
+    Missing {
+        /// The section.
+        section: &'static str,
+        /// The option.
+        option: &'static str,
+        /// What would be accepted.
+        accepted: &'static str,
+    },
+    /// An entry of [Memory] that names no user. Neither side is repeated: either may be the
+    /// password.
+    #[error(
+        "[Memory] the name on the left is not accepted: user@domain, with neither part empty, \
+         no blank or port in the domain"
+    )]
+    BadUser,
+}
+
+/// A refused value, in the form in which it may be shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    /// As it stands in the file.
+    Whole(String),
+    /// The item of a list that is refused.
+    Item(String),
+    /// A value that may hold a password.
+    Secret,
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole(text) => write!(f, "\"{}\"", Shown(text)),
+            Self::Item(text) => write!(f, "... \"{}\" ...", Shown(text)),
+            Self::Secret => f.write_str("(not shown)"),
+        }
+    }
+}
+
+/// Text of the file in a message: on one line, without control characters, not endless.
+pub(super) struct Shown<'a>(pub(super) &'a str);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, c) in self.0.chars().enumerate() {
+            if index == SHOWN {
+                return f.write_str("...");
+            }
+            match c {
+                // Backslashes and quotes mean nothing in the file and stay readable.
+                '\\' | '"' | '\'' => write!(f, "{c}")?,
+                _ => write!(f, "{}", c.escape_debug())?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_of_the_file_stays_on_its_line() {
+        let table = [
+            ("plain", "plain"),
+            ("a\nb\tc\u{1b}[1m", r"a\nb\tc\u{1b}[1m"),
+            (r#"C:\x "y" 'z'"#, r#"C:\x "y" 'z'"#),
+        ];
+        for (text, expected) in table {
+            assert_eq!(Shown(text).to_string(), expected);
+        }
+        assert_eq!(Shown(&"x".repeat(1000)).to_string().len(), SHOWN + 3);
+    }
+
+    #[test]
+    fn one_line_for_each_finding() {
+        let error = ConfigError {
+            file: PathBuf::from("/etc/msrprelay/config.ini"),
+            findings: vec![
+                Finding { line: Some(3), problem: Problem::NoSection },
+                Finding {
+                    line: None,
+                    problem: Problem::Missing {
+                        section: "Relay",
+                        option: "key",
+                        accepted: "a file",
+                    },
+                },
+            ],
+            warnings: Vec::new(),
+        };
+        let expected = "/etc/msrprelay/config.ini:3: a section must come first, such as [Relay]\n\
+                        /etc/msrprelay/config.ini: [Relay] key is not set: a file";
+        assert_eq!(error.to_string(), expected);
+    }
+}

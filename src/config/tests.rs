@@ -1,0 +1,463 @@
+//! Whole files: defaults, messages, secrets, files of 1.x.
+
+use proptest::prelude::*;
+use secrecy::ExposeSecret as _;
+
+use super::*;
+
+const FILE: &str = "/etc/example/config.ini";
+const SAMPLE: &str = include_str!("../../config.ini.sample");
+
+/// A [Relay] that needs nothing else.
+const PLAIN: &str = "[Relay]\ndebug_notls = yes\n";
+/// Four lines of [Relay] with all that it must have.
+const TLS: &str = "[Relay]\nbackend = memory\ncertificate = c\nkey = k\n";
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(text, Path::new(FILE))
+}
+
+/// The findings, without the name of the file.
+fn errors(text: &str) -> Vec<String> {
+    unnamed(parse(text).expect_err(text).to_string().lines())
+}
+
+/// The warnings, without the name of the file.
+fn warnings(text: &str) -> Vec<String> {
+    let config = parse(text).expect(text);
+    unnamed(config.warnings.iter().map(String::as_str))
+}
+
+fn unnamed<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let lines = lines.map(|line| line.strip_prefix(FILE).expect("each names the file"));
+    lines.map(str::to_owned).collect()
+}
+
+/// Everything that options decide.
+fn meaning(config: &Config) -> String {
+    let uri = config.database.uri.expose_secret();
+    format!("{:#?}\n{:#?}\nuri: {uri}", config.relay, config.database)
+}
+
+/// What the contract says of a file that sets nothing.
+#[test]
+fn defaults() {
+    let config = parse(PLAIN).unwrap();
+    let relay = config.relay;
+    assert_eq!(relay.address[0].to_string(), "0.0.0.0:2855");
+    assert_eq!((relay.address.len(), relay.advertised_port), (1, None));
+    assert_eq!((relay.hostname, relay.default_domain), (None, None));
+    assert_eq!(relay.backend, [BackendKind::Database]);
+    assert_eq!(relay.log_level, LogLevel::Info);
+    assert!(relay.allow_other_methods);
+    assert!(!relay.log_failed_auth && !relay.strict_expiry && !relay.allow_basic_auth);
+    assert_eq!(relay.max_auth_attempts, NonZeroU32::new(3));
+    assert_eq!(relay.auth_challenge_expiration_time.as_secs(), 15);
+    assert_eq!(relay.session_expiration_time_minimum.as_secs(), 60);
+    assert_eq!(relay.session_expiration_time_default.as_secs(), 600);
+    assert_eq!(relay.session_expiration_time_maximum.as_secs(), 3600);
+    assert_eq!(relay.allowed_peers, PeerList::default());
+    assert!(relay.denied_peers.special && relay.denied_peers.networks.is_empty());
+    assert_eq!(relay.verify_next_hop, VerifyNextHop::Log);
+    assert_eq!(relay.digest_algorithms, [DigestAlgorithm::Md5]);
+    assert_eq!(relay.max_connections, ConnectionLimit::Descriptors);
+    assert_eq!(relay.max_connections_per_ip, NonZeroU32::new(2048));
+    assert_eq!(relay.max_unauthenticated, NonZeroU32::new(4096));
+    assert_eq!(relay.max_sessions_per_user, NonZeroU32::new(1024));
+    assert_eq!(relay.max_session_bandwidth, None);
+    assert_eq!(relay.idle_timeout.map(|time| time.as_secs()), Some(3600));
+    assert_eq!(relay.drain_timeout, Duration::ZERO);
+    assert_eq!((relay.metrics_address, relay.control_socket), (None, None));
+
+    let database = config.database;
+    assert!(database.cleartext_passwords);
+    assert_eq!(database.subscriber_table, "subscriber");
+    assert_eq!(database.ha1_sha256_col, "ha1_sha256");
+    assert_eq!((database.pool_size.get(), database.timeout.as_secs()), (5, 5));
+    assert_eq!(database.cache_time, Duration::ZERO);
+    assert!(config.memory.is_empty() && config.not_in_force.is_empty());
+}
+
+#[test]
+fn the_sample_starts_a_new_installation() {
+    let config = Config::parse(SAMPLE, Path::new("/nowhere/config.ini")).unwrap();
+    assert_eq!(config.relay.certificate, [Path::new("/nowhere/tls/relay.crt")]);
+    assert_eq!(config.relay.key, [Path::new("/nowhere/tls/relay.key")]);
+    assert_eq!(config.relay.backend, [BackendKind::Memory]);
+    assert!(config.not_in_force.is_empty());
+    let [warning] = &config.warnings[..] else { panic!("{:?}", config.warnings) };
+    assert!(
+        warning.ends_with(": [Relay] backend is memory, but [Memory] has no user"),
+        "{warning}"
+    );
+}
+
+/// Each default that the sample shows is the one that holds, and is accepted when written.
+#[test]
+fn the_defaults_of_the_sample_are_the_real_ones() {
+    let (relay, rest) = SAMPLE.split_once("\n[Memory]\n").unwrap();
+    let (_, database) = rest.split_once("\n[Database]\n").unwrap();
+    let [relay, database] = [relay, database].map(|section| {
+        let defaults = section.lines().filter_map(|line| line.strip_prefix(';'));
+        defaults.collect::<Vec<_>>()
+    });
+    assert_eq!(relay.len() + database.len(), OPTIONS.len());
+
+    let written = format!("[Relay]\n{}\n[Database]\n{}", relay.join("\n"), database.join("\n"));
+    let written = parse(&written.replacen("debug_notls = No", "debug_notls = Yes", 1)).unwrap();
+    assert_eq!(meaning(&written), meaning(&parse(PLAIN).unwrap()));
+    assert!(written.warnings.is_empty(), "{:?}", written.warnings);
+}
+
+/// A value other than the default.
+fn other_value(option: &ConfigOption) -> &'static str {
+    match option.name {
+        "certificate" | "key" | "ca" | "control_socket" | "session_records" => "other.file",
+        "address" | "websocket_address" | "metrics_address" => "192.0.2.9:9",
+        "hostname" | "default_domain" | "domains" | "user" | "group" => "other",
+        "backend" => "memory, database",
+        "log_level" => "ERROR",
+        "digest_algorithms" => "SHA-256",
+        "websocket_origins" => "https://other",
+        "allowed_peers" | "denied_peers" | "proxy_protocol" => "192.0.2.0/24",
+        "verify_next_hop" => "off",
+        "max_session_bandwidth" => "20000",
+        "session_expiration_time_maximum" => "3000",
+        "allow_other_methods" | "cleartext_passwords" => "no",
+        "log_failed_auth" | "strict_expiry" | "allow_basic_auth" => "yes",
+        "uri" => "sqlite:/other",
+        name if name.ends_with("_col") || name.ends_with("_table") => "other",
+        _ => "99",
+    }
+}
+
+/// None is read and dropped, none into the field of another.
+#[test]
+fn each_option_sets_the_field_of_its_name() {
+    let unset = meaning(&parse(PLAIN).unwrap());
+    for option in OPTIONS.iter().filter(|option| option.name != "debug_notls") {
+        let ConfigOption { section, name, .. } = option;
+        // By way of [DEFAULT], which feeds both sections.
+        let config = parse(&format!("{PLAIN}[DEFAULT]\n{name} = {}", other_value(option))).unwrap();
+        assert_eq!(changed_field(&unset, &meaning(&config)).as_deref(), Some(*name));
+        let late = (!option.in_force).then(|| format!("[{section}] {name}"));
+        assert_eq!(config.not_in_force, Vec::from_iter(late));
+    }
+}
+
+/// The first field that differs: its name stands on the line that differs, or above what it holds.
+fn changed_field(before: &str, after: &str) -> Option<String> {
+    let different =
+        before.lines().zip(after.lines()).position(|(before, after)| before != after)?;
+    let upwards = after.lines().take(different + 1).collect::<Vec<_>>();
+    let field = upwards.iter().rev().find_map(|line| {
+        let line = line.strip_prefix("    ").unwrap_or(line);
+        let (name, _) = line.split_once(':')?;
+        (!name.starts_with(' ')).then_some(name)
+    });
+    field.map(str::to_owned)
+}
+
+#[test]
+fn each_option_refuses_with_its_name() {
+    // Any text without control characters may name a file.
+    let refused = "a b\n\t\u{7}\"/:@";
+    for option in OPTIONS {
+        let ConfigOption { section, name, accepted, .. } = option;
+        let error = parse(&format!("[{section}]\n{name} = {refused}")).unwrap_err().to_string();
+        let finding = error
+            .lines()
+            .find(|line| line.starts_with(&format!("{FILE}:2: [{section}] {name} = ")));
+        assert!(finding.is_some_and(|line| line.ends_with(accepted)), "{name}: {error}");
+    }
+}
+
+#[test]
+fn a_file_of_1_x() {
+    let text = "; configuration of 1.4\n[Relay]\naddress: any:2856\nhostname = relay.example.com\n\
+                default-domain=example.com\ncertificate = /c\nkey = /k\nlog_level = 30\n\
+                max_auth_attempts = -1\nbackend = Memory\ndebug_notls = False\n\
+                session_expiration_time_maximum = 300\nallow-other-methods: off\n\
+                [Memory]\nalice@example.com = 100%%\n\
+                bob-b@sub-domain.example.com = x=y:z ; not a comment\n\
+                [Database]\nuri = mysql://opensips:s3cr:et@db/opensips\n";
+    let config = parse(text).unwrap();
+    let relay = config.relay;
+    assert_eq!(relay.address[0].to_string(), "0.0.0.0:2856");
+    assert_eq!(relay.default_domain.as_deref(), Some("example.com"));
+    assert_eq!(relay.certificate, [Path::new("/c")]);
+    assert_eq!(relay.log_level, LogLevel::Warning);
+    assert_eq!(relay.max_auth_attempts, None);
+    assert!(!relay.allow_other_methods && !relay.debug_notls);
+    assert_eq!(relay.session_expiration_time_default.as_secs(), 300);
+
+    let users = config.memory.iter();
+    let users: Vec<[&str; 3]> = users
+        .map(|user| [user.user.as_str(), &user.domain, user.password.expose_secret()])
+        .collect();
+    let expected = [
+        ["alice", "example.com", "100%"],
+        ["bob-b", "sub-domain.example.com", "x=y:z ; not a comment"],
+    ];
+    assert_eq!(users, expected);
+    assert_eq!(config.database.uri.expose_secret(), "mysql://opensips:s3cr:et@db/opensips");
+    assert_eq!(config.not_in_force, ["[Database] uri"]);
+    let expected = [
+        ": [Relay] session_expiration_time_default is not set and taken as 300, the nearest within the bounds",
+        ":15: %% is read as %, as 1.x wrote it; a single % is enough now",
+    ];
+    assert_eq!(warnings(text), expected);
+}
+
+#[test]
+fn errors_say_what_is_accepted() {
+    let table = [
+        (
+            "log_level = LOUD",
+            "[Relay] log_level = \"LOUD\": accepted is CRITICAL, ERROR, WARNING, INFO, DEBUG, NOTSET or a number \
+             from 0 (everything) to 50",
+        ),
+        (
+            "denied_peers = special, 10.0.0.0/40",
+            "[Relay] denied_peers = ... \"10.0.0.0/40\" ...: accepted is a list of networks such as 192.0.2.0/24 or \
+             2001:db8::/32, addresses and the word special, separated by commas, or none alone",
+        ),
+        (
+            "advertised_port = 0",
+            "[Relay] advertised_port = \"0\": accepted is a port from 1 to 65535",
+        ),
+        (
+            "max_session_bandwidth = 100",
+            "[Relay] max_session_bandwidth = \"100\": accepted is a whole number of at least 16384, or 0 for no limit",
+        ),
+        (
+            "debug_notls = \u{1b}[1m\n x",
+            "[Relay] debug_notls = \"\\u{1b}[1m\\nx\": accepted is yes, no, true, false, on, off, 1 or 0",
+        ),
+        ("[Relay]", "[Relay] stands twice, first on line 1"),
+        ("key = x", "[Relay] key stands twice, first on line 4"),
+        ("nonsense", "[Relay] the line is not understood; accepted is name = value"),
+        ("[nonsense", "a section is written [Name] on a line of its own"),
+        (
+            "session_expiration_time_minimum = 4000",
+            "[Relay] session_expiration_time_minimum = \"4000\": session_expiration_time_minimum (4000) must not \
+             exceed session_expiration_time_maximum (3600)",
+        ),
+        (
+            "session_expiration_time_default = 10",
+            "[Relay] session_expiration_time_default = \"10\": accepted is from session_expiration_time_minimum (60) \
+             to session_expiration_time_maximum (3600)",
+        ),
+        (
+            "default_domain = a.example\ndomains = b.example, c.example",
+            "[Relay] default_domain = \"a.example\": it must be one of domains, or nobody could relay",
+        ),
+    ];
+    for (text, expected) in table {
+        assert_eq!(errors(&format!("{TLS}{text}")), [format!(":5: {expected}")], "{text}");
+    }
+}
+
+#[test]
+fn all_errors_are_told_in_the_order_of_the_lines() {
+    let text = "x\n[DEFAULT]\ntimeout = never\n[Database]\nuri = db\n[Relay]\nkey = k\nkey = l\naddress = :x";
+    let expected = [
+        ":1: a section must come first, such as [Relay]",
+        ":3: [DEFAULT] timeout = \"never\": accepted is a whole number of seconds from 1 to 4294967295",
+        ":5: [Database] uri = (not shown): accepted is mysql://user:password@host/database, \
+         postgresql://user:password@host/database or sqlite:///file",
+        ":8: [Relay] key stands twice, first on line 7",
+        ":9: [Relay] address = \":x\": accepted is host:port, host, :port, any:port, [IPv6]:port or default, or \
+         several separated by commas",
+        ": [Relay] certificate is not set: TLS needs a certificate and its key, both PEM files; debug_notls = yes \
+         does without, for debugging",
+    ];
+    assert_eq!(errors(text), expected);
+}
+
+#[test]
+fn tls_needs_pairs() {
+    let missing = |name: &str, text: &str| {
+        let expected = format!(": [Relay] {name} is not set: TLS needs a certificate and its key");
+        assert!(errors(text).iter().any(|line| line.starts_with(&expected)), "{text}");
+    };
+    missing("certificate", "");
+    missing("key", "");
+    missing("certificate", "[Relay]\ncertificate =\nkey = k");
+    missing("key", "[Relay]\ncertificate = a, b");
+    let expected = ":3: [Relay] key = \"k\": as many keys as certificates are needed, in the same order: here are 1 and 2";
+    assert_eq!(errors("[Relay]\ncertificate = a, b\nkey = k"), [expected]);
+
+    let config = parse("[Relay]\ncertificate = a, b\nkey = c,\n d").unwrap();
+    assert_eq!(config.relay.key, [Path::new("/etc/example/c"), Path::new("/etc/example/d")]);
+    assert!(parse(&format!("{PLAIN}certificate = a")).is_ok());
+}
+
+#[test]
+fn warnings_name_what_was_meant() {
+    let text = "[DEFAULT]\nspam = 1\n[Relay]\ndebug_notls = 1\nbackend = memory\nadress = x\nuri = x\n\
+                hostname = LocalHost\n[SIPThor]\nx = y\n[memory]\na@b = c\n[Memory]\na@b = c\nempty@b =\n\
+                [Database]\nzzz = 1";
+    let expected = [
+        ":2: [DEFAULT] unknown option spam is ignored",
+        ":6: [Relay] unknown option adress is ignored; did you mean address?",
+        ":7: [Relay] unknown option uri is ignored; it belongs to [Database]",
+        ":8: [Relay] hostname is localhost, which clients on other machines cannot reach",
+        ":9: unknown section [SIPThor] is ignored",
+        ":11: unknown section [memory] is ignored; did you mean [Memory]?",
+        ":15: [Memory] the user has no password and is left out",
+        ":17: [Database] unknown option zzz is ignored",
+    ];
+    assert_eq!(warnings(text), expected);
+    let expected =
+        ": [Database] uri is not set though backend is database; its default is a mere example";
+    assert_eq!(warnings(PLAIN), [expected]);
+    let error = parse("[Relay]\nadress = x").unwrap_err();
+    assert_eq!(error.warnings.len(), 2, "a file with errors tells its warnings too");
+}
+
+#[test]
+fn default_feeds_the_others_but_memory() {
+    let text = "[DEFAULT]\nhostname = a.example\nlog_level = ERROR\npool_size = 7\nx@y = z\n[Relay]\n\
+                log-level = DEBUG\nhostname =\ndebug_notls = 1\n[Memory]\na@b = c";
+    let config = parse(text).unwrap();
+    assert_eq!(config.relay.log_level, LogLevel::Debug);
+    assert_eq!(config.relay.hostname, None, "an empty value hides the one of [DEFAULT]");
+    assert_eq!(config.database.pool_size.get(), 7);
+    assert_eq!(config.memory.len(), 1);
+}
+
+#[test]
+fn users_part_at_the_last_at() {
+    let table = [
+        ("alice@example.com", Some(("alice", "example.com"))),
+        ("sip:a-b@c@example.com", Some(("sip:a-b@c", "example.com"))),
+        ("alice@[2001:db8::1]", Some(("alice", "[2001:db8::1]"))),
+        ("alice smith@example.com", Some(("alice smith", "example.com"))),
+        ("alice", None),
+        ("@example.com", None),
+        ("alice@", None),
+        ("alice@example.com:2855", None),
+        ("alice@example.com: half", None),
+    ];
+    for (name, expected) in table {
+        let parsed = parse(&format!("{PLAIN}[Memory]\n{name} = s3cr3t"));
+        let Some(expected) = expected else {
+            let error = parsed.expect_err(name).to_string();
+            assert!(error.contains(":4: [Memory] the name on the left"), "{error}");
+            continue;
+        };
+        let users = parsed.expect(name).memory;
+        assert_eq!((users[0].user.as_str(), users[0].domain.as_str()), expected);
+    }
+}
+
+#[test]
+fn served_realms() {
+    let some = parse(&format!("{PLAIN}domains = Example.com, other.example")).unwrap();
+    let table =
+        [("example.COM", true), ("other.example", true), ("example.org", false), ("", false)];
+    for (realm, served) in table {
+        assert_eq!(some.relay.serves(realm), served, "{realm}");
+    }
+    assert!(parse(PLAIN).unwrap().relay.serves("anything"));
+}
+
+/// Wherever a secret is written, right or wrong, no message repeats it.
+#[test]
+fn secrets_are_never_told() {
+    let lines = [
+        "alice@example.com = s3cr3t",
+        "alice@example.com: s3cr3t",
+        "alice@example.com: c=s3cr3t",
+        "alice@example.com = x\n s3cr3t",
+        "alice@example.com = s3cr3t%%\nbob@b = %(s3cr3t)s",
+        "alice = s3cr3t\n[s",
+        "s3cr3t",
+        "uri = mysql://u:s3cr3t@db/x",
+        "uri = u:s3cr3t@db/x",
+        "uri = mssql://u:s3cr3t@db",
+        "uri = mysql://u:s3cr3t@db/x\n y",
+        "uri mysql://u:s3cr3t@db",
+    ];
+    // Outside [Memory] the name of an unknown option is told, or nobody could find it.
+    let users = ["s3cr3t = alice", "s3cr3t = a\ns3cr3t = b", "s3cr3t@ = x"];
+    let everywhere = lines.iter().flat_map(|line| {
+        ["Memory", "Database", "Memroy", "DEFAULT"].map(|section| (section, *line))
+    });
+    for (section, line) in everywhere.chain(users.map(|line| ("Memory", line))) {
+        let told = match parse(&format!("{PLAIN}[{section}]\n{line}")) {
+            Ok(config) => format!("{config:?}"),
+            Err(error) => format!("{error} {error:?}"),
+        };
+        assert!(!told.contains("s3cr3t"), "{section} {line}: {told}");
+    }
+}
+
+#[test]
+fn files_are_read_as_they_are() {
+    let root = tempfile::tempdir().unwrap();
+    let file = root.path().join("config.ini");
+    let load = |bytes: &[u8]| {
+        fs::write(&file, bytes).unwrap();
+        Config::load(&file)
+    };
+    let config =
+        load(b"\xef\xbb\xbf[Relay]\r\n# f\xfcr Blink\r\ndebug_notls = 1\r\ncontrol_socket = x\r\n")
+            .unwrap();
+    assert_eq!(config.source, file);
+    assert_eq!(config.relay.control_socket, Some(root.path().join("x")));
+
+    let error = load(b"[Relay]\ndebug_notls = 1\nhostname = \xfc\n").unwrap_err();
+    assert_eq!(error.to_string(), format!("{}:3: the line is not UTF-8", file.display()));
+    let large = usize::try_from(MAX_FILE_SIZE).unwrap() + 1;
+    let error = load(&vec![b'\n'; large]).unwrap_err().to_string();
+    assert!(error.contains("larger than 16 MiB"), "{error}");
+    let error = Config::load(&root.path().join("none")).unwrap_err().to_string();
+    assert!(error.contains("/none: cannot be read: No such file"), "{error}");
+    let error = Config::load(root.path()).unwrap_err().to_string();
+    assert!(error.contains("cannot be read: "), "{error}");
+}
+
+#[test]
+fn a_relative_source_is_made_absolute() {
+    let config = Config::parse(&format!("{PLAIN}ca = x"), Path::new("config.ini")).unwrap();
+    let here = std::env::current_dir().unwrap();
+    assert_eq!(config.source, here.join("config.ini"));
+    assert_eq!(config.relay.ca, Some(here.join("x")));
+}
+
+/// A file of real names and random values.
+fn any_file() -> impl Strategy<Value = String> {
+    let names: Vec<&str> = OPTIONS.iter().map(|option| option.name).collect();
+    let value = prop_oneof![
+        "[0-9]{1,20}",
+        "[a-z0-9.:,/@%\\[\\]-]{0,20}",
+        any::<String>(),
+        Just("yes".to_owned()),
+        Just("none".to_owned()),
+    ];
+    let section = proptest::sample::select(vec!["Relay", "Database", "Memory", "DEFAULT", "x"]);
+    let line = prop_oneof![
+        1 => section.prop_map(|section| format!("[{section}]\n")),
+        4 => (proptest::sample::select(names), value).prop_map(|(name, value)| format!("{name} = {value}\n")),
+        1 => any::<String>().prop_map(|text| format!("{text}\n")),
+    ];
+    proptest::collection::vec(line, 0..20).prop_map(|lines| lines.concat())
+}
+
+proptest! {
+    #[test]
+    fn no_input_panics(text in prop_oneof![any_file(), any::<String>()]) {
+        if let Err(error) = parse(&text) {
+            prop_assert!(!error.findings.is_empty());
+            prop_assert_eq!(error.to_string().lines().count(), error.findings.len());
+        }
+    }
+
+    #[test]
+    fn no_bytes_panic(bytes: Vec<u8>) {
+        let decoded = decode(&bytes);
+        prop_assert_eq!(std::str::from_utf8(&bytes).is_ok(), decoded.as_deref().is_ok_and(|text| text.as_bytes() == bytes));
+    }
+}

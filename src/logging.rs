@@ -1,0 +1,38 @@
+//! Where log lines go, and which.
+//!
+//! *error*: an operator must fix it. *warn*: refused peers, doubtful configuration. *info*: start,
+//! stop, each session's start and end. *debug*: what happens to requests. Never, at any level:
+//! bodies, credentials, nonces, whole session-ids; and no control byte of a peer.
+
+use std::io::{self, IsTerminal};
+
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::fmt::time::SystemTime;
+
+use crate::config::LogLevel;
+
+/// Logs to the terminal from now on: human-readable, in colour only where somebody looks.
+///
+/// # Panics
+///
+/// When called twice.
+pub fn to_terminal(level: LevelFilter) {
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_target(false)
+        .with_timer(SystemTime)
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr)
+        .init();
+}
+
+/// The levels of 1.x in those of tracing.
+pub fn filter(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Critical | LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warning => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::NotSet => LevelFilter::TRACE,
+    }
+}

@@ -1,0 +1,414 @@
+//! A session's life after its 200 to AUTH: waiting, dialling, established, ending.
+//!
+//! One task owns both connections and the [`Session`] between them, so nothing on the way of a
+//! byte is shared: no channel, no lock.
+
+use std::{
+    future::poll_fn,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use tokio::{sync::oneshot, time::timeout};
+use tracing::{Span, debug, info};
+
+use super::{
+    Shared, Stage, clock,
+    login::{self, Claimant, Quoted, Verdict},
+    party::{Owned, Party},
+    policy::Generation,
+    registry::{Arrival, Delivery, Join},
+    wire::{Step, Wire, Wires},
+};
+use crate::{
+    msrp::{Head, HeaderError, Name, Path, StatusCode, Uri},
+    session::{Leg, Limits, Reject, Session, Timeout},
+    transport::{self, Link, LinkError, Target},
+};
+
+/// How long the other side may take for its last bytes once a session is over.
+const DRAIN: Duration = Duration::from_secs(10);
+/// Port of a next hop that names none.
+const DEFAULT_PORT: u32 = 2855;
+/// What a REPORT says when a connection is gone, as clients know it from the original.
+const DISCONNECTED: &[u8] = b"Session got disconnected";
+
+/// The task of one session.
+pub(super) struct Bridge {
+    session: Session,
+    wires: Wires,
+    /// The rules for what comes from each side, and whose session it is.
+    near: Holder,
+    far: Option<Holder>,
+    /// Where whoever joins is delivered, until the session is bound.
+    arrival: Option<Arrival>,
+    stop: oneshot::Receiver<()>,
+    dialling: Option<BoxFuture<'static, Result<Link, LinkError>>>,
+    logins: Logins,
+}
+
+/// One connection's owner.
+struct Holder {
+    peer: SocketAddr,
+    generation: Arc<Generation>,
+    failures: u32,
+    owned: Option<Owned>,
+}
+
+/// What wakes the task.
+enum Event {
+    Stop,
+    Arrived(Option<Box<Party>>),
+    Dialled(Result<Link, LinkError>),
+    Decided(Leg, Box<Head>, Verdict),
+    Step(Step),
+}
+
+/// What follows from it.
+enum Next {
+    GoOn,
+    /// The connection joins another session of this relay.
+    Deliver(Delivery),
+    /// The session is over, for this reason.
+    Over(&'static str),
+}
+
+impl Bridge {
+    /// The task of a party that holds a session, waiting for `arrival`.
+    pub(super) fn new(party: Party, owned: Owned, arrival: Arrival) -> Self {
+        let Party { wire, decoder, unsent, generation, failures, .. } = party;
+        let limits = Limits::DEFAULT;
+        let session = Session::new(owned.holding.clone(), decoder, unsent, limits, clock());
+        Self {
+            session,
+            stop: owned.registration.stop_signal(),
+            near: Holder { peer: wire.link.peer(), generation, failures, owned: Some(owned) },
+            wires: Wires::new(wire),
+            far: None,
+            arrival: Some(arrival),
+            dialling: None,
+            logins: Logins::default(),
+        }
+    }
+
+    /// Where the log lines of the session stand.
+    pub(super) fn span(&self) -> Span {
+        self.near.owned.as_ref().map_or_else(Span::none, |owned| owned.span.clone())
+    }
+
+    pub(super) async fn run(mut self: Box<Self>, shared: Arc<Shared>) -> Stage {
+        loop {
+            let next = match self.event().await {
+                Event::Stop => {
+                    self.session.end(StatusCode::TIMEOUT, DISCONNECTED, clock());
+                    Next::Over("shutdown")
+                }
+                Event::Arrived(party) => self.arrived(party),
+                Event::Dialled(dialled) => self.dialled(dialled),
+                Event::Decided(leg, head, verdict) => self.decided(leg, &head, verdict),
+                Event::Step(Step::NeedsFar(path)) => self.needs_far(&path),
+                Event::Step(Step::Auth(leg, head)) => self.login(&shared, leg, head),
+                Event::Step(Step::LockedOut(leg)) => self.lost(leg, "auth"),
+                Event::Step(Step::Lost(leg, reason)) => self.lost(leg, reason),
+                Event::Step(Step::Due) => self.due(),
+            };
+            match next {
+                Next::GoOn => {}
+                Next::Deliver(delivery) => return self.hand_over(delivery),
+                Next::Over(reason) => {
+                    self.finish(&shared, reason).await;
+                    return Stage::Done;
+                }
+            }
+        }
+    }
+
+    async fn event(&mut self) -> Event {
+        let Self { session, wires, arrival, stop, dialling, logins, .. } = self;
+        tokio::select! {
+            biased;
+            _ = stop => Event::Stop,
+            party = pending(arrival) => Event::Arrived(party.ok()),
+            dialled = pending(dialling) => Event::Dialled(dialled),
+            (leg, head, verdict) = poll_fn(|cx| logins.poll(cx)) => {
+                Event::Decided(leg, head, verdict)
+            }
+            step = poll_fn(|cx| wires.poll(session, cx)) => Event::Step(step),
+        }
+    }
+
+    // --- the far leg ---------------------------------------------------------------------------
+
+    /// The own client spoke first, and its request is still in its input.
+    fn needs_far(&mut self, path: &Path) -> Next {
+        let target = match target(path.first()) {
+            Ok(target) => target,
+            Err(reject) => {
+                self.session.refuse_next(reject);
+                return Next::GoOn;
+            }
+        };
+        let Some(owned) = &self.near.owned else { return Next::Over("error") };
+        match owned.registration.join(path) {
+            Join::Dial => {
+                debug!("connecting to {target}");
+                self.arrival = None;
+                self.session.dial(path.first().clone());
+                let client = Arc::clone(&self.near.generation.client);
+                self.dialling =
+                    Some(Box::pin(async move { transport::connect(&target, &client).await }));
+            }
+            Join::Deliver(delivery) => return Next::Deliver(delivery),
+            Join::Await => self.wires.hold_near = true,
+            Join::Refuse(reject) => {
+                debug!("not joined to {}: {reject}", path.first());
+                self.session.refuse_next(reject);
+            }
+        }
+        Next::GoOn
+    }
+
+    fn dialled(&mut self, dialled: Result<Link, LinkError>) -> Next {
+        match dialled {
+            Ok(link) => {
+                debug!("connected to {}, {}", link.peer(), link.security());
+                self.far = Some(Holder {
+                    peer: link.peer(),
+                    generation: Arc::clone(&self.near.generation),
+                    failures: 0,
+                    owned: None,
+                });
+                self.wires.open_far(Wire::new(link));
+                Next::GoOn
+            }
+            Err(error) => {
+                info!("next hop not reached: {error}");
+                self.session.lost(Leg::Far, StatusCode::TIMEOUT, DISCONNECTED, clock());
+                Next::Over("unreachable")
+            }
+        }
+    }
+
+    fn arrived(&mut self, party: Option<Box<Party>>) -> Next {
+        // Whoever claimed the session is gone without having come.
+        let Some(party) = party else { return Next::Over("error") };
+        let Party { wire, decoder, unsent, generation, failures, owned } = *party;
+        let peer = wire.link.peer();
+        debug!("joined by {peer}");
+        let holding = owned.as_ref().map(|owned| owned.holding.clone());
+        self.session.arrive(holding, decoder, unsent, clock());
+        self.far = Some(Holder { peer, generation, failures, owned });
+        self.wires.open_far(wire);
+        Next::GoOn
+    }
+
+    /// The connection moves to the task of the session that it joins.
+    fn hand_over(self: Box<Self>, delivery: Delivery) -> Stage {
+        let Self { session, wires, near, .. } = *self;
+        let (holding, decoder, unsent) = session.hand_over();
+        let Holder { generation, failures, owned, .. } = near;
+        let owned = owned.zip(holding).map(|(owned, holding)| Owned { holding, ..owned });
+        let wire = wires.near;
+        match delivery.send(Box::new(Party { wire, decoder, unsent, generation, failures, owned }))
+        {
+            Ok(()) => Stage::Done,
+            // The other session has just ended; this one waits as before.
+            Err(party) => Stage::Lobby(party),
+        }
+    }
+
+    // --- AUTH ----------------------------------------------------------------------------------
+
+    fn login(&mut self, shared: &Arc<Shared>, leg: Leg, head: Box<Head>) -> Next {
+        let Some((holder, owned)) = self.holder(leg).and_then(|h| Some((h, h.owned.as_ref()?)))
+        else {
+            return Next::Over("error");
+        };
+        let claimant = Claimant {
+            peer: holder.peer,
+            policy: Arc::clone(&holder.generation.policy),
+            session: Some((owned.user.clone(), owned.realm.clone())),
+            failures: holder.failures,
+        };
+        let (shared, arrived) = (Arc::clone(shared), clock());
+        let login = async move {
+            let verdict = login::decide(&shared, &claimant, &head, arrived).await;
+            (head, verdict)
+        };
+        self.logins.start(leg, Login(Box::pin(login)));
+        Next::GoOn
+    }
+
+    fn decided(&mut self, leg: Leg, head: &Head, verdict: Verdict) -> Next {
+        let now = clock();
+        let holder = match leg {
+            Leg::Near => Some(&mut self.near),
+            Leg::Far => self.far.as_mut(),
+        };
+        let Some(holder) = holder else { return Next::Over("error") };
+        match verdict {
+            Verdict::Granted(welcome) => {
+                let Some(owned) = &mut holder.owned else { return Next::Over("error") };
+                owned.holding.expiry = welcome.expiry;
+                debug!("session extended to {} s", welcome.seconds());
+                let response = welcome.response(head, &owned.holding.uri);
+                if self.session.is_lapsed() {
+                    self.arrival = Some(owned.registration.wait());
+                }
+                self.session.answer(leg, response, Some(welcome.expiry), now);
+                Next::GoOn
+            }
+            Verdict::Refused { response, failed, close } => {
+                holder.failures += u32::from(failed);
+                self.session.answer(leg, response, None, now);
+                if !close {
+                    return Next::GoOn;
+                }
+                self.session.lost(leg, StatusCode::TIMEOUT, DISCONNECTED, now);
+                Next::Over("auth")
+            }
+        }
+    }
+
+    fn holder(&self, leg: Leg) -> Option<&Holder> {
+        match leg {
+            Leg::Near => Some(&self.near),
+            Leg::Far => self.far.as_ref(),
+        }
+    }
+
+    // --- the end -------------------------------------------------------------------------------
+
+    fn lost(&mut self, leg: Leg, reason: &'static str) -> Next {
+        self.session.lost(leg, StatusCode::TIMEOUT, DISCONNECTED, clock());
+        Next::Over(match (leg, reason) {
+            (Leg::Far, "closed") => "peer-closed",
+            _ => reason,
+        })
+    }
+
+    fn due(&mut self) -> Next {
+        while let Some(timeout) = self.session.expire(clock()) {
+            match timeout {
+                Timeout::Lapsed => {
+                    let owned = self.near.owned.as_ref();
+                    if owned.is_some_and(|owned| owned.registration.lapse()) {
+                        debug!("nobody joined before Expires");
+                        self.arrival = None;
+                    }
+                }
+                Timeout::Abandoned => return self.lost(Leg::Near, "expired"),
+                Timeout::Expired(_) => {
+                    self.session.end(StatusCode::TIMEOUT, DISCONNECTED, clock());
+                    return Next::Over("expired");
+                }
+                Timeout::Stalled(leg) => return self.lost(leg, "stalled"),
+            }
+        }
+        Next::GoOn
+    }
+
+    /// Says the last words to both sides and closes.
+    async fn finish(mut self: Box<Self>, shared: &Arc<Shared>, reason: &'static str) {
+        self.near.log_end(&self.wires.near, reason);
+        if let (Some(far), Some(wire)) = (&self.far, &self.wires.far) {
+            far.log_end(wire, reason);
+        }
+        // From here on nobody can be sent to us; who was sent already is given back.
+        self.near.owned = None;
+        self.far = None;
+        if let Some(mut arrival) = self.arrival.take() {
+            arrival.close();
+            if let Ok(party) = arrival.try_recv() {
+                shared.rehome(Stage::Lobby(party));
+            }
+        }
+        let Self { session, wires, .. } = &mut *self;
+        if timeout(DRAIN, poll_fn(|cx| wires.poll_drain(session, cx))).await.is_err() {
+            debug!("the last bytes were not taken");
+        }
+        let Wires { near, far, .. } = self.wires;
+        let far = async {
+            if let Some(far) = far {
+                close(far.link).await;
+            }
+        };
+        tokio::join!(close(near.link), far);
+    }
+}
+
+impl Holder {
+    /// The line that operators count with: its form is fixed.
+    fn log_end(&self, wire: &Wire, reason: &str) {
+        let Some(owned) = &self.owned else { return };
+        let (user, realm) = (Quoted(&owned.user), Quoted(&owned.realm));
+        let duration = clock().saturating_duration_since(owned.since).as_secs();
+        let (peer, sent, received) = (self.peer, wire.received, wire.sent);
+        owned.span.in_scope(|| {
+            info!(
+                "session ended: user={user}@{realm} peer={peer} duration={duration} sent={sent} \
+                 received={received} reason={reason}"
+            );
+        });
+    }
+}
+
+async fn close(link: Link) {
+    if let Err(error) = transport::close(link, DRAIN).await {
+        debug!("{error}");
+    }
+}
+
+/// Where a next hop is dialled, if its URI says so.
+fn target(hop: &Uri) -> Result<Target, Reject> {
+    let port = u16::try_from(hop.port().unwrap_or(DEFAULT_PORT)).ok().filter(|port| *port != 0);
+    match port {
+        Some(port) if hop.transport().eq_ignore_ascii_case("tcp") => {
+            Ok(Target { host: hop.host().to_owned(), port, tls: hop.secure() })
+        }
+        _ => Err(HeaderError::Unreadable(Name::ToPath.as_str()).into()),
+    }
+}
+
+/// The look-ups under way, one for each leg at most.
+#[derive(Default)]
+struct Logins([Option<Login>; 2]);
+
+/// One AUTH being decided.
+struct Login(BoxFuture<'static, (Box<Head>, Verdict)>);
+
+impl Logins {
+    const LEGS: [Leg; 2] = [Leg::Near, Leg::Far];
+
+    fn start(&mut self, leg: Leg, login: Login) {
+        let place = Self::LEGS.iter().position(|&other| other == leg);
+        self.0[place.unwrap_or_default()] = Some(login);
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(Leg, Box<Head>, Verdict)> {
+        for (slot, leg) in self.0.iter_mut().zip(Self::LEGS) {
+            if let Some(login) = slot
+                && let Poll::Ready((head, verdict)) = login.0.as_mut().poll(cx)
+            {
+                *slot = None;
+                return Poll::Ready((leg, head, verdict));
+            }
+        }
+        Poll::Pending
+    }
+}
+
+/// The output of what is in the slot, which is empty then; an empty slot never has any.
+async fn pending<F: Future + Unpin>(slot: &mut Option<F>) -> F::Output {
+    poll_fn(|cx| {
+        let Some(future) = slot else { return Poll::Pending };
+        let output = ready!(Pin::new(future).poll(cx));
+        *slot = None;
+        Poll::Ready(output)
+    })
+    .await
+}

@@ -1,0 +1,268 @@
+//! One AUTH and its answer (RFC 4976 §5.1, §6.3), for a new connection and for one that holds a
+//! session.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::{Bytes, BytesMut};
+use tracing::{debug, warn};
+
+use super::{Shared, clock, policy::Policy};
+use crate::{
+    auth::{Answer, AuthError, AuthRequest, Grant},
+    msrp::{Head, HeaderError, Name, StatusCode, Uri, digest::Authorization},
+    session::{self, Expiry, Reject},
+};
+
+/// Answers to failed attempts leave at multiples of this after the request came, so that the time
+/// tells nothing of the user (`contract`: the same for unknown user and wrong password).
+const ANSWER_STEP: Duration = Duration::from_millis(100);
+
+/// Who asks, and under which rules.
+#[derive(Debug, Clone)]
+pub(super) struct Claimant {
+    pub(super) peer: SocketAddr,
+    pub(super) policy: Arc<Policy>,
+    /// User and realm of the session that the connection holds.
+    pub(super) session: Option<(String, String)>,
+    /// Failed attempts before this one.
+    pub(super) failures: u32,
+}
+
+/// What becomes of an AUTH.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    /// Not this time.
+    Refused {
+        response: BytesMut,
+        /// Whether it counts as a failed attempt.
+        failed: bool,
+        /// That was one too many.
+        close: bool,
+    },
+    /// Welcome.
+    Granted(Welcome),
+}
+
+/// A successful AUTH; the response still lacks the URI.
+#[derive(Debug)]
+pub(super) struct Welcome {
+    pub(super) user: String,
+    pub(super) realm: String,
+    pub(super) expiry: Expiry,
+    expires: Duration,
+    authentication_info: String,
+}
+
+impl Welcome {
+    /// The time granted.
+    pub(super) fn seconds(&self) -> u64 {
+        self.expires.as_secs()
+    }
+
+    /// The 200, with the way through the relays before us and our own URI (RFC 4976 §5.1: the
+    /// relay that answers builds all of Use-Path).
+    pub(super) fn response(&self, head: &Head, uri: &Uri) -> BytesMut {
+        let relays = head.from_path.split_last().map_or(&[][..], |(_client, relays)| relays);
+        let path = relays.iter().rev().chain([uri]).map(Uri::text);
+        let use_path = path.map(|text| &text[..]).collect::<Vec<_>>().join(&b' ');
+        let headers = [
+            (Name::UsePath, Bytes::from(use_path)),
+            (Name::Expires, self.expires.as_secs().to_string().into()),
+            (Name::AuthenticationInfo, self.authentication_info.clone().into()),
+        ];
+        session::answer(head, StatusCode::OK, "OK", &headers)
+    }
+}
+
+/// Decides on an AUTH that came at `arrived`.
+pub(super) async fn decide(
+    shared: &Shared,
+    claimant: &Claimant,
+    head: &Head,
+    arrived: Instant,
+) -> Verdict {
+    let attempt = head.headers.value(Name::Authorization).is_some();
+    let refusal = match verify(shared, claimant, head, arrived).await {
+        Ok(grant) => match lifetime(&claimant.policy, head) {
+            Ok(expires) => return granted(grant, head, &claimant.policy, expires),
+            Err(refusal) => refusal,
+        },
+        Err(refusal) => refusal,
+    };
+    let failed = attempt && refusal.failed;
+    if failed {
+        tokio::time::sleep_until(next_step(arrived).into()).await;
+    }
+    let limit = claimant.policy.max_auth_attempts;
+    Verdict::Refused {
+        response: refusal.response,
+        failed,
+        close: failed && limit.is_some_and(|limit| claimant.failures + 1 >= limit.get()),
+    }
+}
+
+fn granted(grant: Grant, head: &Head, policy: &Policy, expires: Duration) -> Verdict {
+    let strict = policy.strict_expiry || head.headers.value(Name::Expires).is_some();
+    Verdict::Granted(Welcome {
+        user: grant.user,
+        realm: grant.realm,
+        authentication_info: grant.authentication_info,
+        expires,
+        expiry: Expiry { at: clock() + expires, strict },
+    })
+}
+
+/// A response that is no 200.
+struct Refusal {
+    response: BytesMut,
+    failed: bool,
+}
+
+async fn verify(
+    shared: &Shared,
+    claimant: &Claimant,
+    head: &Head,
+    arrived: Instant,
+) -> Result<Grant, Refusal> {
+    let policy = &claimant.policy;
+    let target = head.to_path.last();
+    // RFC 4976 §8: only a name may go without a port, as only a name can be looked up.
+    if target.address().is_some() && target.port().is_none() {
+        let (status, comment) =
+            Reject::from(HeaderError::Unreadable(Name::ToPath.as_str())).status();
+        return Err(Refusal {
+            response: session::answer(head, status, &comment, &[]),
+            failed: false,
+        });
+    }
+    let realm = match (&claimant.session, &policy.default_domain) {
+        (Some((_, realm)), _) | (None, Some(realm)) => realm.clone(),
+        (None, None) => target.host().to_owned(),
+    };
+    let refuse =
+        |error: &AuthError, user: &str| refuse(shared, claimant, head, (user, &realm), error);
+    if !policy.serves(&realm) {
+        return Err(refuse(&AuthError::RealmNotServed, ""));
+    }
+    let Some(value) = head.headers.value(Name::Authorization) else {
+        return Err(challenge(shared, claimant, head, &realm, false));
+    };
+    let authorization =
+        Authorization::parse(value).map_err(|error| refuse(&AuthError::Malformed(error), ""))?;
+    let user = authorization.username().unwrap_or_default().to_owned();
+    let uri_matches = authorization.uri().is_none_or(|uri| {
+        Uri::parse(Bytes::copy_from_slice(uri.as_bytes())).is_ok_and(|uri| uri == *target)
+    });
+    let request = AuthRequest {
+        realm: &realm,
+        uri: target.text(),
+        uri_matches,
+        client: claimant.peer.ip(),
+        nonce_lifetime: policy.nonce_lifetime,
+    };
+    let examined = shared.challenger.examine(&authorization, &request, arrived);
+    let attempt = examined.map_err(|error| refuse(&error, &user))?;
+    let found = policy.backend.credential(attempt.user(), attempt.realm()).await;
+    let settled = shared.challenger.settle(attempt, found, clock());
+    let grant = settled.map_err(|error| refuse(&error, &user))?;
+    match &claimant.session {
+        Some((owner, _)) if *owner != grant.user => Err(refuse(&AuthError::NotAllowed, &user)),
+        _ => Ok(grant),
+    }
+}
+
+fn refuse(
+    shared: &Shared,
+    claimant: &Claimant,
+    head: &Head,
+    (user, realm): (&str, &str),
+    error: &AuthError,
+) -> Refusal {
+    let answer = error.answer();
+    let failed = answer.is_failed_attempt();
+    log_failure(claimant, user, realm, error, failed);
+    let response = match answer {
+        Answer::BadRequest => {
+            let error = HeaderError::Unreadable(Name::Authorization.as_str());
+            let (status, comment) = Reject::Unintelligible(error).status();
+            session::answer(head, status, &comment, &[])
+        }
+        Answer::Challenge { stale } => {
+            return Refusal { failed, ..challenge(shared, claimant, head, realm, stale) };
+        }
+        Answer::Forbidden => {
+            session::answer(head, StatusCode::FORBIDDEN, "Unauthorized to use this relay", &[])
+        }
+        Answer::Unavailable => {
+            session::answer(head, StatusCode::UNAVAILABLE, "Backend unavailable", &[])
+        }
+    };
+    Refusal { response, failed }
+}
+
+fn challenge(
+    shared: &Shared,
+    claimant: &Claimant,
+    head: &Head,
+    realm: &str,
+    stale: bool,
+) -> Refusal {
+    let value = shared.challenger.challenge(realm, claimant.peer.ip(), stale, clock());
+    let headers = [(Name::WwwAuthenticate, Bytes::from(value))];
+    let response = session::answer(head, StatusCode::UNAUTHORIZED, "Unauthenticated", &headers);
+    Refusal { response, failed: false }
+}
+
+/// The time granted, or the 423 that says what would be (RFC 4976 §6.3).
+fn lifetime(policy: &Policy, head: &Head) -> Result<Duration, Refusal> {
+    let Ok(Some(asked)) = head.headers.seconds(Name::Expires) else {
+        return Ok(policy.expires_default);
+    };
+    let bound = if asked < policy.expires_minimum {
+        (Name::MinExpires, policy.expires_minimum)
+    } else if asked > policy.expires_maximum {
+        (Name::MaxExpires, policy.expires_maximum)
+    } else {
+        return Ok(asked);
+    };
+    let headers = [(bound.0, Bytes::from(bound.1.as_secs().to_string()))];
+    let status = StatusCode::OUT_OF_BOUNDS;
+    let response = session::answer(head, status, "Parameter out of bounds", &headers);
+    Err(Refusal { response, failed: false })
+}
+
+/// The first multiple of [`ANSWER_STEP`] from now on.
+fn next_step(arrived: Instant) -> Instant {
+    let spent = clock().saturating_duration_since(arrived);
+    let steps = spent.as_millis() / ANSWER_STEP.as_millis() + 1;
+    arrived + ANSWER_STEP * u32::try_from(steps).unwrap_or(u32::MAX)
+}
+
+/// The line that fail2ban reads: its form is fixed.
+fn log_failure(claimant: &Claimant, user: &str, realm: &str, error: &AuthError, failed: bool) {
+    let (peer, user, realm) = (claimant.peer, Quoted(user), Quoted(realm));
+    if matches!(error, AuthError::BackendUnavailable(_)) {
+        tracing::error!("{error}");
+    } else if failed && claimant.policy.log_failed_auth {
+        warn!("AUTH failed from {peer} for {user}@{realm}: {error}");
+    } else {
+        debug!("AUTH refused from {peer} for {user}@{realm}: {error}");
+    }
+}
+
+/// A name that a peer chose, so that it can break neither a log line nor who reads it.
+pub(super) struct Quoted<'a>(pub(super) &'a str);
+
+impl std::fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let plain = |c: char| c.is_ascii_alphanumeric() || ".-_@+".contains(c);
+        if !self.0.is_empty() && self.0.chars().all(plain) {
+            return f.write_str(self.0);
+        }
+        write!(f, "\"{}\"", self.0.escape_default())
+    }
+}

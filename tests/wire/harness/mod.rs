@@ -1,0 +1,62 @@
+//! What the tests are written in: a relay process, peers that speak MSRP by hand, and transcripts.
+//!
+//! Nothing here uses the library under test: a codec must not be its own witness.
+
+mod credentials;
+mod message;
+mod peer;
+mod relay;
+mod scene;
+mod script;
+mod tls;
+
+use std::time::{Duration, Instant};
+
+pub(crate) use credentials::{Algorithm, Credentials};
+pub(crate) use message::{Message, Transfer};
+pub(crate) use peer::{Listener, Peer};
+pub(crate) use relay::Relay;
+pub(crate) use scene::{Scene, TOPOLOGIES, Topology, empty_send, first, quiet_send};
+pub(crate) use script::{report, send, send_with};
+
+use script::Names;
+
+/// How long a peer waits for something that should come at once.
+///
+/// Generous, because a machine that compiles at the same time is slow; only failing tests wait it out.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a peer listens before a test calls it silence.
+pub(crate) const SILENCE: Duration = Duration::from_millis(300);
+
+/// The clock of the tests: they watch a live process, so they live in real time.
+#[expect(clippy::disallowed_methods, reason = "a black-box test has no other clock")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+/// Waits, where a test is about time.
+pub(crate) fn sleep(milliseconds: u64) {
+    std::thread::sleep(Duration::from_millis(milliseconds));
+}
+
+/// `length` octets that nothing compresses or repeats, the same in each run (xorshift64*).
+pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut octets = Vec::with_capacity(length + 8);
+    while octets.len() < length {
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        octets.extend_from_slice(&state.wrapping_mul(0x2545_F491_4F6C_DD1D).to_le_bytes());
+    }
+    octets.truncate(length);
+    octets
+}
+
+/// Hex SHA-256, so that a failed comparison of megabytes prints one line.
+pub(crate) fn fingerprint(octets: &[u8]) -> String {
+    use sha2::Digest as _;
+
+    credentials::hex(&sha2::Sha256::digest(octets))
+}

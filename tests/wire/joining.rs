@@ -1,0 +1,508 @@
+//! How a session finds its two ends, and what happens when everything happens at once
+//! (design 4; RFC 4975 §5.4, RFC 4976 §6.3, RFC 7977 §8.3.2).
+
+use std::{
+    sync::{Arc, Barrier},
+    thread,
+    time::Duration,
+};
+
+use crate::harness::{
+    Message, Peer, SILENCE, Scene, TOPOLOGIES, Transfer, fingerprint, first, noise, report, send,
+};
+
+const TAKEN: &str =
+    "506 This session is already bound to another network connection, stop sending messages";
+const UNKNOWN: &str = "481 Indicated session does not exist, please terminate";
+
+/// Reads until a message satisfies, or the relay hangs up, or it takes too long.
+fn waits_for(peer: &mut Peer, wanted: impl Fn(&Message) -> bool) -> Option<Message> {
+    while let Some(message) = peer.message_within(Duration::from_secs(5)) {
+        if wanted(&message) {
+            return Some(message);
+        }
+    }
+    None
+}
+
+#[test]
+fn each_topology_talks_in_the_clear_and_over_tls() {
+    for kind in TOPOLOGIES {
+        Scene::plain().topology(kind).talks();
+        Scene::tls().topology(kind).talks();
+    }
+}
+
+#[test]
+fn either_end_may_speak_first() {
+    let scene = Scene::plain();
+    let mut alice = scene.client("alice");
+    let mut bob = scene.client("bob");
+    bob.says(&send("s0000001", "{B} {A} {alice}", "{bob}", "hello"));
+    bob.hears_response("s0000001", "200 OK", "{B}");
+    alice.hears(&send("{t}", "{alice}", "{A} {B} {bob}", "hello"));
+    alice.responds("{t}", "404 No", "{A}");
+    bob.hears(&report("{r}", "{bob}", "{B} {A}", "000 404 No", "1-5/5"));
+}
+
+#[test]
+fn r7977_8_3_2_01_two_uris_of_this_relay_are_two_hops_on_the_wire() {
+    let scene = Scene::plain();
+    let mut alice = scene.client("alice");
+    let mut bob = scene.client("bob");
+    alice.says(&send("s0000001", "{A} {B} {bob}", "{alice}", "hello"));
+    alice.hears_response("s0000001", "200 OK", "{A}");
+    bob.hears(&send("{t}", "{bob}", "{B} {A} {alice}", "hello"));
+    alice.hears_nothing(SILENCE);
+    bob.responds("{t}", "415 No", "{B}");
+    alice.hears(&report("{r}", "{alice}", "{A} {B}", "000 415 No", "1-5/5"));
+}
+
+#[test]
+fn s30_a_third_own_uri_and_the_same_one_twice_are_refused() {
+    let scene = Scene::plain();
+    let mut alice = scene.client("alice");
+    let mut bob = scene.client("bob");
+    let mut carol = scene.client("carol");
+    for to in ["{A} {A} {alice}", "{A} {B} {C} {carol}", "{A} {B} {A} {alice}"] {
+        alice.says(&send("s0000001", to, "{alice}", "hello"));
+        alice.hears_code("s0000001", "481");
+    }
+    bob.hears_nothing(SILENCE);
+    carol.hears_nothing(Duration::from_millis(20));
+    alice.says(&send("s0000002", "{A} {B} {bob}", "{alice}", "hello"));
+    alice.hears_response("s0000002", "200 OK", "{A}");
+    bob.hears(&send("{t}", "{bob}", "{B} {A} {alice}", "hello"));
+}
+
+#[test]
+fn an_unknown_session_of_this_relay_is_not_dialled() {
+    let scene = Scene::plain();
+    let mut alice = scene.client("alice");
+    let uri = scene.names.text("A");
+    let (host, _) = uri.rsplit_once('/').unwrap();
+    scene.names.bind("ghost", format!("{host}/0123456789abcdefghijkl;tcp"));
+    alice.says(&send("s0000001", "{A} {ghost} {bob}", "{alice}", "hello"));
+    alice.hears_code("s0000001", "481");
+    let mut bob = scene.stranger("bob");
+    bob.says(&send("s0000001", "{A} {alice}", "{bob}", "hello"));
+    bob.hears_response("s0000001", "200 OK", "{A}");
+}
+
+#[test]
+fn r4975_5_4_07_r4975_5_4_08_s08_a_third_connection_gets_506_and_the_session_is_undisturbed() {
+    for kind in TOPOLOGIES {
+        let scene = Scene::plain();
+        let mut session = scene.topology(kind);
+        for from in ["{mallory}", "{bob}", "{alice}"] {
+            let mut mallory = scene.stranger("mallory");
+            mallory.says(&send("s0000001", "{A} {alice}", from, "hello"));
+            let refused = mallory.message();
+            assert_eq!(refused.what, TAKEN);
+            assert_eq!(refused.the("From-Path"), scene.names.text("A"));
+            mallory.hears_nothing(Duration::from_millis(50));
+        }
+        session.talks();
+    }
+}
+
+#[test]
+fn s08_another_from_path_in_a_bound_session_gets_481() {
+    let scene = Scene::plain();
+    let (mut alice, mut bob) = scene.joined();
+    bob.says(&send("s0000001", "{A} {alice}", "{mallory}", "hello"));
+    bob.hears(
+        "MSRP s0000001 481 Indicated session does not exist, please terminate: \
+               From-Path does not match session source\nTo-Path: {mallory}\nFrom-Path: {A}\n\
+               -------s0000001$",
+    );
+    bob.says(&send("s0000002", "{A} {alice}", "{carol} {bob}", "hello"));
+    bob.hears_code("s0000002", "481");
+    alice.hears_nothing(SILENCE);
+    bob.says(&send("s0000003", "{A} {alice}", "{bob}", "hello"));
+    alice.hears(&send("{t}", "{alice}", "{A} {bob}", "hello"));
+}
+
+#[test]
+fn s08_a_response_counts_only_on_its_own_connection_and_transaction() {
+    let scene = Scene::plain();
+    let (mut alice, mut bob) = scene.joined();
+    bob.says(&send("s0000001", "{A} {alice}", "{bob}", "hello"));
+    bob.hears_response("s0000001", "200 OK", "{A}");
+    let request = alice.message();
+    let mut mallory = scene.stranger("mallory");
+    mallory.answers(&request, "481 No");
+    bob.answers(&request, "481 No");
+    bob.hears_nothing(SILENCE);
+    alice.answers(&request, "415 No");
+    bob.hears(&report("{r}", "{bob}", "{A}", "000 415 No", "1-5/5"));
+}
+
+#[test]
+fn s09_bad_messages_do_not_use_up_a_waiting_session() {
+    let scene = Scene::plain();
+    let mut alice = scene.client("alice");
+    let bad = [
+        send("s0000001", "{A} {carol}", "{mallory}", "hello"),
+        send("s0000001", "{A}", "{mallory}", "hello"),
+        send("s0000001", "{A} {alice}", "{mallory}", "hello").replace("1-5/5", "?"),
+        send("s0000001", "{A} {alice}", "{mallory}", "hello").replace("Message-ID", "X"),
+        send("s0000001", "{A} {alice} {alice}", "{mallory}", "hello"),
+        send("s0000001", "{A} {alice}", "nonsense", "hello"),
+        send("s0000001", "{A} {alice}", "{mallory}", "hello").replace("SEND", "FOOBAR"),
+        "garbage".to_owned(),
+    ];
+    for text in &bad {
+        let mut mallory = scene.stranger("mallory");
+        mallory.says(text);
+        if let Some(answer) = mallory.message_within(Duration::from_millis(500)) {
+            assert!(!answer.what.starts_with('2'), "{answer:?}");
+        }
+    }
+    alice.hears_nothing(SILENCE);
+    let mut bob = scene.stranger("bob");
+    bob.says(&send("s0000001", "{A} {alice}", "{bob}", "hello"));
+    bob.hears_response("s0000001", "200 OK", "{A}");
+    alice.hears(&send("{t}", "{alice}", "{A} {bob}", "hello"));
+}
+
+#[test]
+fn a_refused_stranger_may_try_again_on_the_same_connection() {
+    let scene = Scene::plain();
+    let mut alice = scene.client("alice");
+    let mut bob = scene.stranger("bob");
+    bob.says(&send("s0000001", "{A} {carol}", "{bob}", "hello"));
+    bob.hears_code("s0000001", "481");
+    bob.says(&send("s0000002", "{A} {alice}", "{bob}", "hello"));
+    bob.hears_response("s0000002", "200 OK", "{A}");
+    alice.hears(&send("{t}", "{alice}", "{A} {bob}", "hello"));
+}
+
+#[test]
+fn both_ends_send_first_at_the_same_moment() {
+    for round in 0..40 {
+        let scene = Scene::plain();
+        let mut alice = scene.client("alice");
+        let mut bob = scene.client("bob");
+        let barrier = Barrier::new(2);
+        thread::scope(|scope| {
+            let one = scope.spawn(|| {
+                barrier.wait();
+                alice.says(&send("s0000001", "{A} {B} {bob}", "{alice}", "from alice"));
+                exchanged(&mut alice, "from bob")
+            });
+            let two = scope.spawn(|| {
+                barrier.wait();
+                bob.says(&send("s0000002", "{B} {A} {alice}", "{bob}", "from bob"));
+                exchanged(&mut bob, "from alice")
+            });
+            assert!(one.join().unwrap(), "alice in round {round}");
+            assert!(two.join().unwrap(), "bob in round {round}");
+        });
+    }
+}
+
+/// Hears a 200 for its own SEND and the other's, in either order.
+fn exchanged(peer: &mut Peer, expected: &str) -> bool {
+    let (mut answered, mut heard) = (false, false);
+    while !(answered && heard) {
+        let Some(message) = peer.message_within(Duration::from_secs(5)) else {
+            return false;
+        };
+        match message.what.as_str() {
+            "200 OK" => answered = true,
+            "SEND" if message.body.as_deref() == Some(expected.as_bytes()) => heard = true,
+            _ => panic!("{message:?}"),
+        }
+    }
+    true
+}
+
+#[test]
+fn of_two_strangers_who_join_at_once_one_is_let_in() {
+    for round in 0..40 {
+        let scene = Scene::plain();
+        let mut alice = scene.client("alice");
+        let mut rivals = [scene.stranger("bob"), scene.stranger("carol")];
+        let barrier = Barrier::new(2);
+        let answers: Vec<String> = thread::scope(|scope| {
+            let barrier = &barrier;
+            let threads: Vec<_> = rivals
+                .iter_mut()
+                .zip(["{bob}", "{carol}"])
+                .map(|(rival, from)| {
+                    scope.spawn(move || {
+                        barrier.wait();
+                        rival.says(&send("s0000001", "{A} {alice}", from, from));
+                        rival.message().what
+                    })
+                })
+                .collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        let mut sorted = answers.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, ["200 OK", TAKEN], "round {round}");
+        let winner = usize::from(answers[1] == "200 OK");
+        let request = alice.message();
+        let name = ["bob", "carol"][winner];
+        assert!(request.the("From-Path").ends_with(&scene.names.text(name)));
+        alice.answers(&request, "200 OK");
+        alice.hears_nothing(Duration::from_millis(20));
+    }
+}
+
+/// Megabytes behind the SENDs that cross: nothing of them is lost while the two sessions become one.
+#[test]
+fn both_ends_send_a_file_first_at_the_same_moment() {
+    for round in 0..8 {
+        let scene = Scene::plain();
+        let mut alice = scene.client("alice");
+        let mut bob = scene.client("bob");
+        let barrier = Barrier::new(2);
+        let files = [noise(round, 1 << 20), noise(round + 100, 1 << 20)];
+        thread::scope(|scope| {
+            let (barrier, files) = (&barrier, &files);
+            for (peer, to, from, mine, other) in [
+                (&mut alice, "{A} {B} {bob}", "{alice}", 0, 1),
+                (&mut bob, "{B} {A} {alice}", "{bob}", 1, 0),
+            ] {
+                scope.spawn(move || {
+                    let octets = file(peer, to, from, &files[mine]);
+                    barrier.wait();
+                    let transfer = swaps(peer, &octets);
+                    assert_eq!(fingerprint(&transfer.body), fingerprint(&files[other]));
+                });
+            }
+        });
+    }
+}
+
+/// A SEND of a whole file, as octets.
+fn file(peer: &Peer, to: &str, from: &str, body: &[u8]) -> Vec<u8> {
+    let mut octets = peer.octets(&format!(
+        "MSRP f0000001 SEND\nTo-Path: {to}\nFrom-Path: {from}\nMessage-ID: 1\n\
+         Byte-Range: 1-*/{}\nContent-Type: application/octet-stream\n",
+        body.len()
+    ));
+    octets.extend_from_slice(b"\r\n");
+    octets.extend_from_slice(body);
+    octets.extend_from_slice(b"\r\n-------f0000001$\r\n");
+    octets
+}
+
+/// Writes and reads by turns, as a client with one thread does, until the other's file is there.
+fn swaps(peer: &mut Peer, octets: &[u8]) -> Transfer {
+    let mut transfer = Transfer::default();
+    let mut whole = false;
+    peer.set_write_timeout(Duration::from_millis(50));
+    let mut written = 0;
+    while written < octets.len() || !whole {
+        let next = octets.len().min(written + (32 << 10));
+        if written < octets.len() {
+            written += peer.writes_some(&octets[written..next]).unwrap_or(0);
+        }
+        let patience = Duration::from_millis(if written < octets.len() { 1 } else { 10_000 });
+        let Some(message) = peer.message_within(patience) else {
+            assert!(written < octets.len(), "nothing more comes");
+            continue;
+        };
+        match message.what.as_str() {
+            "SEND" => whole = transfer.add(message),
+            "200 OK" => {}
+            other => panic!("{other}"),
+        }
+    }
+    transfer
+}
+
+#[test]
+fn what_a_stranger_pipelines_behind_its_first_send_is_not_lost() {
+    for scene in [Scene::plain(), Scene::tls()] {
+        let mut alice = scene.client("alice");
+        let mut bob = scene.stranger("bob");
+        let mut octets = bob.octets(&send("refused1", "{A} {carol}", "{bob}", "no"));
+        for number in 0..30 {
+            let tid = format!("s{number:07}");
+            octets.extend(bob.octets(&send(&tid, "{A} {alice}", "{bob}", &tid)));
+        }
+        bob.says_octets(&octets);
+        bob.hears_code("refused1", "481");
+        for number in 0..30 {
+            let tid = format!("s{number:07}");
+            bob.hears_response(&tid, "200 OK", "{A}");
+            assert_eq!(alice.message().body, Some(tid.into_bytes()));
+        }
+    }
+}
+
+#[test]
+fn a_stranger_may_join_octet_by_octet() {
+    let scene = Scene::plain();
+    let mut alice = scene.client("alice");
+    let mut bob = scene.stranger("bob");
+    let octets = bob.octets(&send("s0000001", "{A} {alice}", "{bob}", "hello"));
+    bob.says_in_pieces(octets.chunks(1), Duration::from_millis(1));
+    bob.hears_response("s0000001", "200 OK", "{A}");
+    alice.hears(&send("{t}", "{alice}", "{A} {bob}", "hello"));
+}
+
+#[test]
+fn a_session_that_is_dialling_out_is_taken() {
+    let scene = Scene::plain();
+    let _silent = scene.stalls("carol");
+    let mut alice = scene.client("alice");
+    alice.says(&send("s0000001", "{A} {carol}", "{alice}", "hello"));
+    alice.hears_response("s0000001", "200 OK", "{A}");
+    let mut bob = scene.stranger("bob");
+    bob.says(&send("s0000001", "{A} {alice}", "{bob}", "hello"));
+    bob.hears_response("s0000001", TAKEN, "{A}");
+    let mut dave = scene.client("dave");
+    dave.says(&send("s0000001", "{D} {A} {alice}", "{dave}", "hello"));
+    let answer = dave.message();
+    assert!(answer.what.starts_with("506") || answer.what.starts_with("481"), "{answer:?}");
+    alice.hears_nothing(SILENCE);
+}
+
+#[test]
+fn an_arrival_while_the_waiting_client_leaves_is_answered_one_way_or_the_other() {
+    for round in 0..40_u64 {
+        let scene = Scene::plain();
+        let alice = scene.client("alice");
+        let mut bob = scene.stranger("bob");
+        let barrier = Arc::new(Barrier::new(2));
+        let leaving = Arc::clone(&barrier);
+        let leaver = thread::spawn(move || {
+            leaving.wait();
+            thread::sleep(Duration::from_micros(round * 25));
+            drop(alice);
+        });
+        barrier.wait();
+        bob.says(&send("s0000001", "{A} {alice}", "{bob}", "hello"));
+        let answer = bob.hears_answer("s0000001");
+        if answer.what == "200 OK" {
+            let told = waits_for(&mut bob, |message| message.what == "REPORT");
+            assert!(told.is_some(), "accepted in round {round} and never told");
+            bob.is_closed_within(Duration::from_secs(15));
+        } else {
+            assert!(answer.what == UNKNOWN || answer.what == TAKEN, "{answer:?} in round {round}");
+        }
+        leaver.join().unwrap();
+    }
+}
+
+#[test]
+fn a_refresh_during_a_transfer_disturbs_neither() {
+    for kind in TOPOLOGIES {
+        let scene = Scene::plain();
+        let mut session = scene.topology(kind);
+        let body = noise(21, 3 << 20);
+        let mut octets = session.bob.octets(&format!(
+            "MSRP s0000001 SEND\nTo-Path: {}\nFrom-Path: {{bob}}\nMessage-ID: 1\n\
+             Byte-Range: 1-*/{}\nContent-Type: application/octet-stream\n",
+            session.to_alice,
+            body.len()
+        ));
+        octets.extend_from_slice(b"\r\n");
+        octets.extend_from_slice(&body);
+        octets.extend_from_slice(b"\r\n-------s0000001$\r\n");
+        let (alice, bob) = (&mut session.alice, &mut session.bob);
+        let before = scene.names.text("A");
+        thread::scope(|scope| {
+            scope.spawn(|| bob.says_octets(&octets));
+            alice.awaits_octets(100_000);
+            let uri = alice.auth_uri();
+            alice.says(&format!(
+                "MSRP a0000001 AUTH\nTo-Path: {uri}\nFrom-Path: {{alice}}\n-------a0000001$"
+            ));
+            let mut transfer = Transfer::default();
+            let mut done = false;
+            let mut granted = None;
+            while !(done && granted.is_some()) {
+                let message = alice.message();
+                match message.what.get(..3) {
+                    Some("401") => {
+                        let header = alice.credentials(&message).header();
+                        alice.says_auth("a0000002", &header, "Expires: 900\n");
+                    }
+                    Some("200") => granted = Some(message),
+                    _ => {
+                        alice.answers(&message, "200 OK");
+                        done = transfer.add(message);
+                    }
+                }
+            }
+            assert_eq!(granted.expect("a 200").the("Use-Path"), before);
+            assert_eq!(fingerprint(&transfer.body), fingerprint(&body));
+        });
+        session.bob.hears_response("s0000001", "200 OK", &first(&session.back));
+    }
+}
+
+#[test]
+fn a_second_auth_while_the_first_is_looked_up_is_answered_too() {
+    let scene = Scene::plain();
+    let (mut alice, mut bob) = scene.joined();
+    let one = alice.challenged("a0000001");
+    let two = alice.challenged("a0000002");
+    let mut octets = Vec::new();
+    for (tid, credentials) in [("a0000003", &one), ("a0000004", &two)] {
+        octets.extend(alice.octets(&format!(
+            "MSRP {tid} AUTH\nTo-Path: {{relay}}\nFrom-Path: {{alice}}\n\
+             Authorization: {}\n-------{tid}$",
+            credentials.header()
+        )));
+    }
+    alice.says_octets(&octets);
+    let mut codes: Vec<String> = (0..2).map(|_| alice.message().what[..3].to_owned()).collect();
+    codes.sort_unstable();
+    assert!(codes == ["200", "200"] || codes == ["200", "400"], "{codes:?}");
+    bob.says(&send("s0000001", "{A} {alice}", "{bob}", "hello"));
+    alice.hears(&send("{t}", "{alice}", "{A} {bob}", "hello"));
+}
+
+/// Everything that was said before the end of input is relayed, in every topology.
+#[test]
+fn what_was_said_before_leaving_arrives() {
+    for kind in TOPOLOGIES {
+        for scene in [Scene::plain(), Scene::tls()] {
+            let session = scene.topology(kind);
+            let (mut alice, mut bob) = (session.alice, session.bob);
+            let octets: Vec<u8> = (0..50)
+                .flat_map(|number| {
+                    let tid = format!("s{number:07}");
+                    alice.octets(&send(&tid, &session.to_bob, "{alice}", &tid))
+                })
+                .collect();
+            alice.says_octets(&octets);
+            alice.half_closes();
+            for number in 0..50 {
+                let body = format!("s{number:07}");
+                assert_eq!(bob.message().body, Some(body.into_bytes()), "{kind:?}");
+            }
+            bob.is_closed_within(Duration::from_secs(15));
+        }
+    }
+}
+
+#[test]
+fn r4975_5_4_11_a_message_id_seen_before_is_no_reason_to_drop() {
+    let scene = Scene::plain();
+    for _ in 0..2 {
+        let (mut alice, mut bob) = scene.joined();
+        for _ in 0..2 {
+            bob.says(&send("s0000001", "{A} {alice}", "{bob}", "hello"));
+            bob.hears_response("s0000001", "200 OK", "{A}");
+            let request = alice.message();
+            alice.answers(&request, "200 OK");
+        }
+    }
+}
+
+#[test]
+fn r4975_5_4_09_the_relay_does_not_speak_first() {
+    let scene = Scene::plain();
+    scene.stranger("bob").hears_nothing(SILENCE);
+    let scene = Scene::tls();
+    scene.stranger("bob").hears_nothing(SILENCE);
+}

@@ -1,0 +1,22 @@
+//! Black-box tests of the relay: a real process, real sockets, MSRP written by hand.
+//!
+//! A module per theme; `harness` is the language they are written in. A test whose name begins with
+//! `r4975_`, `r4976_` and so on is the witness of that row of the requirements; see `tests/README.md`.
+
+mod auth;
+mod chains;
+mod chunking;
+mod clients;
+mod connections;
+mod expiry;
+mod forwarding;
+mod framing;
+mod harness;
+mod joining;
+mod limits;
+mod next_hops;
+mod original_bugs;
+mod reports;
+mod responses;
+mod uri;
+mod use_path;
