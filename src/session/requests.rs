@@ -182,11 +182,13 @@ impl Session {
         let mut out = BytesMut::with_capacity(512 + body.len());
         encode::request_line(&mut out, &id, method);
         self.forwarded(&mut out, &head);
-        if head.has_body {
+        // RFC 4975 §7.1: no Content-Type without a body, so that one is empty.
+        let has_body = head.has_body || head.headers.value(Name::ContentType).is_some();
+        if has_body {
             out.extend_from_slice(b"\r\n");
             out.extend_from_slice(&body);
         }
-        encode::end_line(&mut out, &id, flag, head.has_body);
+        encode::end_line(&mut out, &id, flag, has_body);
         let acknowledgement = send.as_ref().and_then(|sent| acknowledgement(&head, sent));
         let octets = body.len() as u64;
         let transaction = match (method, send) {

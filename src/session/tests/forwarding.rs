@@ -141,6 +141,35 @@ fn bodies_are_absent_or_empty_as_they_came() {
 }
 
 #[test]
+fn r4975_7_1_03_content_type_without_a_body_is_an_empty_body() {
+    let mut pair = Pair::dialled();
+    pair.says(
+        Near,
+        "MSRP tid1 SEND
+         To-Path: R B
+         From-Path: A
+         Message-ID: m1
+         Byte-Range: 1-0/0
+         Content-Type: text/plain
+         -------tid1$
+        ",
+    );
+    pair.hears(
+        Far,
+        "MSRP <1> SEND
+         To-Path: B
+         From-Path: R A
+         Message-ID: m1
+         Byte-Range: 1-0/0
+         Content-Type: text/plain
+
+
+         -------<1>$
+        ",
+    );
+}
+
+#[test]
 fn uris_keep_their_spelling() {
     let mut pair = Pair::dialled();
     let spelled = "MSRPS://user@RELAY.example:2855/rrrrrrrrrrrrrrrrrrrrrr;TCP;x=1";
