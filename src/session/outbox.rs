@@ -12,6 +12,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use memchr::memmem;
+use tracing::trace;
 
 use super::{
     Limits,
@@ -280,6 +281,7 @@ impl Outbox {
     fn end_piece(&mut self, flag: Continuation) {
         let Some(open) = &mut self.open else { return };
         let Some(piece) = open.piece.take() else { return };
+        trace!(range = %open.range, octets = piece.octets, "piece of a SEND passed on");
         self.queue.write(|out| encode::end_line(out, &open.id, flag, true));
         if open.from.failure_report != FailureReport::No && !piece.answered {
             let sent = Sent { range: open.range, octets: piece.octets, ..open.from.clone() };

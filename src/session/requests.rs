@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
+use tracing::trace;
 
 use super::{
     Collected, Inbound, Leg, Link, MAX_MESSAGE_ID, Phase, Reject, Session, WHOLE_SEND, detail,
@@ -191,6 +192,7 @@ impl Session {
         encode::end_line(&mut out, &id, flag, has_body);
         let acknowledgement = send.as_ref().and_then(|sent| acknowledgement(&head, sent));
         let octets = body.len() as u64;
+        trace!(?from, octets, "{method} passed on");
         let transaction = match (method, send) {
             // RFC 4975 §7.1.2: nobody answers a REPORT.
             (Method::Report, _) => None,
