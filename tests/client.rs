@@ -740,7 +740,7 @@ impl Peer {
     }
 
     fn read(&mut self) -> usize {
-        let mut block = [0; 64 * 1024];
+        let mut block = vec![0; 64 * 1024];
         let read = self.link.read(&mut block).unwrap();
         self.unread.extend_from_slice(&block[..read]);
         read
