@@ -92,7 +92,7 @@ pub enum ClientError {
 }
 
 /// A comment of the peer, fit for a terminal.
-fn quoted(comment: &str) -> String {
+pub(super) fn quoted(comment: &str) -> String {
     if comment.is_empty() { String::new() } else { format!(" \"{}\"", comment.escape_debug()) }
 }
 

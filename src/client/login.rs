@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use thiserror::Error;
 use tokio::time::Instant;
 
-use super::meaning;
+use super::{error::quoted, meaning};
 use crate::msrp::{
     Continuation, Head, Method, Name, Path, Start, StatusCode, TransactId, Uri, UriError,
     digest::{Challenge, Ha1, ParseError},
@@ -45,7 +45,7 @@ pub enum LoginError {
         realm: String,
     },
     /// Any code but 200, 401 and 423.
-    #[error("the relay answers AUTH with {status} {:?}: {}", comment, meaning(*status))]
+    #[error("the relay answers AUTH with {status}{}: {}", quoted(comment), meaning(*status))]
     Status {
         /// The code.
         status: StatusCode,
