@@ -96,7 +96,7 @@ pub enum Problem {
     DuplicateOption {
         /// The section.
         section: String,
-        /// The option; not told for users in [Memory].
+        /// The option; not told for users in `[Memory]`.
         option: Option<String>,
         /// Where it was set first.
         first: usize,
@@ -126,7 +126,7 @@ pub enum Problem {
         /// What would be accepted.
         accepted: &'static str,
     },
-    /// An entry of [Memory] that names no user. Neither side is repeated: either may be the
+    /// An entry of `[Memory]` that names no user. Neither side is repeated: either may be the
     /// password.
     #[error(
         "[Memory] the name on the left is not accepted: user@domain, with neither part empty, \

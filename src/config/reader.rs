@@ -40,7 +40,7 @@ impl Reader {
         SectionReader { reader: self, section }
     }
 
-    /// The users of [Memory]. Neither side of an entry is ever repeated in a message: a user may
+    /// The users of `[Memory]`. Neither side of an entry is ever repeated in a message: a user may
     /// have been written where the password belongs.
     pub(super) fn users(&mut self) -> Vec<MemoryUser> {
         let mut users = Vec::new();

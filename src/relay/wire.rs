@@ -66,15 +66,22 @@ impl Wire {
         }
     }
 
-    /// Reads once, whatever there is.
-    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    /// Reads what there is, up to the end of the block: TLS gives a record at a time, and what is
+    /// written for one read costs a system call. Returns how many octets came.
+    fn fill(&mut self, cx: &mut Context<'_>) -> usize {
         if self.unread.capacity() - self.unread.len() < READ_ROOM {
             self.unread.reserve(READ_BLOCK);
         }
-        let filled = poll_read_buf(Pin::new(&mut self.link), cx, &mut self.unread);
-        if let Poll::Ready(Ok(octets)) = filled {
-            self.received += octets as u64;
+        let before = self.unread.len();
+        while self.unread.capacity() > self.unread.len() && !self.ended {
+            match poll_read_buf(Pin::new(&mut self.link), cx, &mut self.unread) {
+                Poll::Ready(Ok(0) | Err(_)) => self.ended = true,
+                Poll::Ready(Ok(_)) => {}
+                Poll::Pending => break,
+            }
         }
+        let filled = self.unread.len() - before;
+        self.received += filled as u64;
         filled
     }
 
@@ -264,20 +271,17 @@ fn read(
     if wire.ended {
         return Err(Step::Lost(leg, "closed"));
     }
-    match wire.poll_fill(cx) {
-        Poll::Ready(Ok(0) | Err(_)) => wire.ended = true,
-        Poll::Ready(Ok(octets)) => moved += octets,
-        Poll::Pending => {
-            // An idle connection holds no read buffer. While the other leg's queue is not empty
-            // its pieces may keep the block alive anyway, so it is used to its end.
-            if wire.unread.is_empty() && session.outgoing(leg.other()).is_empty() {
-                wire.unread = BytesMut::new();
-            }
-            return Ok(moved);
+    let filled = wire.fill(cx);
+    if filled == 0 && !wire.ended {
+        // An idle connection holds no read buffer. While the other leg's queue is not empty its
+        // pieces may keep the block alive anyway, so it is used to its end.
+        if wire.unread.is_empty() && session.outgoing(leg.other()).is_empty() {
+            wire.unread = BytesMut::new();
         }
+        return Ok(moved);
     }
     wire.undecoded = true;
-    Ok(moved.max(1))
+    Ok((moved + filled).max(1))
 }
 
 /// A timer that is set only when the deadline comes nearer; a later one is found out when it
