@@ -90,12 +90,7 @@ impl Generation {
             .or(first.map(|address| address.port))
             .unwrap_or_default();
         let findings = identities.iter().flat_map(|identity| identity.findings(now));
-        let mut warnings: Vec<String> = findings.map(|finding| finding.to_string()).collect();
-        if host.eq_ignore_ascii_case("localhost") {
-            warnings.push(
-                "hostname is localhost: only clients on this machine will find the relay".into(),
-            );
-        }
+        let warnings = findings.map(|finding| finding.to_string()).collect();
         let policy = Policy {
             host,
             port,

@@ -26,8 +26,10 @@ const READ_BLOCK: usize = 64 * 1024;
 /// A new block is taken when less than a TLS record fits the old one: so each block is used up
 /// before the next, and a slow body cannot pin many of them.
 const READ_ROOM: usize = 16 * 1024;
-/// Octets moved before other sessions get their turn.
+/// Octets read before other sessions get their turn.
 const TURN: usize = 256 * 1024;
+/// Output that is written before the input is exhausted: a TLS record's worth.
+const WRITE_BATCH: usize = 16 * 1024;
 /// Most pieces handed to the socket at once.
 const SLICES: usize = 64;
 /// After a failed write, how long the peer's last words are waited for.
@@ -173,21 +175,30 @@ impl Wires {
         let mut left = TURN;
         loop {
             let now = clock();
-            let mut moved = 0;
+            let mut octets = 0;
             for leg in LEGS {
-                match self.move_leg(leg, session, now, cx) {
-                    Ok(octets) => moved += octets,
+                match self.read(leg, session, now, cx) {
+                    Ok(read) => octets += read,
                     Err(step) => return Poll::Ready(step),
                 }
             }
-            if moved == 0 {
-                return self.poll_timer(session, cx);
+            // While there is more to read, small output waits: the responses to all chunks of a
+            // turn leave in one write.
+            let turn_ends = octets == 0 || octets >= left;
+            let mut written = 0;
+            for leg in LEGS {
+                if turn_ends || session.outgoing(leg).len() >= WRITE_BATCH {
+                    written += self.write(leg, session, now, cx);
+                }
             }
-            if moved >= left {
+            if octets >= left {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            left -= moved;
+            if octets == 0 && written == 0 {
+                return self.poll_timer(now, session, cx);
+            }
+            left -= octets;
         }
     }
 
@@ -208,7 +219,7 @@ impl Wires {
         if done { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    fn move_leg(
+    fn read(
         &mut self,
         leg: Leg,
         session: &mut Session,
@@ -216,25 +227,34 @@ impl Wires {
         cx: &mut Context<'_>,
     ) -> Result<usize, Step> {
         let held = leg == Leg::Near && self.hold_near;
-        let Some(wire) = self.wire(leg) else { return Ok(0) };
-        let mut moved = 0;
-        if !held {
-            moved += read(wire, leg, session, now, cx)?;
+        match self.wire(leg) {
+            Some(wire) if !held => read(wire, leg, session, now, cx),
+            _ => Ok(0),
         }
-        if wire.failed.is_none() {
-            match wire.write(leg, session, now, cx) {
-                Ok(octets) => moved += octets,
-                Err(_) => wire.failed = Some(now + LAST_WORDS),
-            }
-        }
-        if wire.failed.is_some_and(|until| until <= now) {
-            return Err(Step::Lost(leg, "broken"));
-        }
-        Ok(moved)
     }
 
-    fn poll_timer(&mut self, session: &Session, cx: &mut Context<'_>) -> Poll<Step> {
-        let failures = [self.near.failed, self.far.as_ref().and_then(|far| far.failed)];
+    fn write(
+        &mut self,
+        leg: Leg,
+        session: &mut Session,
+        now: Instant,
+        cx: &mut Context<'_>,
+    ) -> usize {
+        let Some(wire) = self.wire(leg).filter(|wire| wire.failed.is_none()) else { return 0 };
+        wire.write(leg, session, now, cx).unwrap_or_else(|_| {
+            wire.failed = Some(now + LAST_WORDS);
+            0
+        })
+    }
+
+    fn poll_timer(&mut self, now: Instant, session: &Session, cx: &mut Context<'_>) -> Poll<Step> {
+        let failed = |wire: &Wire| wire.failed;
+        let failures = [failed(&self.near), self.far.as_ref().and_then(failed)];
+        for (leg, failed) in LEGS.into_iter().zip(failures) {
+            if failed.is_some_and(|until| until <= now) {
+                return Poll::Ready(Step::Lost(leg, "broken"));
+            }
+        }
         let deadline = failures.into_iter().flatten().chain(session.deadline()).min();
         self.timer.poll(deadline, cx).map(|()| Step::Due)
     }
