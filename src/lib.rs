@@ -1,4 +1,34 @@
-//! An MSRP relay (RFC 4975, RFC 4976).
+//! An MSRP relay (RFC 4975, RFC 4976): people behind NAT log in to it, are given a URI on it, and
+//! reach each other through it. What they send passes octet for octet, of any size.
+//!
+//! # The rooms
+//!
+//! | level | room | what belongs there |
+//! |---|---|---|
+//! | 1 | [`msrp`] | the wire: URIs, headers, decoder, encoder, output queue. Pure |
+//! | 1 | [`config`] | `config.ini` to [`config::Config`]; every option in one table |
+//! | 2 | [`session`] | what happens to a frame between two connections. Pure: no io, no clock |
+//! | 2 | [`auth`] | who may relay: challenges, digests, backends |
+//! | 2 | [`transport`] | open connections: TCP, TLS, certificates, dialling, closing |
+//! | 2 | [`logging`] | where log lines go |
+//! | 3 | [`relay`] | the living process: accepts, owns the tasks, joins the rooms above |
+//! | 4 | [`client`] | the other end of the wire, for `msrpclient`; the relay does not know it |
+//!
+//! A room imports from levels below its own only; `tests/layers.rs` checks that.
+//!
+//! # The life of a frame
+//!
+//! A connection is accepted into the *lobby* ([`relay`]): TLS, then an AUTH that gets it a session
+//! of its own, or a SEND that joins one. From then on one task owns both connections of the session
+//! and a [`session::Session`] between them: what is read goes through [`session::Session::receive`],
+//! body pieces in the allocation they were read into; what is to be written is in
+//! [`session::Session::outgoing`]. Nothing on that way is shared, locked or sent through a channel.
+//!
+//! # The life of a configuration
+//!
+//! `config.ini` is read into a [`config::Config`], from which a [`relay::Generation`] is built:
+//! certificates read, backends opened, host name checked. A connection takes the generation in force
+//! when it is accepted and keeps it.
 
 pub mod auth;
 pub mod client;

@@ -8,6 +8,7 @@
 
 use std::{
     collections::VecDeque,
+    num::NonZeroU32,
     time::{Duration, Instant},
 };
 
@@ -302,7 +303,7 @@ impl Stage {
                     self.peer_of(leg).logins.push_back(head);
                     assert_eq!(self.peer_of(leg).logins.len(), 1, "two AUTHs at once");
                 }
-                Err(_) => {
+                Err(_) | Ok(Received::LockedOut(_)) => {
                     self.peer_of(leg).deaf = true;
                     self.lose(leg, StatusCode::TIMEOUT);
                 }
@@ -449,5 +450,6 @@ fn holding(session_id: &str, client: &str, now: Instant) -> Holding {
     let uri = Uri::mint(false, "r", 1, session_id).expect("a URI");
     let client = Path::parse(format!("msrp://{client}:1/s;tcp").as_bytes()).expect("a path");
     let expiry = Expiry { at: now + Duration::from_hours(1000), strict: false };
-    Holding { uri, client, expiry, other_methods: true }
+    let max_auth_attempts = NonZeroU32::new(3);
+    Holding { uri, client, expiry, other_methods: true, max_auth_attempts }
 }

@@ -180,7 +180,7 @@ fn a_refused_stranger_may_try_again_on_the_same_connection() {
 
 #[test]
 fn both_ends_send_first_at_the_same_moment() {
-    for round in 0..40 {
+    for round in 0..1000 {
         let scene = Scene::plain();
         let mut alice = scene.client("alice");
         let mut bob = scene.client("bob");
