@@ -23,6 +23,7 @@ use msrprelay::{
 const LIMITS: Limits = Limits {
     outbox: 8 * 1024,
     own: 2 * 1024,
+    reports: Limits::DEFAULT.reports,
     transactions: 8,
     stall: Duration::from_mins(2),
     lapse: Duration::from_secs(30),
@@ -179,6 +180,8 @@ struct Stage {
     on: Leg,
     /// Whether the relay finds the next hop.
     reachable: bool,
+    /// Somebody came who holds no session.
+    stranger: bool,
     over: bool,
     lost: Option<Leg>,
 }
@@ -203,6 +206,7 @@ impl Stage {
             far: Peer::new(),
             on: Leg::Near,
             reachable: set & 1 == 0,
+            stranger: false,
             over: false,
             lost: None,
         }
@@ -315,6 +319,7 @@ impl Stage {
         if self.session.is_bound() || self.over {
             return;
         }
+        self.stranger = !holds_session;
         let holding = holds_session.then(|| holding("farsess", "b", self.now));
         self.session.arrive(holding, Decoder::default(), ChunkQueue::default(), self.now);
     }
@@ -399,7 +404,9 @@ impl Stage {
                 assert!(whole(Leg::Far, &self.far), "the last message is cut");
                 return;
             }
-            if self.session.wants_read(Leg::Near) && self.session.wants_read(Leg::Far) {
+            // The owner is not read before a stranger who came has said who that is.
+            let near = self.stranger || self.session.wants_read(Leg::Near);
+            if near && self.session.wants_read(Leg::Far) {
                 return;
             }
             self.wait(Duration::from_secs(31));

@@ -6,7 +6,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 /// Pieces shorter than this are copied into the block at the end: a short slice must not keep a
 /// large read buffer alive, and every block costs a slot in a vectored write.
-const COPY_BELOW: usize = 1024;
+const COPY_BELOW: usize = 8 * 1024;
 /// Size of the blocks that short pieces are gathered in.
 const BLOCK: usize = 4096;
 /// What a block costs besides its bytes.
@@ -154,7 +154,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_goes_in_comes_out(pieces in proptest::collection::vec((0usize..3000, any::<u8>(), 0usize..5000), 0..50)) {
+        fn what_goes_in_comes_out(pieces in proptest::collection::vec((0usize..20_000, any::<u8>(), 0usize..5000), 0..50)) {
             let mut queue = ChunkQueue::default();
             let mut expected = Vec::new();
             for (len, byte, take) in pieces {

@@ -17,7 +17,7 @@ use tokio::{sync::oneshot, time::timeout};
 use tracing::{Span, debug, info};
 
 use super::{
-    Shared, Stage, clock,
+    DEFAULT_PORT, Shared, Stage, clock,
     login::{self, Claimant, Quoted, Verdict},
     party::{Owned, Party},
     policy::Generation,
@@ -32,8 +32,6 @@ use crate::{
 
 /// How long the other side may take for its last bytes once a session is over.
 const DRAIN: Duration = Duration::from_secs(10);
-/// Port of a next hop that names none.
-const DEFAULT_PORT: u32 = 2855;
 /// What a REPORT says when a connection is gone, as clients know it from the original.
 const DISCONNECTED: &[u8] = b"Session got disconnected";
 
@@ -145,6 +143,11 @@ impl Bridge {
 
     /// The own client spoke first, and its request is still in its input.
     fn needs_far(&mut self, path: &Path) -> Next {
+        if self.logins.is_under_way(Leg::Near) {
+            // The connection may be handed over: not before its AUTH is answered.
+            self.wires.hold_near = true;
+            return Next::GoOn;
+        }
         let target = match target(path.first()) {
             Ok(target) => target,
             Err(reject) => {
@@ -245,6 +248,10 @@ impl Bridge {
 
     fn decided(&mut self, leg: Leg, head: &Head, verdict: Verdict) -> Next {
         let now = clock();
+        if leg == Leg::Near {
+            // A request that waits for an arrival will find that out again.
+            self.wires.hold_near = false;
+        }
         let holder = match leg {
             Leg::Near => Some(&mut self.near),
             Leg::Far => self.far.as_mut(),
@@ -256,7 +263,8 @@ impl Bridge {
                 owned.holding.expiry = welcome.expiry;
                 debug!("session extended to {} s", welcome.seconds());
                 let response = welcome.response(head, &owned.holding.uri);
-                if self.session.is_lapsed() {
+                // With an arrival under way somebody has claimed the session in time.
+                if self.session.is_lapsed() && self.arrival.is_none() {
                     self.arrival = Some(owned.registration.wait());
                 }
                 self.session.answer(leg, response, Some(welcome.expiry), now);
@@ -387,6 +395,10 @@ impl Logins {
     fn start(&mut self, leg: Leg, login: Login) {
         let place = Self::LEGS.iter().position(|&other| other == leg);
         self.0[place.unwrap_or_default()] = Some(login);
+    }
+
+    fn is_under_way(&self, leg: Leg) -> bool {
+        self.0.iter().zip(Self::LEGS).any(|(slot, other)| other == leg && slot.is_some())
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(Leg, Box<Head>, Verdict)> {

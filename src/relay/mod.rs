@@ -44,6 +44,8 @@ use crate::{
 
 /// How long sessions have, once the relay stops, to say their last words.
 pub const STOP_TIME: Duration = Duration::from_secs(5);
+/// Port of a next hop that names none.
+const DEFAULT_PORT: u32 = 2855;
 /// Pause after a failed accept: most often there are no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::party::Party;
+use super::{DEFAULT_PORT, party::Party};
 use crate::{
     msrp::{Head, Path, Uri},
     session::{Reject, detail},
@@ -124,7 +124,8 @@ impl State {
     }
 
     fn is_ours(&self, uri: &Uri) -> bool {
-        self.authorities.iter().any(|ours| ours.port() == uri.port() && ours.same_host(uri))
+        let port = |uri: &Uri| uri.port().unwrap_or(DEFAULT_PORT);
+        self.authorities.iter().any(|ours| port(ours) == port(uri) && ours.same_host(uri))
     }
 }
 

@@ -192,6 +192,10 @@ impl Wires {
                 }
             }
             if octets >= left {
+                // Whoever never runs out of input has deadlines all the same.
+                if let Poll::Ready(step) = self.poll_timer(now, session, cx) {
+                    return Poll::Ready(step);
+                }
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -212,7 +216,13 @@ impl Wires {
                 continue;
             }
             match wire.write(leg, session, now, cx) {
-                Ok(_) => done &= session.outgoing(leg).is_empty() && !wire.unflushed,
+                Ok(octets) => {
+                    done &= session.outgoing(leg).is_empty() && !wire.unflushed;
+                    if octets >= TURN {
+                        // The socket took all of a turn, so it wakes nobody.
+                        cx.waker().wake_by_ref();
+                    }
+                }
                 Err(_) => wire.failed = Some(now),
             }
         }

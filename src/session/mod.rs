@@ -54,6 +54,9 @@ pub struct Limits {
     pub outbox: usize,
     /// Octets of responses and REPORTs of our own waiting for a leg beyond which it is not read.
     pub own: usize,
+    /// Octets of our own waiting for a leg beyond which failures are not reported any more: only a
+    /// peer with paths of many kilobytes that reads nothing gets there.
+    pub reports: usize,
     /// Requests waiting for a leg's answers beyond which the other leg is not read. Where both
     /// wait for each other, both are read, and beyond twice as many the oldest are forgotten.
     pub transactions: usize,
@@ -68,6 +71,7 @@ impl Limits {
     pub const DEFAULT: Self = Self {
         outbox: 128 * 1024,
         own: 64 * 1024,
+        reports: 1024 * 1024,
         transactions: 1024,
         stall: Duration::from_mins(2),
         lapse: Duration::from_secs(30),
@@ -538,6 +542,9 @@ impl Session {
             return;
         }
         debug!(?to, %status, "a SEND failed");
+        if self.side(to).outbox.own_octets() >= self.limits.reports {
+            return;
+        }
         let id = self.side(to).outbox.id_for(&[]);
         // The URI nearest to the addressee comes first, as if each session had passed it on.
         let report = report::report(id, sent, self.own_from(to), status, comment);
