@@ -12,6 +12,7 @@
 //! | 2 | [`transport`] | open connections: TCP, TLS, certificates, dialling, closing |
 //! | 2 | [`logging`] | where log lines go |
 //! | 3 | [`relay`] | the living process: accepts, owns the tasks, joins the rooms above |
+//! | 4 | [`cli`] | the command lines of the programs |
 //! | 4 | [`client`] | the other end of the wire, for `msrpclient`; the relay does not know it |
 //!
 //! A room imports from levels below its own only; `tests/layers.rs` checks that.
@@ -31,6 +32,7 @@
 //! when it is accepted and keeps it.
 
 pub mod auth;
+pub mod cli;
 pub mod client;
 pub mod config;
 pub mod logging;

@@ -4,7 +4,7 @@ use std::{
     env,
     io::{self, Write},
     net::{SocketAddr, TcpListener, ToSocketAddrs},
-    path::{Path, PathBuf},
+    path::Path,
     process::ExitCode,
     time::SystemTime,
 };
@@ -12,6 +12,7 @@ use std::{
 use clap::Parser;
 use futures_util::StreamExt;
 use msrprelay::{
+    cli::msrprelay::Args,
     config::{self, Config, ListenAddress},
     logging,
     relay::{Generation, Relay, RelayError},
@@ -22,30 +23,6 @@ use signal_hook_tokio::Signals;
 use thiserror::Error;
 use tokio::sync::Notify;
 use tracing::{error, info, level_filters::LevelFilter, warn};
-
-/// MSRP relay (RFC 4975, RFC 4976): lets people behind NAT chat and exchange files.
-#[derive(Debug, Parser)]
-#[command(name = "msrprelay", version)]
-struct Arguments {
-    /// Stay in the foreground and log to the terminal
-    #[arg(long)]
-    no_fork: bool,
-    /// Directory that holds config.ini
-    #[arg(long, value_name = "PATH", conflicts_with = "config_file")]
-    config_dir: Option<PathBuf>,
-    /// The configuration file itself
-    #[arg(long, value_name = "FILE")]
-    config_file: Option<PathBuf>,
-    /// Directory of the pid file and the control socket
-    #[arg(long, value_name = "PATH", default_value = "/run/msrprelay")]
-    runtime_dir: PathBuf,
-    /// Log at level DEBUG, whatever the configuration says
-    #[arg(long)]
-    debug: bool,
-    /// Read the configuration, build all that a start would, say what is wrong, and exit
-    #[arg(long)]
-    check_config: bool,
-}
 
 /// Why the daemon ends with status 1.
 #[derive(Debug, Error)]
@@ -65,7 +42,7 @@ enum Failure {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = Args::parse();
     let outcome = if arguments.check_config { check(&arguments) } else { start(&arguments) };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -77,7 +54,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn check(arguments: &Arguments) -> Result<(), Failure> {
+fn check(arguments: &Args) -> Result<(), Failure> {
     let config = load(arguments).inspect_err(|failure| {
         if let Failure::Config(error) = failure {
             println!("{}", error.warnings.join("\n"));
@@ -98,7 +75,7 @@ fn check(arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-fn start(arguments: &Arguments) -> Result<(), Failure> {
+fn start(arguments: &Args) -> Result<(), Failure> {
     if !arguments.no_fork {
         return Err(Failure::Background);
     }
@@ -158,7 +135,7 @@ async fn serve(relay: Relay) -> io::Result<()> {
     Ok(())
 }
 
-fn load(arguments: &Arguments) -> Result<Config, Failure> {
+fn load(arguments: &Args) -> Result<Config, Failure> {
     let program = env::args_os().next().unwrap_or_default();
     let directory = arguments.config_dir.as_deref();
     let file = config::find(Path::new(&program), directory, arguments.config_file.as_deref())?;

@@ -15,7 +15,7 @@ const LEVELS: [&[&str]; 4] = [
     &["msrp", "config"],
     &["session", "auth", "transport", "logging"],
     &["relay"],
-    &["control", "client"],
+    &["control", "client", "cli"],
 ];
 
 /// Pure code: bytes in, bytes out, the time passed in.

@@ -1,6 +1,5 @@
 //! `msrpclient`: sends and receives files over MSRP, for people who test or script a relay.
 
-mod args;
 mod exit;
 mod password;
 mod progress;
@@ -12,13 +11,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use futures_util::StreamExt;
+use msrprelay::cli::msrpclient::{Args, Command};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
 
-use self::{
-    args::{Args, Command},
-    exit::{Failure, report},
-};
+use self::exit::{Failure, report};
 
 fn main() -> ExitCode {
     let args = Args::parse();

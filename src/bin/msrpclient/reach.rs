@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use msrprelay::{
+    cli::msrpclient::{Address, HostPort, RelayArgs},
     client::{Account, Session},
     msrp::Uri,
     transport::{
@@ -12,11 +13,7 @@ use msrprelay::{
 };
 use rustls::{ClientConfig, RootCertStore};
 
-use super::{
-    args::{Address, HostPort, RelayArgs},
-    exit::Failure,
-    password::password,
-};
+use super::{exit::Failure, password::password};
 
 /// Authenticates at the relay of `address`.
 pub(crate) async fn relay(address: &Address, args: &RelayArgs) -> Result<Session, Failure> {

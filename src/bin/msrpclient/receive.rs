@@ -10,6 +10,7 @@ use std::{
 };
 
 use msrprelay::{
+    cli::msrpclient::{HostPort, ReceiveArgs},
     client::{
         ClientError, Session, Watcher,
         files::{Destination, Kept},
@@ -24,12 +25,7 @@ use msrprelay::{
 use rustls::ServerConfig;
 use tokio::{net::TcpListener, time::timeout};
 
-use super::{
-    args::{HostPort, ReceiveArgs},
-    exit::Failure,
-    progress::Meter,
-    reach,
-};
+use super::{exit::Failure, progress::Meter, reach};
 
 /// How long somebody who connects may take until TLS stands.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);

@@ -3,17 +3,13 @@
 use std::{io, path::Path as FilePath, time::Duration};
 
 use msrprelay::{
+    cli::msrpclient::{SendArgs, To, parse_path},
     client::{ClientError, Message, Progress, Session, files::FileSource, send_file},
     msrp::Path,
 };
 use tokio::time::{sleep, timeout};
 
-use super::{
-    args::{SendArgs, To, parse_path},
-    exit::Failure,
-    progress::Meter,
-    reach,
-};
+use super::{exit::Failure, progress::Meter, reach};
 
 /// How long `--to @FILE` waits for its file.
 const PATH_FILE_TIMEOUT: Duration = Duration::from_mins(1);

@@ -1,9 +1,9 @@
-//! The command line.
+//! The command line of `msrpclient`.
 
 use std::{path::PathBuf, str::FromStr};
 
+use crate::msrp::Path;
 use clap::{Parser, Subcommand};
-use msrprelay::msrp::Path;
 
 /// MSRP's port (RFC 4975 §15.4).
 const DEFAULT_PORT: u16 = 2855;
@@ -14,9 +14,10 @@ const DEFAULT_PORT: u16 = 2855;
 /// which is what `msrpclient send --to` takes.
 #[derive(Debug, Parser)]
 #[command(version, about, after_help = EXIT_STATUS)]
-pub(crate) struct Args {
+pub struct Args {
+    /// What to do.
     #[command(subcommand)]
-    pub(crate) command: Command,
+    pub command: Command,
 }
 
 const EXIT_STATUS: &str = "Exit status:
@@ -25,8 +26,9 @@ const EXIT_STATUS: &str = "Exit status:
   2  wrong usage
   3  connection lost after N bytes (N is printed)";
 
+/// What `msrpclient` does.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
+pub enum Command {
     /// Send one file and wait until the receiver has confirmed every byte of it.
     #[command(after_help = SEND_EXAMPLES)]
     Send(SendArgs),
@@ -46,36 +48,39 @@ const RECEIVE_EXAMPLES: &str = "Examples:
   msrpclient receive bob@example.com --output downloads/ --path-file /tmp/path
   msrpclient receive --listen 192.0.2.7:4000 --no-tls";
 
+// No doc comments on the groups of options: clap would show them.
 #[derive(Debug, clap::Args)]
-pub(crate) struct SendArgs {
+#[expect(missing_docs, reason = "the explanations of the options are its own")]
+pub struct SendArgs {
     /// The file to send.
-    pub(crate) file: PathBuf,
+    pub file: PathBuf,
     /// Who you are at your relay. Not needed with --direct.
     #[arg(value_name = "USER@DOMAIN", required_unless_present = "direct")]
-    pub(crate) account: Option<Address>,
+    pub account: Option<Address>,
     /// Where to: the line that `receive` prints, as one argument. Or @FILE: the file that its
     /// --path-file names, waited for up to 60 seconds.
     #[arg(long, value_name = "PATH|@FILE")]
-    pub(crate) to: To,
+    pub to: To,
     /// Use no relay of your own: connect to the first URI of the path.
     #[arg(long, conflicts_with_all = ["relay", "password_file", "expires"])]
-    pub(crate) direct: bool,
+    pub direct: bool,
     #[command(flatten)]
-    pub(crate) relay: RelayArgs,
+    pub relay: RelayArgs,
 }
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct ReceiveArgs {
+#[expect(missing_docs, reason = "see SendArgs")]
+pub struct ReceiveArgs {
     /// Who you are at your relay. Not needed with --listen.
     #[arg(value_name = "USER@DOMAIN", required_unless_present = "listen")]
-    pub(crate) account: Option<Address>,
+    pub account: Option<Address>,
     /// Where the file goes. A directory (the current one by default): under the name that the
     /// sender gives, never in the place of another file. Anything else: exactly there.
     #[arg(long, value_name = "FILE|DIR")]
-    pub(crate) output: Option<PathBuf>,
+    pub output: Option<PathBuf>,
     /// Write the path to this file, too; it appears only when it is complete.
     #[arg(long, value_name = "FILE")]
-    pub(crate) path_file: Option<PathBuf>,
+    pub path_file: Option<PathBuf>,
     /// Use no relay of your own: wait at this address, which the other side must be able to dial.
     /// Without a port a free one is taken. Needs --certificate and --key, or --no-tls.
     #[arg(
@@ -83,47 +88,50 @@ pub(crate) struct ReceiveArgs {
         value_name = "ADDRESS",
         conflicts_with_all = ["relay", "password_file", "expires", "ca", "insecure"]
     )]
-    pub(crate) listen: Option<HostPort>,
+    pub listen: Option<HostPort>,
     /// The certificate to show with --listen, a PEM file.
     #[arg(long, value_name = "FILE", requires = "listen", requires = "key")]
-    pub(crate) certificate: Option<PathBuf>,
+    pub certificate: Option<PathBuf>,
     /// Its private key, a PEM file.
     #[arg(long, value_name = "FILE", requires = "listen", requires = "certificate")]
-    pub(crate) key: Option<PathBuf>,
+    pub key: Option<PathBuf>,
     #[command(flatten)]
-    pub(crate) relay: RelayArgs,
+    pub relay: RelayArgs,
 }
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct RelayArgs {
+#[expect(missing_docs, reason = "see SendArgs")]
+pub struct RelayArgs {
     /// Your relay. Without it, the domain itself at port 2855 (no DNS SRV records are asked for).
     #[arg(long, value_name = "HOST[:PORT]")]
-    pub(crate) relay: Option<HostPort>,
+    pub relay: Option<HostPort>,
     /// Trust these authorities (a PEM file) in the place of the system's; a self-signed
     /// certificate can be named here itself.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["insecure", "no_tls"])]
-    pub(crate) ca: Option<PathBuf>,
+    pub ca: Option<PathBuf>,
     /// Do not check the certificate of the other side. Anybody could be it.
     #[arg(long, conflicts_with = "no_tls")]
-    pub(crate) insecure: bool,
+    pub insecure: bool,
     /// Plain TCP in the place of TLS: everybody on the way can read along.
     #[arg(long)]
-    pub(crate) no_tls: bool,
+    pub no_tls: bool,
     /// The password is the first line of this file. Without it, the environment variable
     /// `MSRP_PASSWORD`; without that, you are asked.
     #[arg(long, value_name = "FILE")]
-    pub(crate) password_file: Option<PathBuf>,
+    pub password_file: Option<PathBuf>,
     /// Ask for a session of this many seconds (it is renewed in time). Without, as the relay
     /// likes.
     #[arg(long, value_name = "SECONDS")]
-    pub(crate) expires: Option<u32>,
+    pub expires: Option<u32>,
 }
 
 /// `user@domain`
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Address {
-    pub(crate) user: String,
-    pub(crate) domain: String,
+pub struct Address {
+    /// What stands before the last `@`.
+    pub user: String,
+    /// What stands behind it.
+    pub domain: String,
 }
 
 impl FromStr for Address {
@@ -142,18 +150,21 @@ impl FromStr for Address {
 
 /// `host`, `host:port`, `[v6]`, `[v6]:port` or an IPv6 address without a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct HostPort {
-    pub(crate) host: String,
-    pub(crate) port: Option<u16>,
+pub struct HostPort {
+    /// A name or an address, without brackets.
+    pub host: String,
+    /// `None`: MSRP's.
+    pub port: Option<u16>,
 }
 
 impl HostPort {
-    pub(crate) fn port_or_default(&self) -> u16 {
+    /// The port, or MSRP's.
+    pub fn port_or_default(&self) -> u16 {
         self.port.unwrap_or(DEFAULT_PORT)
     }
 
     /// The host itself, at MSRP's port.
-    pub(crate) fn of_domain(domain: &str) -> Self {
+    pub fn of_domain(domain: &str) -> Self {
         let host = domain.trim_start_matches('[').trim_end_matches(']');
         Self { host: host.to_owned(), port: None }
     }
@@ -184,7 +195,8 @@ impl FromStr for HostPort {
 
 /// Where a file is sent.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum To {
+pub enum To {
+    /// Along this path.
     Path(Path),
     /// A file that holds the path, or will soon.
     File(PathBuf),
@@ -202,7 +214,8 @@ impl FromStr for To {
     }
 }
 
-pub(crate) fn parse_path(text: &str) -> Result<Path, String> {
+/// Reads a path as a person passes it on: URIs for TCP with a space between them.
+pub fn parse_path(text: &str) -> Result<Path, String> {
     let path = Path::parse(text.trim().as_bytes()).map_err(|cause| {
         format!("{text:?} is no path, as `msrpclient receive` prints it: {cause}")
     })?;

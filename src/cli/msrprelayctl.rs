@@ -1,0 +1,36 @@
+//! The command line of `msrprelayctl`.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// Watches and steers a running msrprelay through its control socket.
+#[derive(Debug, Parser)]
+#[command(name = "msrprelayctl", version, after_help = EXIT_STATUS)]
+pub struct Args {
+    /// The relay's control socket
+    #[arg(long, value_name = "PATH", default_value = "/run/msrprelay/msrprelay.sock")]
+    pub socket: PathBuf,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_STATUS: &str = "Exit status:
+  0  it was done
+  1  the relay refused, failed, or is not running
+  2  wrong usage";
+
+/// What the relay is asked to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Show what is in force and what goes on
+    Status,
+    /// Read the configuration and the certificates again; wait, and say why if that fails
+    Reload,
+    /// Take no new sessions, and stop once the last one has ended
+    Drain,
+}
