@@ -12,6 +12,7 @@
 //! | 2 | [`transport`] | open connections: TCP, TLS, certificates, dialling, closing |
 //! | 2 | [`logging`] | where log lines go |
 //! | 3 | [`relay`] | the living process: accepts, owns the tasks, joins the rooms above |
+//! | 4 | [`control`] | watching and steering the process: the socket of `msrprelayctl` |
 //! | 4 | [`cli`] | the command lines of the programs |
 //! | 4 | [`client`] | the other end of the wire, for `msrpclient`; the relay does not know it |
 //!
@@ -29,12 +30,14 @@
 //!
 //! `config.ini` is read into a [`config::Config`], from which a [`relay::Generation`] is built:
 //! certificates read, backends opened, host name checked. A connection takes the generation in force
-//! when it is accepted and keeps it.
+//! when it is accepted and keeps it. A reload builds the next one whole, carries over what did not
+//! change and swaps it; a failed one changes nothing.
 
 pub mod auth;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod control;
 pub mod logging;
 pub mod msrp;
 pub mod relay;

@@ -3,7 +3,8 @@
 use std::{
     env,
     io::{self, Write},
-    net::{SocketAddr, TcpListener, ToSocketAddrs},
+    net::SocketAddr,
+    os::unix::net::UnixListener,
     path::Path,
     process::ExitCode,
     time::SystemTime,
@@ -13,15 +14,13 @@ use clap::Parser;
 use futures_util::StreamExt;
 use msrprelay::{
     cli::msrprelay::Args,
-    config::{self, Config, ListenAddress},
-    logging,
-    relay::{Generation, Relay, RelayError},
-    transport,
+    config::{self, Config},
+    control, logging,
+    relay::{self, Generation, Relay, RelayError, Source},
 };
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_tokio::Signals;
 use thiserror::Error;
-use tokio::sync::Notify;
 use tracing::{error, info, level_filters::LevelFilter, warn};
 
 /// Why the daemon ends with status 1.
@@ -33,8 +32,6 @@ enum Failure {
     Config(#[from] config::ConfigError),
     #[error(transparent)]
     Relay(#[from] RelayError),
-    #[error("[Relay] address = {address}: {cause}")]
-    Bind { address: ListenAddress, cause: io::Error },
     #[error("{0}")]
     System(#[from] io::Error),
     #[error("running in the background is not available in this release: use --no-fork")]
@@ -61,16 +58,14 @@ fn check(arguments: &Args) -> Result<(), Failure> {
         }
     })?;
     let generation = Generation::build(&config, None, wall_clock())?;
+    let mut addresses = Vec::new();
     for address in &config.relay.address {
-        resolve(address)?;
+        addresses.extend(relay::resolve(address)?);
     }
-    for warning in config.warnings.iter().chain(&generation.warnings) {
+    for warning in config.remarks().chain(generation.warnings.iter().cloned()) {
         println!("warning: {warning}");
     }
-    if let Some(line) = not_in_force(&config) {
-        println!("warning: {line}");
-    }
-    println!("{}", generation.describe(&config));
+    println!("{}", generation.describe(&config, &addresses));
     println!("the configuration is good");
     Ok(())
 }
@@ -80,55 +75,68 @@ fn start(arguments: &Args) -> Result<(), Failure> {
         return Err(Failure::Background);
     }
     let config = load(arguments)?;
-    let level = logging::filter(config.relay.log_level);
-    logging::to_terminal(if arguments.debug { level.max(LevelFilter::DEBUG) } else { level });
+    let debug = arguments.debug;
+    let level = move |level| {
+        let level = logging::filter(level);
+        if debug { level.max(LevelFilter::DEBUG) } else { level }
+    };
+    let set_level = logging::to_terminal(level(config.relay.log_level));
+    let source = Source::new(config.source.clone(), move |asked| set_level(level(asked)));
     info!("starting msrprelay {}", env!("CARGO_PKG_VERSION"));
-    for warning in config.warnings.iter().chain(&not_in_force(&config)) {
+    for warning in config.remarks() {
         warn!("{warning}");
     }
 
-    let listeners = bind(&config.relay.address)?;
+    let listeners = relay::bind(&config.relay.address)?;
     let bound: Vec<SocketAddr> =
-        listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
+        listeners.iter().map(|listener| listener.socket.local_addr()).collect::<Result<_, _>>()?;
     let generation = Generation::build(&config, bound.first().copied(), wall_clock())?;
     for warning in &generation.warnings {
         warn!("{warning}");
     }
-    info!("{}", generation.describe(&config));
+    info!("{}", generation.describe(&config, &bound));
+    let control = config.relay.control_socket.clone();
+    let control = control.unwrap_or_else(|| arguments.runtime_dir.join(control::SOCKET_NAME));
+    let control = control::bind(&control)
+        .inspect_err(|error| warn!("msrprelayctl cannot be used: {error}"))
+        .ok();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let relay = Relay::new(generation, listeners)?;
-        for address in bound {
-            info!("listening on {address}");
-        }
-        serve(relay).await
+        let relay = Relay::new(source, config, generation, listeners)?;
+        serve(relay, control).await
     })?;
     // Whoever is still looked up or dialled is not waited for.
     runtime.shutdown_background();
     Ok(())
 }
 
-async fn serve(relay: Relay) -> io::Result<()> {
-    let (stop, at_once) = (Notify::new(), Notify::new());
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+async fn serve(relay: Relay, control: Option<UnixListener>) -> io::Result<()> {
+    let steering = relay.handle();
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
     let handle = signals.handle();
     let watch = async {
         let mut stops = 0;
         while let Some(signal) = signals.next().await {
             match signal {
-                SIGHUP => {
-                    warn!("SIGHUP: reloading is not available in this release, restart instead");
-                }
+                // The relay logs the outcome.
+                SIGHUP => drop(steering.reload().await),
+                SIGUSR1 => steering.drain(),
                 _ if stops == 0 => {
                     stops += 1;
-                    stop.notify_one();
+                    steering.stop();
                 }
-                _ => at_once.notify_one(),
+                _ => steering.stop_now(),
             }
         }
     };
+    let controlled = async {
+        if let Some(listener) = control {
+            control::serve(listener, steering.clone()).await;
+        }
+    };
+    let served = relay.run();
     tokio::select! {
-        served = relay.run(stop.notified(), at_once.notified()) => served?,
+        _ = async { tokio::join!(served, controlled) } => {}
         () = watch => error!("signals are not delivered any more"),
     }
     handle.close();
@@ -140,31 +148,6 @@ fn load(arguments: &Args) -> Result<Config, Failure> {
     let directory = arguments.config_dir.as_deref();
     let file = config::find(Path::new(&program), directory, arguments.config_file.as_deref())?;
     Ok(Config::load(&file)?)
-}
-
-/// The one line on options that later releases will act on.
-fn not_in_force(config: &Config) -> Option<String> {
-    let names = &config.not_in_force;
-    (!names.is_empty()).then(|| format!("not in force in this release: {}", names.join(", ")))
-}
-
-fn bind(addresses: &[ListenAddress]) -> Result<Vec<TcpListener>, Failure> {
-    let mut listeners = Vec::new();
-    for address in addresses {
-        for resolved in resolve(address)? {
-            let listener = transport::listen(resolved)
-                .map_err(|cause| Failure::Bind { address: address.clone(), cause })?;
-            listeners.push(listener);
-        }
-    }
-    Ok(listeners)
-}
-
-/// All addresses of a host name; a number is its own.
-fn resolve(address: &ListenAddress) -> Result<Vec<SocketAddr>, Failure> {
-    let failed = |cause| Failure::Bind { address: address.clone(), cause };
-    let found = (address.host.as_str(), address.port).to_socket_addrs().map_err(failed)?;
-    Ok(found.collect())
 }
 
 #[expect(clippy::disallowed_methods, reason = "certificates are valid by the wall clock")]

@@ -27,7 +27,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use self::reader::Reader;
 pub use self::{
@@ -156,6 +156,14 @@ pub struct MemoryUser {
     pub password: SecretString,
 }
 
+impl PartialEq for MemoryUser {
+    fn eq(&self, other: &Self) -> bool {
+        self.user == other.user
+            && self.domain == other.domain
+            && self.password.expose_secret() == other.password.expose_secret()
+    }
+}
+
 impl Config {
     /// Reads a file.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
@@ -192,6 +200,16 @@ impl Config {
             not_in_force: findings.not_in_force,
             source,
         })
+    }
+}
+
+impl Config {
+    /// The warnings, and one on the options that later releases will act on.
+    pub fn remarks(&self) -> impl Iterator<Item = String> {
+        let names = &self.not_in_force;
+        let line = (!names.is_empty())
+            .then(|| format!("not in force in this release: {}", names.join(", ")));
+        self.warnings.iter().cloned().chain(line)
     }
 }
 

@@ -22,6 +22,7 @@ use super::{
     party::{Owned, Party},
     policy::Generation,
     registry::{Arrival, Delivery, Join},
+    stats::{Counted, Queued},
     wire::{Step, Wire, Wires},
 };
 use crate::{
@@ -47,12 +48,14 @@ pub(super) struct Bridge {
     stop: oneshot::Receiver<()>,
     dialling: Option<BoxFuture<'static, Result<Link, LinkError>>>,
     logins: Logins,
+    queued: Queued,
 }
 
 /// One connection's owner.
 struct Holder {
     peer: SocketAddr,
     generation: Arc<Generation>,
+    counted: Counted,
     failures: u32,
     owned: Option<Owned>,
 }
@@ -78,13 +81,20 @@ enum Next {
 impl Bridge {
     /// The task of a party that holds a session, waiting for `arrival`.
     pub(super) fn new(party: Party, owned: Owned, arrival: Arrival) -> Self {
-        let Party { wire, decoder, unsent, generation, failures, .. } = party;
+        let Party { wire, decoder, unsent, generation, counted, failures, .. } = party;
         let limits = Limits::DEFAULT;
         let session = Session::new(owned.holding.clone(), decoder, unsent, limits, clock());
         Self {
             session,
             stop: owned.registration.stop_signal(),
-            near: Holder { peer: wire.link.peer(), generation, failures, owned: Some(owned) },
+            queued: counted.queued(),
+            near: Holder {
+                peer: wire.link.peer(),
+                generation,
+                counted,
+                failures,
+                owned: Some(owned),
+            },
             wires: Wires::new(wire),
             far: None,
             arrival: Some(arrival),
@@ -126,7 +136,7 @@ impl Bridge {
     }
 
     async fn event(&mut self) -> Event {
-        let Self { session, wires, arrival, stop, dialling, logins, .. } = self;
+        let Self { session, wires, arrival, stop, dialling, logins, queued, .. } = self;
         tokio::select! {
             biased;
             _ = stop => Event::Stop,
@@ -135,7 +145,11 @@ impl Bridge {
             (leg, head, verdict) = poll_fn(|cx| logins.poll(cx)) => {
                 Event::Decided(leg, head, verdict)
             }
-            step = poll_fn(|cx| wires.poll(session, cx)) => Event::Step(step),
+            step = poll_fn(|cx| {
+                let step = wires.poll(session, cx);
+                queued.set(queued_in(session));
+                step
+            }) => Event::Step(step),
         }
     }
 
@@ -182,6 +196,7 @@ impl Bridge {
                 self.far = Some(Holder {
                     peer: link.peer(),
                     generation: Arc::clone(&self.near.generation),
+                    counted: self.near.counted.clone(),
                     failures: 0,
                     owned: None,
                 });
@@ -199,12 +214,12 @@ impl Bridge {
     fn arrived(&mut self, party: Option<Box<Party>>) -> Next {
         // Whoever claimed the session is gone without having come.
         let Some(party) = party else { return Next::Over("error") };
-        let Party { wire, decoder, unsent, generation, failures, owned } = *party;
+        let Party { wire, decoder, unsent, generation, counted, failures, owned } = *party;
         let peer = wire.link.peer();
         debug!("joined by {peer}");
         let holding = owned.as_ref().map(|owned| owned.holding.clone());
         self.session.arrive(holding, decoder, unsent, clock());
-        self.far = Some(Holder { peer, generation, failures, owned });
+        self.far = Some(Holder { peer, generation, counted, failures, owned });
         self.wires.open_far(wire);
         Next::GoOn
     }
@@ -213,11 +228,11 @@ impl Bridge {
     fn hand_over(self: Box<Self>, delivery: Delivery) -> Stage {
         let Self { session, wires, near, .. } = *self;
         let (holding, decoder, unsent) = session.hand_over();
-        let Holder { generation, failures, owned, .. } = near;
+        let Holder { generation, counted, failures, owned, .. } = near;
         let owned = owned.zip(holding).map(|(owned, holding)| Owned { holding, ..owned });
         let wire = wires.near;
-        match delivery.send(Box::new(Party { wire, decoder, unsent, generation, failures, owned }))
-        {
+        let party = Party { wire, decoder, unsent, generation, counted, failures, owned };
+        match delivery.send(Box::new(party)) {
             Ok(()) => Stage::Done,
             // The other session has just ended; this one waits as before.
             Err(party) => Stage::Lobby(party),
@@ -328,15 +343,22 @@ impl Bridge {
         }
         // From here on nobody can be sent to us; who was sent already is given back.
         self.near.owned = None;
-        self.far = None;
+        if let Some(far) = &mut self.far {
+            far.owned = None;
+        }
         if let Some(mut arrival) = self.arrival.take() {
             arrival.close();
             if let Ok(party) = arrival.try_recv() {
                 shared.rehome(Stage::Lobby(party));
             }
         }
-        let Self { session, wires, .. } = &mut *self;
-        if timeout(DRAIN, poll_fn(|cx| wires.poll_drain(session, cx))).await.is_err() {
+        let Self { session, wires, queued, .. } = &mut *self;
+        let drained = poll_fn(|cx| {
+            let drained = wires.poll_drain(session, cx);
+            queued.set(queued_in(session));
+            drained
+        });
+        if timeout(DRAIN, drained).await.is_err() {
             debug!("the last bytes were not taken");
         }
         let Wires { near, far, .. } = self.wires;
@@ -363,6 +385,11 @@ impl Holder {
             );
         });
     }
+}
+
+/// Octets that wait for the peers of a session.
+fn queued_in(session: &Session) -> usize {
+    session.outgoing(Leg::Near).len() + session.outgoing(Leg::Far).len()
 }
 
 async fn close(link: Link) {

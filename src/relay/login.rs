@@ -85,8 +85,14 @@ pub(super) async fn decide(
     head: &Head,
     arrived: Instant,
 ) -> Verdict {
+    // A session that would be new; those that are there may be refreshed.
+    let unwelcome = || claimant.session.is_none() && shared.is_leaving();
+    if unwelcome() {
+        return leaving(head);
+    }
     let attempt = head.headers.value(Name::Authorization).is_some();
     let refusal = match verify(shared, claimant, head, arrived).await {
+        Ok(_) if unwelcome() => return leaving(head),
         Ok(grant) => match lifetime(&claimant.policy, head) {
             Ok(expires) => return granted(grant, head, &claimant.policy, expires),
             Err(refusal) => refusal,
@@ -103,6 +109,12 @@ pub(super) async fn decide(
         failed,
         close: failed && limit.is_some_and(|limit| claimant.failures + 1 >= limit.get()),
     }
+}
+
+/// The answer to whoever comes too late; no fault of the client.
+fn leaving(head: &Head) -> Verdict {
+    let response = session::answer(head, StatusCode::UNAVAILABLE, "Relay is shutting down", &[]);
+    Verdict::Refused { response, failed: false, close: false }
 }
 
 fn granted(grant: Grant, head: &Head, policy: &Policy, expires: Duration) -> Verdict {

@@ -4,7 +4,10 @@ use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     num::NonZeroU32,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -19,17 +22,55 @@ use crate::{
 };
 
 /// Everything built from one `config.ini`. Connections take it when they are accepted and keep it.
-#[derive(Debug)]
 pub struct Generation {
+    /// Counted from 1, the start.
+    pub(super) number: u64,
     pub(super) policy: Arc<Policy>,
     /// None: plain TCP.
     pub(super) server: Option<Arc<ServerConfig>>,
     pub(super) client: Arc<ClientConfig>,
+    /// Empty: plain TCP.
+    pub(super) identities: Vec<Identity>,
     /// What is not wrong enough to refuse the start.
     pub warnings: Vec<String>,
-    /// In words.
-    certificate: String,
-    backends: Vec<BackendKind>,
+    /// Connections without a session that may get one under these rules.
+    pub(super) visitors: AtomicUsize,
+    /// In the order in which they are asked.
+    backends: Vec<Store>,
+}
+
+/// A backend and what it is.
+struct Store {
+    kind: BackendKind,
+    backend: Arc<dyn Backend>,
+}
+
+/// A connection without a session, which may get one under the rules of this generation.
+#[derive(Debug)]
+pub(super) struct Visit(Arc<Generation>);
+
+impl Visit {
+    pub(super) fn new(generation: Arc<Generation>) -> Self {
+        generation.visitors.fetch_add(1, Ordering::Relaxed);
+        Self(generation)
+    }
+
+    pub(super) fn generation(&self) -> &Arc<Generation> {
+        &self.0
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        self.0.visitors.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What was in force before: what is built from the same is carried over.
+#[derive(Clone, Copy)]
+pub(super) struct Predecessor<'a> {
+    pub(super) config: &'a Config,
+    pub(super) generation: &'a Generation,
 }
 
 /// The rules for one client and its session.
@@ -41,6 +82,8 @@ pub(super) struct Policy {
     pub(super) port: u16,
     /// Whether their scheme is `msrps`.
     pub(super) secure: bool,
+    /// One of them, for what they have in common.
+    pub(super) authority: Uri,
     pub(super) backend: Arc<dyn Backend>,
     pub(super) default_domain: Option<String>,
     pub(super) domains: Vec<String>,
@@ -54,6 +97,15 @@ pub(super) struct Policy {
     pub(super) expires_minimum: Duration,
     pub(super) expires_default: Duration,
     pub(super) expires_maximum: Duration,
+}
+
+impl fmt::Debug for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Generation")
+            .field("number", &self.number)
+            .field("policy", &self.policy)
+            .finish_non_exhaustive()
+    }
 }
 
 impl fmt::Debug for Policy {
@@ -73,16 +125,23 @@ impl Generation {
         bound: Option<SocketAddr>,
         now: SystemTime,
     ) -> Result<Self, RelayError> {
+        Self::succeed(None, config, bound, now)
+    }
+
+    /// [`Self::build`], with what can be carried over from the predecessor.
+    pub(super) fn succeed(
+        previous: Option<Predecessor<'_>>,
+        config: &Config,
+        bound: Option<SocketAddr>,
+        now: SystemTime,
+    ) -> Result<Self, RelayError> {
         let relay = &config.relay;
         let identities = if relay.debug_notls { Vec::new() } else { identities(config)? };
-        let server = match &identities[..] {
-            [] => None,
-            identities => Some(tls::server_config(identities)?),
-        };
         let host = match identities.first() {
             Some(identity) => tls::host_name(relay.hostname.as_deref(), identity)?,
             None => plain_host(config, bound)?,
         };
+        let (server, client) = tls_configurations(&identities, previous)?;
         let first = relay.address.first();
         let port = relay
             .advertised_port
@@ -91,11 +150,17 @@ impl Generation {
             .unwrap_or_default();
         let findings = identities.iter().flat_map(|identity| identity.findings(now));
         let warnings = findings.map(|finding| finding.to_string()).collect();
+        let secure = !relay.debug_notls;
+        let Ok(authority) = Uri::mint(secure, &host, port, "authority") else {
+            return Err(RelayError::UriHost { host });
+        };
+        let backends = backends(config, previous)?;
         let policy = Policy {
             host,
             port,
-            secure: !relay.debug_notls,
-            backend: backend(config)?,
+            secure,
+            authority,
+            backend: chain(&backends),
             default_domain: relay.default_domain.clone(),
             domains: relay.domains.clone(),
             nonce_lifetime: relay.auth_challenge_expiration_time,
@@ -107,30 +172,43 @@ impl Generation {
             expires_default: relay.session_expiration_time_default,
             expires_maximum: relay.session_expiration_time_maximum,
         };
-        policy.mint("probe").map_err(|_| RelayError::UriHost { host: policy.host.clone() })?;
         Ok(Self {
-            client: tls::client_config(Verification::Off, identities.first())?,
+            number: previous.map_or(1, |previous| previous.generation.number + 1),
+            client,
             policy: Arc::new(policy),
             server,
+            identities,
             warnings,
-            certificate: identities
-                .first()
-                .map_or_else(|| "none (plain TCP)".to_owned(), ToString::to_string),
-            backends: relay.backend.clone(),
+            visitors: AtomicUsize::new(0),
+            backends,
         })
     }
 
-    /// One line on what is in force.
-    pub fn describe(&self, config: &Config) -> String {
-        let backends: Vec<String> = self.backends.iter().map(ToString::to_string).collect();
+    /// One line on what is in force, with the addresses that are listened on.
+    pub fn describe(&self, config: &Config, addresses: &[SocketAddr]) -> String {
+        let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        let backends: Vec<String> = self.backend_names().collect();
+        let certificate = if self.identities.is_empty() {
+            "none (plain TCP)".to_owned()
+        } else {
+            let identities: Vec<String> = self.identities.iter().map(ToString::to_string).collect();
+            identities.join("; ")
+        };
         format!(
-            "configuration {}, host name {}, port {}, backend {}, certificate {}",
+            "msrprelay {}, configuration {}, listening on {}, host name {}, port {}, backend {}, \
+             certificate {certificate}",
+            env!("CARGO_PKG_VERSION"),
             config.source.display(),
+            addresses.join(", "),
             self.policy.host,
             self.policy.port,
             backends.join(", "),
-            self.certificate,
         )
+    }
+
+    /// The backends, as the option names them.
+    pub(super) fn backend_names(&self) -> impl Iterator<Item = String> {
+        self.backends.iter().map(|store| store.kind.to_string())
     }
 }
 
@@ -154,25 +232,72 @@ fn identities(config: &Config) -> Result<Vec<Identity>, RelayError> {
         .collect::<Result<_, _>>()?)
 }
 
-fn backend(config: &Config) -> Result<Arc<dyn Backend>, RelayError> {
-    let open = |kind: &BackendKind| -> Result<Arc<dyn Backend>, RelayError> {
-        match kind {
-            BackendKind::Memory => {
-                let users = config.memory.iter().map(|entry| {
-                    (entry.user.clone(), entry.domain.clone(), entry.password.clone())
-                });
-                let memory = Memory::new(users)
-                    .map_err(|twice| RelayError::DuplicateUser(twice.to_string()))?;
-                Ok(Arc::new(memory))
-            }
-            BackendKind::Database => Err(RelayError::NoDatabase),
-        }
+/// The same ones as before while the certificates are the same: they remember TLS sessions.
+fn tls_configurations(
+    identities: &[Identity],
+    previous: Option<Predecessor<'_>>,
+) -> Result<(Option<Arc<ServerConfig>>, Arc<ClientConfig>), RelayError> {
+    // A key belongs to its certificate, so the chains tell all.
+    let chains = |identities: &[Identity]| -> Vec<_> {
+        identities.iter().map(|identity| identity.chain().to_vec()).collect()
     };
-    let mut backends = config.relay.backend.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-    if backends.len() == 1 {
-        return Ok(backends.remove(0));
+    if let Some(Predecessor { generation, .. }) = previous
+        && chains(&generation.identities) == chains(identities)
+    {
+        return Ok((generation.server.clone(), Arc::clone(&generation.client)));
     }
-    Ok(Arc::new(Chain::new(backends)))
+    let server = match identities {
+        [] => None,
+        identities => Some(tls::server_config(identities)?),
+    };
+    Ok((server, tls::client_config(Verification::Off, identities.first())?))
+}
+
+/// The backends to ask; those whose section did not change are the same ones as before, with their
+/// connections.
+fn backends(config: &Config, previous: Option<Predecessor<'_>>) -> Result<Vec<Store>, RelayError> {
+    let carried = |kind| {
+        let previous = previous.filter(|previous| unchanged(kind, previous.config, config))?;
+        let mut stores = previous.generation.backends.iter();
+        stores.find(|store| store.kind == kind).map(|store| Arc::clone(&store.backend))
+    };
+    let store = |&kind: &BackendKind| {
+        let backend = carried(kind).map_or_else(|| open(kind, config), Ok)?;
+        Ok(Store { kind, backend })
+    };
+    config.relay.backend.iter().map(store).collect()
+}
+
+fn unchanged(kind: BackendKind, before: &Config, now: &Config) -> bool {
+    match kind {
+        BackendKind::Memory => before.memory == now.memory,
+        BackendKind::Database => false,
+    }
+}
+
+fn open(kind: BackendKind, config: &Config) -> Result<Arc<dyn Backend>, RelayError> {
+    match kind {
+        BackendKind::Memory => {
+            let users = config
+                .memory
+                .iter()
+                .map(|entry| (entry.user.clone(), entry.domain.clone(), entry.password.clone()));
+            let memory =
+                Memory::new(users).map_err(|twice| RelayError::DuplicateUser(twice.to_string()))?;
+            Ok(Arc::new(memory))
+        }
+        BackendKind::Database => Err(RelayError::NoDatabase),
+    }
+}
+
+fn chain(stores: &[Store]) -> Arc<dyn Backend> {
+    match stores {
+        [only] => Arc::clone(&only.backend),
+        several => {
+            let backends = several.iter().map(|store| Arc::clone(&store.backend));
+            Arc::new(Chain::new(backends.collect()))
+        }
+    }
 }
 
 /// Without a certificate to take it from: the address that clients can reach.

@@ -111,6 +111,11 @@ impl Identity {
         &self.certified.cert
     }
 
+    /// The file that the certificates were read from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The subject's distinguished name, possibly empty.
     pub fn subject(&self) -> &str {
         &self.subject
@@ -640,7 +645,8 @@ fn system_time(time: ASN1Time) -> SystemTime {
 }
 
 /// A moment as operators read it.
-struct Utc(SystemTime);
+#[derive(Debug, Clone, Copy)]
+pub struct Utc(pub SystemTime);
 
 impl fmt::Display for Utc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
