@@ -87,7 +87,7 @@ fn start(arguments: &Args) -> Result<(), Failure> {
         warn!("{warning}");
     }
 
-    let listeners = relay::bind(&config.relay.address)?;
+    let listeners = relay::bind(&config.relay.address, |_| None)?;
     let bound: Vec<SocketAddr> =
         listeners.iter().map(|listener| listener.socket.local_addr()).collect::<Result<_, _>>()?;
     let generation = Generation::build(&config, bound.first().copied(), wall_clock())?;

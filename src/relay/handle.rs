@@ -62,6 +62,17 @@ impl Handle {
         Status::of(&self.shared)
     }
 
+    /// Resolves if the relay is alive: its tasks get their turn and its table of sessions can be
+    /// had. Never, where it hangs.
+    pub async fn pulse(&self) {
+        let shared = Arc::clone(&self.shared);
+        let beat = tokio::spawn(async move { shared.registry.len() });
+        // A beat that is lost is none.
+        if beat.await.is_err() {
+            std::future::pending().await
+        }
+    }
+
     /// Where the relay is now, and each change of that.
     pub fn phase(&self) -> watch::Receiver<Phase> {
         self.shared.phase.subscribe()

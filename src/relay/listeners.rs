@@ -34,12 +34,18 @@ pub struct Bound {
     pub socket: std::net::TcpListener,
 }
 
-/// Binds all addresses of the option `address`.
-pub fn bind(addresses: &[ListenAddress]) -> Result<Vec<Bound>, RelayError> {
+/// Binds all addresses of the option `address`, unless `inherited` has a socket that listens there.
+pub fn bind(
+    addresses: &[ListenAddress],
+    mut inherited: impl FnMut(SocketAddr) -> Option<std::net::TcpListener>,
+) -> Result<Vec<Bound>, RelayError> {
     let mut bound = Vec::new();
     for address in addresses {
         for requested in resolve(address)? {
-            bound.push(bind_one(address, requested)?);
+            bound.push(match inherited(requested) {
+                Some(socket) => Bound { requested, socket },
+                None => bind_one(address, requested)?,
+            });
         }
     }
     Ok(bound)
