@@ -69,7 +69,7 @@ impl Handle {
         let beat = tokio::spawn(async move { shared.registry.len() });
         // A beat that is lost is none.
         if beat.await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 

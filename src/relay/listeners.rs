@@ -40,13 +40,11 @@ pub fn bind(
     mut inherited: impl FnMut(SocketAddr) -> Option<std::net::TcpListener>,
 ) -> Result<Vec<Bound>, RelayError> {
     let mut bound = Vec::new();
-    for address in addresses {
-        for requested in resolve(address)? {
-            bound.push(match inherited(requested) {
-                Some(socket) => Bound { requested, socket },
-                None => bind_one(address, requested)?,
-            });
-        }
+    for (address, requested) in resolve_all(addresses)? {
+        bound.push(match inherited(requested) {
+            Some(socket) => Bound { requested, socket },
+            None => bind_one(address, requested)?,
+        });
     }
     Ok(bound)
 }
@@ -62,6 +60,17 @@ pub fn resolve(address: &ListenAddress) -> Result<Vec<SocketAddr>, RelayError> {
     let found = (address.host.as_str(), address.port).to_socket_addrs();
     let found = found.map_err(|cause| RelayError::Bind { address: address.clone(), cause })?;
     Ok(found.collect())
+}
+
+/// Each address of the option with what it stands for, in its order; blocks.
+pub(super) fn resolve_all(
+    addresses: &[ListenAddress],
+) -> Result<Vec<(&ListenAddress, SocketAddr)>, RelayError> {
+    let mut all = Vec::new();
+    for address in addresses {
+        all.extend(resolve(address)?.into_iter().map(|resolved| (address, resolved)));
+    }
+    Ok(all)
 }
 
 /// The listeners in use, and those that are being left.
@@ -128,16 +137,18 @@ impl Plan {
 }
 
 impl Listeners {
-    /// Finds or binds what the option `address` says; nothing changes yet.
-    pub(super) fn plan(&self, addresses: &[ListenAddress]) -> Result<Plan, RelayError> {
+    /// Finds or binds what the option `address` says, which is resolved; nothing changes yet.
+    pub(super) fn plan(
+        &self,
+        addresses: &[(&ListenAddress, SocketAddr)],
+    ) -> Result<Plan, RelayError> {
         let mut planned = Vec::new();
-        for address in addresses {
-            for requested in resolve(address)? {
-                planned.push(
-                    self.find(requested, &planned)
-                        .map_or_else(|| bind_one(address, requested).map(Planned::New), Ok)?,
-                );
-            }
+        for &(address, requested) in addresses {
+            let found = self.find(requested, &planned);
+            planned.push(match found {
+                Some(found) => found,
+                None => Planned::New(bind_one(address, requested)?),
+            });
         }
         Ok(Plan(planned))
     }

@@ -13,6 +13,7 @@
 //! A connection is served by one task at a time, which owns it; it is handed on by value.
 
 mod bridge;
+mod certificates;
 mod handle;
 mod listeners;
 mod lobby;
@@ -152,13 +153,14 @@ impl Relay {
             stopping: CancellationToken::new(),
             at_once: CancellationToken::new(),
         });
-        let generation = Arc::clone(&shared.configuration.in_force().generation);
+        let generation = shared.configuration.generation();
         shared.registry.add_minter(&generation);
         shared.configuration.listeners().put_in_force(
             Plan::of(listeners),
             generation.number,
             &shared,
         )?;
+        shared.tasks.spawn(certificates::watch(Arc::clone(&shared)));
         Ok(Self { shared })
     }
 

@@ -13,7 +13,7 @@ use std::{
 
 use rustls::{ClientConfig, ServerConfig};
 
-use super::RelayError;
+use super::{RelayError, certificates::Files};
 use crate::{
     auth::{Backend, Chain, Memory},
     config::{BackendKind, Config},
@@ -31,6 +31,10 @@ pub struct Generation {
     pub(super) client: Arc<ClientConfig>,
     /// Empty: plain TCP.
     pub(super) identities: Vec<Identity>,
+    /// What those were read from.
+    pub(super) files: Files,
+    /// The time by which they were judged.
+    pub(super) built: SystemTime,
     /// What is not wrong enough to refuse the start.
     pub warnings: Vec<String>,
     /// Connections without a session that may get one under these rules.
@@ -136,6 +140,8 @@ impl Generation {
         now: SystemTime,
     ) -> Result<Self, RelayError> {
         let relay = &config.relay;
+        // Before they are read: a change that comes meanwhile is found later.
+        let files = Files::of(relay);
         let identities = if relay.debug_notls { Vec::new() } else { identities(config)? };
         let host = match identities.first() {
             Some(identity) => tls::host_name(relay.hostname.as_deref(), identity)?,
@@ -178,10 +184,18 @@ impl Generation {
             policy: Arc::new(policy),
             server,
             identities,
+            files,
+            built: now,
             warnings,
             visitors: AtomicUsize::new(0),
             backends,
         })
+    }
+
+    /// Whether both have the same certificates. A key belongs to its certificate, so the chains tell
+    /// all.
+    pub(super) fn has_certificates_of(&self, other: &Self) -> bool {
+        same_chains(&self.identities, &other.identities)
     }
 
     /// One line on what is in force, with the addresses that are listened on.
@@ -237,12 +251,8 @@ fn tls_configurations(
     identities: &[Identity],
     previous: Option<Predecessor<'_>>,
 ) -> Result<(Option<Arc<ServerConfig>>, Arc<ClientConfig>), RelayError> {
-    // A key belongs to its certificate, so the chains tell all.
-    let chains = |identities: &[Identity]| -> Vec<_> {
-        identities.iter().map(|identity| identity.chain().to_vec()).collect()
-    };
     if let Some(Predecessor { generation, .. }) = previous
-        && chains(&generation.identities) == chains(identities)
+        && same_chains(&generation.identities, identities)
     {
         return Ok((generation.server.clone(), Arc::clone(&generation.client)));
     }
@@ -251,6 +261,13 @@ fn tls_configurations(
         identities => Some(tls::server_config(identities)?),
     };
     Ok((server, tls::client_config(Verification::Off, identities.first())?))
+}
+
+fn same_chains(some: &[Identity], others: &[Identity]) -> bool {
+    let chains = |identities: &[Identity]| -> Vec<_> {
+        identities.iter().map(|identity| identity.chain().to_vec()).collect()
+    };
+    chains(some) == chains(others)
 }
 
 /// The backends to ask; those whose section did not change are the same ones as before, with their

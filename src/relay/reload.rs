@@ -15,7 +15,7 @@ use tracing::{error, info, warn};
 
 use super::{
     Generation, Phase, RelayError, Shared,
-    listeners::{Listeners, Plan},
+    listeners::{self, Listeners, Plan},
     policy::{Predecessor, Visit},
     wall_clock,
 };
@@ -55,6 +55,8 @@ pub(super) struct Failure {
     /// The generation that stayed in force.
     pub(super) kept: u64,
     pub(super) reason: String,
+    /// Certificates that had changed on disk.
+    renewal: bool,
 }
 
 /// The configuration in force and the way to the next one.
@@ -145,60 +147,103 @@ impl Configuration {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    pub(super) fn generation(&self) -> Arc<Generation> {
+        Arc::clone(&self.in_force.borrow().generation)
+    }
+
     /// Reads the file and all that it names.
     pub(super) async fn reload(&self, shared: &Arc<Shared>) -> Result<Reloaded, ReloadError> {
         let _turn = self.turn.lock().await;
         let phase = Reloading::begin(shared)?;
         info!("reloading {}", self.source.file.display());
-        let building = Arc::clone(shared);
-        let built = tokio::task::spawn_blocking(move || building.configuration.read()).await;
-        let outcome = match built.unwrap_or(Err(ReloadError::Interrupted)) {
-            Ok(next) => self.put_in_force(next, shared),
-            Err(error) => Err(error),
-        };
+        let built = build(shared, Self::read).await;
+        let outcome = built.and_then(|next| self.put_in_force(next, shared));
         drop(phase);
         match &outcome {
-            Ok(reloaded) => {
-                for warning in &reloaded.warnings {
-                    warn!("{warning}");
-                }
-                info!("reloaded: {reloaded}");
-            }
+            Ok(reloaded) => reloaded.log("reloaded"),
+            Err(error) => self.log_failure(error, "not reloaded", false),
+        }
+        outcome
+    }
+
+    /// Reads the certificates of the configuration in force again, whose files have changed. None:
+    /// they hold the same as before.
+    pub(super) async fn renew(
+        &self,
+        shared: &Arc<Shared>,
+    ) -> Result<Option<Reloaded>, ReloadError> {
+        let _turn = self.turn.lock().await;
+        let outcome = match build(shared, Self::read_certificates).await {
+            Ok(Some(next)) => self.put_in_force(next, shared).map(Some),
+            Ok(None) => Ok(None),
+            Err(error) => Err(error),
+        };
+        match &outcome {
+            Ok(Some(reloaded)) => reloaded.log("certificate files have changed"),
+            Ok(None) => self.forget_failed_renewal(),
             Err(error) => {
-                // A file may have several faults; each gets a line of its own.
-                for line in error.to_string().lines() {
-                    error!("not reloaded: {line}");
-                }
-                let kept = self.in_force().generation.number;
-                let failed = Failure { at: wall_clock(), kept, reason: error.to_string() };
-                *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failed);
+                let what = "certificate files have changed, the old ones stay in use";
+                self.log_failure(error, what, true);
             }
         }
         outcome
     }
 
+    /// What was wrong with the certificates on disk is mended.
+    pub(super) fn forget_failed_renewal(&self) {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.take_if(|failure| failure.renewal);
+    }
+
+    fn log_failure(&self, error: &ReloadError, what: &str, renewal: bool) {
+        let reason = error.to_string();
+        // A file may have several faults; each gets a line of its own.
+        for line in reason.lines() {
+            error!("{what}: {line}");
+        }
+        let failure = Failure { at: wall_clock(), kept: self.generation().number, reason, renewal };
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
+    }
+
     /// Reads the file and builds what it says; blocks.
     fn read(&self) -> Result<Next, ReloadError> {
         let config = Config::load(&self.source.file)?;
-        let in_force = self.in_force();
         let failed = |cause| ReloadError::Relay { file: config.source.clone(), cause };
+        // Names may take long to resolve: others need the listeners meanwhile.
+        let addresses = listeners::resolve_all(&config.relay.address).map_err(failed)?;
         let (plan, bound) = {
             let listeners = self.listeners();
-            let plan = listeners.plan(&config.relay.address).map_err(failed)?;
+            let plan = listeners.plan(&addresses).map_err(failed)?;
             let bound = listeners.first(&plan);
             (plan, bound)
         };
-        let generation = in_force.succeed(&config, bound).map_err(failed)?;
+        let generation = self.in_force().succeed(&config, bound).map_err(failed)?;
         Ok(Next { config, generation, listeners: Some(plan) })
+    }
+
+    /// Builds what the configuration in force says, if its certificates are others now; blocks.
+    fn read_certificates(&self) -> Result<Option<Next>, ReloadError> {
+        let in_force = self.in_force();
+        let config = in_force.config.clone();
+        let bound = self.listeners().addresses().first().copied();
+        let failed = |cause| ReloadError::Relay { file: config.source.clone(), cause };
+        let generation = in_force.succeed(&config, bound).map_err(failed)?;
+        if generation.has_certificates_of(&in_force.generation) {
+            return Ok(None);
+        }
+        Ok(Some(Next { config, generation, listeners: None }))
     }
 
     fn put_in_force(&self, next: Next, shared: &Arc<Shared>) -> Result<Reloaded, ReloadError> {
         let Next { config, generation, listeners: plan } = next;
         let generation = Arc::new(generation);
         let level = config.relay.log_level;
-        let mut warnings: Vec<String> = config.remarks().collect();
-        warnings.extend(generation.warnings.iter().cloned());
-        warnings.extend(self.in_force().fixed_options(&config));
+        let mut warnings = generation.warnings.clone();
+        let renewed_whole = plan.is_some();
+        if renewed_whole {
+            warnings.extend(config.remarks());
+            warnings.extend(self.in_force().fixed_options(&config));
+        }
         shared.registry.add_minter(&generation);
         let next = InForce { config, generation: Arc::clone(&generation), since: wall_clock() };
         let before = self.in_force.send_replace(Arc::new(next));
@@ -209,7 +254,9 @@ impl Configuration {
             self.in_force.send_replace(before);
             return Err(ReloadError::Relay { file, cause: RelayError::Listen(cause) });
         }
-        (self.source.log_level)(level);
+        if renewed_whole {
+            (self.source.log_level)(level);
+        }
         let in_force = self.describe();
         Ok(Reloaded { generation: generation.number, in_force, warnings })
     }
@@ -218,6 +265,25 @@ impl Configuration {
     fn describe(&self) -> String {
         let in_force = self.in_force();
         in_force.generation.describe(&in_force.config, &self.listeners().addresses())
+    }
+}
+
+/// Runs what blocks on a thread where it may.
+async fn build<T: Send + 'static>(
+    shared: &Arc<Shared>,
+    read: impl FnOnce(&Configuration) -> Result<T, ReloadError> + Send + 'static,
+) -> Result<T, ReloadError> {
+    let shared = Arc::clone(shared);
+    let built = tokio::task::spawn_blocking(move || read(&shared.configuration)).await;
+    built.unwrap_or(Err(ReloadError::Interrupted))
+}
+
+impl Reloaded {
+    fn log(&self, what: &str) {
+        for warning in &self.warnings {
+            warn!("{warning}");
+        }
+        info!("{what}: {self}");
     }
 }
 

@@ -118,7 +118,7 @@ impl Status {
             sessions: shared.registry.sessions(),
             sessions_started: stats.started.load(Ordering::Relaxed),
             queued_bytes: stats.queued.load(Ordering::Relaxed),
-            last_failed_reload: failure.map(|Failure { at, kept, reason }| FailedReload {
+            last_failed_reload: failure.map(|Failure { at, kept, reason, .. }| FailedReload {
                 at: unix(at),
                 kept,
                 reason,

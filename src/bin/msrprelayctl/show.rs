@@ -7,7 +7,7 @@ use std::{
 
 use msrprelay::{
     relay::{Certificate, Phase, Status},
-    transport::tls::{EXPIRY_NOTICE, Utc},
+    transport::tls::{EXPIRY_NOTICES, Utc},
 };
 
 const MINUTE: u64 = 60;
@@ -102,7 +102,7 @@ impl Lines {
         self.add("", &format!("{subject}, serial {serial}"));
         let alarm = if *expires < now {
             "EXPIRED "
-        } else if *expires < now + EXPIRY_NOTICE.as_secs() {
+        } else if *expires < now + EXPIRY_NOTICES[0].as_secs() {
             "EXPIRES SOON, "
         } else {
             "valid until "
