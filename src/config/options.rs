@@ -356,8 +356,7 @@ pub static OPTIONS: &[ConfigOption] = &[
         "0",
         SECONDS_OR_NONE,
         "Seconds that a stopping relay waits for sessions to end by themselves.",
-    )
-    .later(),
+    ),
     ConfigOption::relay(
         "user",
         "",
@@ -379,8 +378,7 @@ pub static OPTIONS: &[ConfigOption] = &[
         "",
         FILE,
         "Socket for msrprelayctl. When not set it is msrprelay.sock in the runtime directory.",
-    )
-    .later(),
+    ),
     ConfigOption::relay(
         "metrics_address",
         "",
