@@ -94,12 +94,12 @@ fn start(arguments: &Args) -> Result<(), Failure> {
     for warning in &generation.warnings {
         warn!("{warning}");
     }
-    info!("{}", generation.describe(&config, &bound));
     let control = config.relay.control_socket.clone();
     let control = control.unwrap_or_else(|| arguments.runtime_dir.join(control::SOCKET_NAME));
     let control = control::bind(&control)
         .inspect_err(|error| warn!("msrprelayctl cannot be used: {error}"))
         .ok();
+    info!("{}", generation.describe(&config, &bound));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let relay = Relay::new(source, config, generation, listeners)?;

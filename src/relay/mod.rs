@@ -142,17 +142,7 @@ impl Relay {
         generation: Generation,
         listeners: Vec<Bound>,
     ) -> io::Result<Self> {
-        let shared = Arc::new(Shared {
-            registry: Arc::new(Registry::default()),
-            challenger: Challenger::new(clock()),
-            configuration: Configuration::new(source, config, generation),
-            stats: Arc::default(),
-            started: clock(),
-            tasks: TaskTracker::new(),
-            phase: watch::Sender::new(Phase::Running),
-            stopping: CancellationToken::new(),
-            at_once: CancellationToken::new(),
-        });
+        let shared = Arc::new(Shared::new(Configuration::new(source, config, generation)));
         let generation = shared.configuration.generation();
         shared.registry.add_minter(&generation);
         shared.configuration.listeners().put_in_force(
@@ -202,6 +192,20 @@ async fn serve(shared: Arc<Shared>, mut stage: Stage) {
 }
 
 impl Shared {
+    fn new(configuration: Configuration) -> Self {
+        Self {
+            registry: Arc::default(),
+            challenger: Challenger::new(clock()),
+            configuration,
+            stats: Arc::default(),
+            started: clock(),
+            tasks: TaskTracker::new(),
+            phase: watch::Sender::new(Phase::Running),
+            stopping: CancellationToken::new(),
+            at_once: CancellationToken::new(),
+        }
+    }
+
     /// Resolves when the sessions that are left are to be ended.
     async fn end_asked_for(&self) {
         let mut phase = self.phase.subscribe();

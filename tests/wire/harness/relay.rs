@@ -21,12 +21,12 @@ const START: Duration = Duration::from_secs(20);
 
 /// A running relay; dropping it ends the process.
 pub(crate) struct Relay {
-    child: Child,
+    pub(super) child: Mutex<Child>,
     address: SocketAddr,
     log: Arc<Mutex<String>>,
-    secure: bool,
+    pub(super) secure: bool,
     /// Holds the configuration, its certificate and the runtime directory.
-    _directory: TempDir,
+    pub(super) directory: TempDir,
 }
 
 impl Relay {
@@ -75,7 +75,7 @@ impl Relay {
                 log.lock().unwrap_or_else(PoisonError::into_inner)
             );
         };
-        Self { child, address, log, secure, _directory: directory }
+        Self { child: Mutex::new(child), address, log, secure, directory }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -107,20 +107,15 @@ impl Relay {
 
     /// Resident memory in KiB.
     pub(crate) fn resident_kib(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))
-            .expect("the process's status");
-        status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok())
-            .expect("VmRSS")
+        self.process_status("VmRSS:")
     }
 }
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = child.kill();
+        let _ = child.wait();
     }
 }
 
@@ -135,7 +130,7 @@ fn shared(slot: &Mutex<Weak<Relay>>, secure: bool) -> Arc<Relay> {
 }
 
 /// `config.ini`: the usual options, those of the test, and the accounts.
-fn configuration(options: &str, secure: bool) -> String {
+pub(super) fn configuration(options: &str, secure: bool) -> String {
     let mut relay: Vec<(&str, &str)> = vec![
         ("address", "127.0.0.1:0"),
         ("backend", "memory"),
