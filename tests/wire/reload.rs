@@ -252,9 +252,9 @@ fn five_hundred_reloads_leave_nothing_behind() {
     const SESSIONS: u64 = 200;
     const RELOADS: u64 = 500;
     /// Reloads in which sessions come, and after which all is there that is made once.
-    const SETTLED: u64 = 100;
+    const SETTLED: u64 = 200;
     /// A generation that is not given up costs more than 100 KiB.
-    const GROWTH: u64 = 4 * 1024;
+    const GROWTH: u64 = 3 * 1024;
     let scene = Scene::secure_with("");
     let relay = &scene.relay;
     let identities = [(); 2].map(|()| Identity::new());
@@ -285,8 +285,9 @@ fn five_hundred_reloads_leave_nothing_behind() {
     println!("after {SETTLED} reloads {before:?}, after {RELOADS} {after:?}");
     assert_eq!(relay.status()["generation"], RELOADS + 1);
     assert_eq!(relay.status()["sessions"]["waiting"], SESSIONS);
-    assert_eq!(after.descriptors, before.descriptors);
-    assert!(after.threads <= before.threads, "{after:?}");
+    // A connection to the control socket, a thread that waits for files: they come and go.
+    assert!(after.descriptors <= before.descriptors + 2, "{before:?}, {after:?}");
+    assert!(after.threads <= before.threads + 2, "{before:?}, {after:?}");
     assert!(after.resident_kib < before.resident_kib + GROWTH, "{before:?}, {after:?}");
     for client in &mut clients {
         let credentials = client.challenged("more0001");
