@@ -19,6 +19,7 @@ mod syntax;
 mod values;
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::Read as _,
     num::{NonZeroU32, NonZeroU64},
@@ -62,6 +63,8 @@ pub struct Config {
     pub warnings: Vec<String>,
     /// Options set in the file on which this release does not act, as `[Section] name`.
     pub not_in_force: Vec<String>,
+    /// Line of each option that is set.
+    lines: BTreeMap<(&'static str, &'static str), usize>,
 }
 
 /// `[Relay]`; the fields are named as the options, whose meaning [`OPTIONS`] tells.
@@ -198,8 +201,16 @@ impl Config {
             memory,
             warnings: findings.warnings,
             not_in_force: findings.not_in_force,
+            lines: findings.lines,
             source,
         })
+    }
+
+    /// How a message on an option begins: file, line where it is set, section, name.
+    pub fn place(&self, section: &str, option: &str) -> String {
+        let set = self.lines.iter().find(|((s, o), _)| (*s, *o) == (section, option));
+        let line = set.map_or_else(String::new, |(_, line)| format!(":{line}"));
+        format!("{}{line}: [{section}] {option}", self.source.display())
     }
 }
 

@@ -362,17 +362,15 @@ pub static OPTIONS: &[ConfigOption] = &[
         "",
         "accepted is the name of a user",
         "Who the relay runs as when started as root. When not set it is msrprelay, if that user \
-         exists.",
-    )
-    .later(),
+         exists; otherwise it remains root.",
+    ),
     ConfigOption::relay(
         "group",
         "",
         "accepted is the name of a group",
-        "The group that the relay runs as when started as root. When not set it is msrprelay, if \
-         that group exists.",
-    )
-    .later(),
+        "The group that the relay runs as when started as root. When not set it is that of user, or \
+         msrprelay if that is not set either.",
+    ),
     ConfigOption::relay(
         "control_socket",
         "",

@@ -234,8 +234,8 @@ fn errors_say_what_is_accepted() {
             "debug_notls = \u{1b}[1m\n x",
             "[Relay] debug_notls = \"\\u{1b}[1m\\nx\": accepted is yes, no, true, false, on, off, 1 or 0",
         ),
-        ("[Relay]", "[Relay] stands twice, first on line 1"),
-        ("key = x", "[Relay] key stands twice, first on line 4"),
+        ("[Relay]", "[Relay] stands twice, first on line 1: write both in one"),
+        ("key = x", "[Relay] key stands twice, first on line 4: remove one"),
         ("nonsense", "[Relay] the line is not understood; accepted is name = value"),
         ("[nonsense", "a section is written [Name] on a line of its own"),
         (
@@ -266,7 +266,7 @@ fn all_errors_are_told_in_the_order_of_the_lines() {
         ":3: [DEFAULT] timeout = \"never\": accepted is a whole number of seconds from 1 to 4294967295",
         ":5: [Database] uri = (not shown): accepted is mysql://user:password@host/database, \
          postgresql://user:password@host/database or sqlite:///file",
-        ":8: [Relay] key stands twice, first on line 7",
+        ":8: [Relay] key stands twice, first on line 7: remove one",
         ":9: [Relay] address = \":x\": accepted is host:port, host, :port, any:port, [IPv6]:port or default, or \
          several separated by commas",
         ": [Relay] certificate is not set: TLS needs a certificate and its key, both PEM files; debug_notls = yes \

@@ -40,35 +40,35 @@ pub fn bind(
     mut inherited: impl FnMut(SocketAddr) -> Option<std::net::TcpListener>,
 ) -> Result<Vec<Bound>, RelayError> {
     let mut bound = Vec::new();
-    for (address, requested) in resolve_all(addresses)? {
+    for requested in resolve_all(addresses)? {
         bound.push(match inherited(requested) {
             Some(socket) => Bound { requested, socket },
-            None => bind_one(address, requested)?,
+            None => bind_one(requested)?,
         });
     }
     Ok(bound)
 }
 
-fn bind_one(address: &ListenAddress, requested: SocketAddr) -> Result<Bound, RelayError> {
-    let socket = transport::listen(requested)
-        .map_err(|cause| RelayError::Bind { address: address.clone(), cause })?;
+fn bind_one(requested: SocketAddr) -> Result<Bound, RelayError> {
+    let socket = transport::listen(requested).map_err(RelayError::Bind)?;
     Ok(Bound { requested, socket })
 }
 
 /// All addresses of a host name; a number is its own.
 pub fn resolve(address: &ListenAddress) -> Result<Vec<SocketAddr>, RelayError> {
     let found = (address.host.as_str(), address.port).to_socket_addrs();
-    let found = found.map_err(|cause| RelayError::Bind { address: address.clone(), cause })?;
+    let found = found.map_err(|cause| {
+        let text = format!("{} cannot be resolved: {cause}", address.host);
+        RelayError::Bind(io::Error::new(cause.kind(), text))
+    })?;
     Ok(found.collect())
 }
 
-/// Each address of the option with what it stands for, in its order; blocks.
-pub(super) fn resolve_all(
-    addresses: &[ListenAddress],
-) -> Result<Vec<(&ListenAddress, SocketAddr)>, RelayError> {
+/// Everything that the option stands for, in its order; blocks.
+pub(super) fn resolve_all(addresses: &[ListenAddress]) -> Result<Vec<SocketAddr>, RelayError> {
     let mut all = Vec::new();
     for address in addresses {
-        all.extend(resolve(address)?.into_iter().map(|resolved| (address, resolved)));
+        all.extend(resolve(address)?);
     }
     Ok(all)
 }
@@ -141,16 +141,13 @@ impl Plan {
 
 impl Listeners {
     /// Finds or binds what the option `address` says, which is resolved; nothing changes yet.
-    pub(super) fn plan(
-        &self,
-        addresses: &[(&ListenAddress, SocketAddr)],
-    ) -> Result<Plan, RelayError> {
+    pub(super) fn plan(&self, addresses: &[SocketAddr]) -> Result<Plan, RelayError> {
         let mut planned = Vec::new();
-        for &(address, requested) in addresses {
+        for &requested in addresses {
             let found = self.find(requested, &planned);
             planned.push(match found {
                 Some(found) => found,
-                None => Planned::New(bind_one(address, requested)?),
+                None => Planned::New(bind_one(requested)?),
             });
         }
         Ok(Plan(planned))

@@ -14,6 +14,7 @@
 
 mod bridge;
 mod certificates;
+mod error;
 mod handle;
 mod listeners;
 mod lobby;
@@ -45,6 +46,7 @@ use self::{
     stats::Stats,
 };
 pub use self::{
+    error::Located,
     handle::{Handle, Phase},
     listeners::{Bound, bind, resolve},
     policy::Generation,
@@ -53,7 +55,7 @@ pub use self::{
 };
 use crate::{
     auth::Challenger,
-    config::{Config, ListenAddress},
+    config::Config,
     transport::tls::{HostNameError, TlsError},
 };
 
@@ -84,13 +86,8 @@ pub enum RelayError {
     #[error("[Relay] backend = database is not available in this release; use backend = memory")]
     NoDatabase,
     /// An address cannot be listened on.
-    #[error("[Relay] address = {address}: {cause}")]
-    Bind {
-        /// As configured.
-        address: ListenAddress,
-        /// Why not.
-        cause: io::Error,
-    },
+    #[error("{0}")]
+    Bind(#[source] io::Error),
     /// The system does not let go on with a socket that is bound.
     #[error("cannot accept connections: {0}")]
     Listen(#[source] io::Error),

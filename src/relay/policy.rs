@@ -13,7 +13,7 @@ use std::{
 
 use rustls::{ClientConfig, ServerConfig};
 
-use super::{RelayError, certificates::Files};
+use super::{RelayError, certificates::Files, error};
 use crate::{
     auth::{Backend, Chain, Memory},
     config::{BackendKind, Config},
@@ -155,7 +155,7 @@ impl Generation {
             .or(first.map(|address| address.port))
             .unwrap_or_default();
         let findings = identities.iter().flat_map(|identity| identity.findings(now));
-        let warnings = findings.map(|finding| finding.to_string()).collect();
+        let warnings = findings.map(|finding| error::located(&finding, config)).collect();
         let secure = !relay.debug_notls;
         let Ok(authority) = Uri::mint(secure, &host, port, "authority") else {
             return Err(RelayError::UriHost { host });

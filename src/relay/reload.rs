@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::{
-    Generation, Phase, RelayError, Shared,
+    Generation, Located, Phase, RelayError, Shared,
     listeners::{self, Listeners, Plan},
     policy::{Predecessor, Visit},
     wall_clock,
@@ -94,13 +94,8 @@ pub enum ReloadError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// What the file names: certificates, addresses, backends.
-    #[error("{}: {cause}", file.display())]
-    Relay {
-        /// The file.
-        file: PathBuf,
-        /// What is wrong.
-        cause: RelayError,
-    },
+    #[error(transparent)]
+    Relay(#[from] Located),
     /// The relay ends.
     #[error("the relay is stopping")]
     Stopping,
@@ -208,7 +203,7 @@ impl Configuration {
     /// Reads the file and builds what it says; blocks.
     fn read(&self) -> Result<Next, ReloadError> {
         let config = Config::load(&self.source.file)?;
-        let failed = |cause| ReloadError::Relay { file: config.source.clone(), cause };
+        let failed = |cause: RelayError| cause.located(&config);
         // Names may take long to resolve: others need the listeners meanwhile.
         let addresses = listeners::resolve_all(&config.relay.address).map_err(failed)?;
         let (plan, bound) = {
@@ -226,7 +221,7 @@ impl Configuration {
         let in_force = self.in_force();
         let config = in_force.config.clone();
         let bound = self.listeners().addresses().first().copied();
-        let failed = |cause| ReloadError::Relay { file: config.source.clone(), cause };
+        let failed = |cause: RelayError| cause.located(&config);
         let generation = in_force.succeed(&config, bound).map_err(failed)?;
         if generation.has_certificates_of(&in_force.generation) {
             return Ok(None);
@@ -250,9 +245,9 @@ impl Configuration {
         if let Some(plan) = plan
             && let Err(cause) = self.listeners().put_in_force(plan, generation.number, shared)
         {
-            let file = self.source.file.clone();
+            let failed = RelayError::Listen(cause).located(&self.in_force().config);
             self.in_force.send_replace(before);
-            return Err(ReloadError::Relay { file, cause: RelayError::Listen(cause) });
+            return Err(failed.into());
         }
         if renewed_whole {
             (self.source.log_level)(level);

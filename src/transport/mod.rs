@@ -230,8 +230,26 @@ impl fmt::Display for Security {
 /// An IPv6 address takes IPv6 only, so that `0.0.0.0` and `[::]` can be bound side by side.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     bind(address).map_err(|cause| {
-        io::Error::new(cause.kind(), format!("cannot listen on {address}: {cause}"))
+        let advice = bind_advice(&cause, address.port());
+        io::Error::new(cause.kind(), format!("cannot listen on {address}: {cause}{advice}"))
     })
+}
+
+/// What an operator can do about an address that cannot be bound; begins with its own `: `.
+fn bind_advice(cause: &io::Error, port: u16) -> String {
+    match cause.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            ": another program listens there, `ss -ltnp sport = :{port}` names it; stop it or set \
+             another address"
+        ),
+        io::ErrorKind::PermissionDenied => {
+            ": ports below 1024 are for root and for whoever has CAP_NET_BIND_SERVICE".to_owned()
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            ": this machine has no such address, `ip address` lists those it has".to_owned()
+        }
+        _ => String::new(),
+    }
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
