@@ -38,7 +38,7 @@ use tracing::{Instrument, debug_span, info, warn};
 pub use self::policy::Generation;
 use self::{bridge::Bridge, party::Party, registry::Registry};
 use crate::{
-    auth::Challenger,
+    auth::{Challenger, UriError},
     transport::tls::{HostNameError, TlsError},
 };
 
@@ -67,9 +67,9 @@ pub enum RelayError {
     /// `[Memory]` names a user twice.
     #[error("[Memory] {0}")]
     DuplicateUser(String),
-    /// The configuration asks for what is not built.
-    #[error("[Relay] backend = database is not available in this release; use backend = memory")]
-    NoDatabase,
+    /// The database cannot be named so.
+    #[error("[Database] uri: {0}")]
+    DatabaseUri(#[from] UriError),
     /// The address to give out cannot be found.
     #[error("cannot tell the address of this machine, set hostname in [Relay]: {0}")]
     NoAddress(#[source] io::Error),
@@ -136,6 +136,9 @@ impl Relay {
         now: impl Future<Output = ()>,
     ) -> io::Result<()> {
         let Self { generation, listeners, shared } = self;
+        // Nobody waits for a database that is down; the log tells.
+        let backend = Arc::clone(&generation.policy.backend);
+        shared.tasks.spawn(async move { backend.probe().await });
         for listener in listeners {
             let accepting = accept(listener, Arc::clone(&generation), Arc::clone(&shared));
             shared.tasks.spawn(accepting);

@@ -12,9 +12,9 @@ use rustls::{ClientConfig, ServerConfig};
 
 use super::RelayError;
 use crate::{
-    auth::{Backend, Chain, Memory},
-    config::{BackendKind, Config},
-    msrp::{Uri, UriError},
+    auth::{Backend, Chain, Database, Memory},
+    config::{BackendKind, Config, DigestAlgorithm},
+    msrp::{Uri, UriError, digest::Algorithm},
     transport::tls::{self, Identity, Verification},
 };
 
@@ -42,6 +42,10 @@ pub(super) struct Policy {
     /// Whether their scheme is `msrps`.
     pub(super) secure: bool,
     pub(super) backend: Arc<dyn Backend>,
+    /// What challenges offer, in their order.
+    pub(super) algorithms: Vec<Algorithm>,
+    /// Basic is accepted too; never without TLS.
+    pub(super) basic: bool,
     pub(super) default_domain: Option<String>,
     pub(super) domains: Vec<String>,
     pub(super) nonce_lifetime: Duration,
@@ -90,12 +94,18 @@ impl Generation {
             .or(first.map(|address| address.port))
             .unwrap_or_default();
         let findings = identities.iter().flat_map(|identity| identity.findings(now));
-        let warnings = findings.map(|finding| finding.to_string()).collect();
+        let mut warnings: Vec<String> = findings.map(|finding| finding.to_string()).collect();
+        warnings.extend(basic_warning(config).map(str::to_owned));
+        let algorithms = algorithms(config);
+        let (backend, found) = backend(config, &algorithms)?;
+        warnings.extend(found);
         let policy = Policy {
             host,
             port,
             secure: !relay.debug_notls,
-            backend: backend(config)?,
+            backend,
+            algorithms,
+            basic: relay.allow_basic_auth && !relay.debug_notls,
             default_domain: relay.default_domain.clone(),
             domains: relay.domains.clone(),
             nonce_lifetime: relay.auth_challenge_expiration_time,
@@ -154,25 +164,53 @@ fn identities(config: &Config) -> Result<Vec<Identity>, RelayError> {
         .collect::<Result<_, _>>()?)
 }
 
-fn backend(config: &Config) -> Result<Arc<dyn Backend>, RelayError> {
-    let open = |kind: &BackendKind| -> Result<Arc<dyn Backend>, RelayError> {
-        match kind {
+fn algorithms(config: &Config) -> Vec<Algorithm> {
+    let algorithm = |algorithm: &DigestAlgorithm| match algorithm {
+        DigestAlgorithm::Sha256 => Algorithm::Sha256,
+        DigestAlgorithm::Md5 => Algorithm::Md5,
+    };
+    config.relay.digest_algorithms.iter().map(algorithm).collect()
+}
+
+fn basic_warning(config: &Config) -> Option<&'static str> {
+    let relay = &config.relay;
+    match (relay.allow_basic_auth, relay.debug_notls) {
+        (false, _) => None,
+        (true, false) => Some(
+            "[Relay] allow_basic_auth is on: RFC 4976 forbids Basic authentication, by which the \
+             relay learns every password",
+        ),
+        (true, true) => Some("[Relay] allow_basic_auth has no effect with debug_notls"),
+    }
+}
+
+/// The backend, connected nowhere yet, and what is odd about its options.
+fn backend(
+    config: &Config,
+    algorithms: &[Algorithm],
+) -> Result<(Arc<dyn Backend>, Vec<String>), RelayError> {
+    let mut warnings = Vec::new();
+    let mut backends: Vec<Arc<dyn Backend>> = Vec::new();
+    for kind in &config.relay.backend {
+        backends.push(match kind {
             BackendKind::Memory => {
                 let users = config.memory.iter().map(|entry| {
                     (entry.user.clone(), entry.domain.clone(), entry.password.clone())
                 });
                 let memory = Memory::new(users)
                     .map_err(|twice| RelayError::DuplicateUser(twice.to_string()))?;
-                Ok(Arc::new(memory))
+                Arc::new(memory)
             }
-            BackendKind::Database => Err(RelayError::NoDatabase),
-        }
-    };
-    let mut backends = config.relay.backend.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-    if backends.len() == 1 {
-        return Ok(backends.remove(0));
+            BackendKind::Database => {
+                let (database, found) = Database::open(&config.database, algorithms)?;
+                warnings.extend(found);
+                Arc::new(database)
+            }
+        });
     }
-    Ok(Arc::new(Chain::new(backends)))
+    let backend =
+        if backends.len() == 1 { backends.remove(0) } else { Arc::new(Chain::new(backends)) };
+    Ok((backend, warnings))
 }
 
 /// Without a certificate to take it from: the address that clients can reach.
