@@ -4,6 +4,7 @@
 //! `r4975_`, `r4976_` and so on is the witness of that row of the requirements; see `tests/README.md`.
 
 mod auth;
+mod backends;
 mod chains;
 mod chunking;
 mod clients;
@@ -16,6 +17,7 @@ mod joining;
 mod limits;
 mod next_hops;
 mod original_bugs;
+mod outages;
 mod reports;
 mod responses;
 mod uri;

@@ -142,10 +142,14 @@ impl Dialect {
         format!("s.{}", self.quoted(name))
     }
 
-    /// PostgreSQL pads CHAR columns, and takes other types for what they are, unless told.
+    /// As text: PostgreSQL pads CHAR columns, and numbers come as octets, unless told.
     fn selected(self, name: &str) -> String {
-        let cast = if self == Self::Postgres { "::text" } else { "" };
-        format!("{}{cast}", self.column(name))
+        let column = self.column(name);
+        match self {
+            Self::MySql => format!("CAST({column} AS CHAR)"),
+            Self::Postgres => format!("{column}::text"),
+            Self::Sqlite => column,
+        }
     }
 
     /// A table, perhaps of another schema.
@@ -203,8 +207,8 @@ mod tests {
         for (dialect, expected) in [
             (
                 Dialect::MySql,
-                "SELECT s.`username`, s.`domain`, s.`password` FROM `subscriber` AS s \
-                 WHERE s.`username` = ? AND s.`domain` = ? LIMIT 8",
+                "SELECT CAST(s.`username` AS CHAR), CAST(s.`domain` AS CHAR), \
+                 CAST(s.`password` AS CHAR) FROM `subscriber` AS s WHERE s.`username` = ? AND s.`domain` = ? LIMIT 8",
             ),
             (
                 Dialect::Postgres,
