@@ -153,7 +153,8 @@ fn area(unknown: &[f64], known: &[f64]) -> f64 {
     all.sort_by(|a, b| a.0.total_cmp(&b.0));
     let ranks = all.iter().zip(1_u32..).filter(|((_, unknown), _)| *unknown);
     let sum: f64 = ranks.map(|(_, rank)| f64::from(rank)).sum();
-    let [n, m] = [unknown.len(), known.len()].map(|count| f64::from(u32::try_from(count).unwrap()));
+    let [n, m] =
+        [unknown.len(), known.len()].map(|count| f64::from(u32::try_from(count).expect("a few")));
     (sum - n * (n + 1.0) / 2.0) / (n * m)
 }
 

@@ -22,7 +22,7 @@ use tempfile::TempDir;
 use super::{now, sleep};
 
 /// A server that does not answer after that long is not coming.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 
 /// Who the servers run as when the tests run as root: they refuse root, for good reasons.
 const NOBODY: &str = "nobody";
@@ -191,7 +191,7 @@ impl Server {
         let process = Process::start(&programs.server, &arguments, &socket.join("log"));
         *self.process.lock().unwrap_or_else(PoisonError::into_inner) = Some(process);
         let deadline = now() + START;
-        let (schema, _) = self.owner();
+        let schema = self.first();
         while self.try_run(schema, "SELECT 1").is_err() {
             assert!(now() < deadline, "{:?} does not answer:\n{}", self.kind, self.log());
             sleep(50);
@@ -200,20 +200,15 @@ impl Server {
 
     /// A new database, which the relay's account may read, whatever comes into it.
     pub(crate) fn create(&self, name: &str) {
-        let (schema, _) = self.owner();
-        match self.kind {
-            Kind::MariaDb => {
-                self.run(schema, &format!("CREATE DATABASE {name} CHARACTER SET utf8mb4"));
-                self.run(schema, &format!("GRANT SELECT ON {name}.* TO '{ACCOUNT}'@'%'"));
-            }
-            _ => {
-                self.run(schema, &format!("CREATE DATABASE {name}"));
-                self.run(
-                    name,
-                    &format!("ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO {ACCOUNT}"),
-                );
-            }
+        let schema = self.first();
+        if self.kind == Kind::MariaDb {
+            self.run(schema, &format!("CREATE DATABASE {name} CHARACTER SET utf8mb4"));
+            self.run(schema, &format!("GRANT SELECT ON {name}.* TO '{ACCOUNT}'@'%'"));
+            return;
         }
+        self.run(schema, &format!("CREATE DATABASE {name}"));
+        let grant = format!("ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO {ACCOUNT}");
+        self.run(name, &grant);
     }
 
     /// How a relay reaches it, as an operator would write it.
@@ -238,7 +233,7 @@ impl Server {
         let directory = self.directory.path();
         match self.kind {
             Kind::MariaDb => execute(
-                sqlx::mysql::MySqlConnectOptions::new()
+                &sqlx::mysql::MySqlConnectOptions::new()
                     .socket(directory.join("socket"))
                     .username("root")
                     .database(database)
@@ -246,7 +241,7 @@ impl Server {
                 sql,
             ),
             _ => execute(
-                sqlx::postgres::PgConnectOptions::new_without_pgpass()
+                &sqlx::postgres::PgConnectOptions::new_without_pgpass()
                     .socket(directory)
                     .port(self.port)
                     .username("postgres")
@@ -256,9 +251,9 @@ impl Server {
         }
     }
 
-    /// The database that is always there, and who owns everything.
-    fn owner(&self) -> (&'static str, &'static str) {
-        if self.kind == Kind::MariaDb { ("mysql", "root") } else { ("postgres", "postgres") }
+    /// The database that is always there.
+    fn first(&self) -> &'static str {
+        if self.kind == Kind::MariaDb { "mysql" } else { "postgres" }
     }
 
     fn data(&self) -> PathBuf {
@@ -400,13 +395,13 @@ fn free_port() -> u16 {
 #[track_caller]
 fn sqlite(file: &Path, sql: &str) {
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file).create_if_missing(true);
-    if let Err(error) = execute(options, sql) {
+    if let Err(error) = execute(&options, sql) {
         panic!("{error}\n{sql}");
     }
 }
 
 /// Runs statements with a connection and a runtime of their own.
-fn execute<O>(options: O, sql: &str) -> Result<(), sqlx::Error>
+fn execute<O>(options: &O, sql: &str) -> Result<(), sqlx::Error>
 where
     O: ConnectOptions,
     O::Connection: Sized,
