@@ -4,6 +4,7 @@
 //! `r4975_`, `r4976_` and so on is the witness of that row of the requirements; see `tests/README.md`.
 
 mod auth;
+mod backends;
 mod certificates;
 mod chains;
 mod chunking;
@@ -18,6 +19,7 @@ mod joining;
 mod limits;
 mod next_hops;
 mod original_bugs;
+mod outages;
 mod reload;
 mod reports;
 mod responses;

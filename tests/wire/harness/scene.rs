@@ -41,7 +41,8 @@ impl Scene {
         Self::of(Arc::new(Relay::start(options, true)))
     }
 
-    fn of(relay: Arc<Relay>) -> Self {
+    /// With a relay that the test has started.
+    pub(crate) fn of(relay: Arc<Relay>) -> Self {
         let names = Names::default();
         let scheme = if relay.is_secure() { "msrps" } else { "msrp" };
         names.bind("relay", format!("{scheme}://example.com:2855;tcp"));
