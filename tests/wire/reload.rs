@@ -197,6 +197,37 @@ fn a_port_that_was_left_can_be_returned_to() {
     is_left(relay.address());
 }
 
+/// From all addresses of the machine to one of them and back, on the same port.
+#[test]
+fn an_address_may_overlap_the_one_before() {
+    let port = free_port();
+    let scene = Scene::with(&format!("address = 0.0.0.0:{port}"));
+    let relay = &scene.relay;
+    let [one, other]: [SocketAddr; 2] = [1, 2].map(|last| ([127, 0, 0, last], port).into());
+    let reaches = |address| TcpStream::connect(address).is_ok();
+    assert!(reaches(one) && reaches(other));
+    let alice = scene.client("alice");
+    for _ in 0..2 {
+        relay.configure(&format!("address = 127.0.0.1:{port}, 127.0.0.2:{port}"));
+        relay.reloads();
+        relay.configure(&format!("address = 127.0.0.1:{port}"));
+        relay.reloads();
+        assert_eq!(relay.addresses(), [one]);
+        // For alice's sake.
+        sleep(1500);
+        assert!(reaches(one) && reaches(other));
+        relay.configure(&format!("address = 0.0.0.0:{port}"));
+        relay.reloads();
+        assert!(reaches(one) && reaches(other));
+    }
+    drop(alice);
+    relay.configure(&format!("address = 127.0.0.1:{port}"));
+    relay.reloads();
+    is_left(other);
+    assert!(reaches(one));
+    assert!(TcpListener::bind(one).is_err(), "the port is shared with anybody");
+}
+
 /// Nothing of a configuration that cannot be had is put in force; the operator hears what to mend.
 #[test]
 fn a_failed_reload_changes_nothing_and_says_why() {
