@@ -16,6 +16,7 @@ mod joining;
 mod limits;
 mod next_hops;
 mod original_bugs;
+mod races;
 mod reports;
 mod responses;
 mod uri;

@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 
 pub(crate) use credentials::{Algorithm, Credentials};
 pub(crate) use message::{Message, Transfer};
-pub(crate) use peer::{Listener, Peer};
+pub(crate) use peer::{Listener, Peer, file};
 pub(crate) use relay::Relay;
 pub(crate) use scene::{Scene, TOPOLOGIES, Topology, empty_send, first, quiet_send};
-pub(crate) use script::{report, send, send_with};
+pub(crate) use script::{TAKEN, UNKNOWN, report, send, send_with};
 
 use script::Names;
 

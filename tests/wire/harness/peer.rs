@@ -319,11 +319,18 @@ impl Peer {
     /// AUTH with this Authorization and further header lines, each ending in a newline.
     #[track_caller]
     pub(crate) fn says_auth(&mut self, tid: &str, authorization: &str, headers: &str) {
-        let (me, uri) = (self.me.clone(), self.auth_uri());
-        self.says(&format!(
+        let octets = self.auth_octets(tid, authorization, headers);
+        self.says_octets(&octets);
+    }
+
+    /// The same, to be said later.
+    #[track_caller]
+    pub(crate) fn auth_octets(&self, tid: &str, authorization: &str, headers: &str) -> Vec<u8> {
+        let (me, uri) = (&self.me, self.auth_uri());
+        self.octets(&format!(
             "MSRP {tid} AUTH\nTo-Path: {uri}\nFrom-Path: {{{me}}}\n\
              Authorization: {authorization}\n{headers}-------{tid}$"
-        ));
+        ))
     }
 
     /// Logs in, and binds the session's URI to the first letter of the own name, as a capital.
@@ -480,6 +487,20 @@ fn listening(address: SocketAddr) -> TcpListener {
             bound => return bound.expect("a free port"),
         }
     }
+}
+
+/// A SEND of a whole file in one chunk, as octets.
+#[track_caller]
+pub(crate) fn file(peer: &Peer, tid: &str, to: &str, from: &str, body: &[u8]) -> Vec<u8> {
+    let mut octets = peer.octets(&format!(
+        "MSRP {tid} SEND\nTo-Path: {to}\nFrom-Path: {from}\nMessage-ID: 1\n\
+         Byte-Range: 1-*/{}\nContent-Type: application/octet-stream\n",
+        body.len()
+    ));
+    octets.extend_from_slice(b"\r\n");
+    octets.extend_from_slice(body);
+    octets.extend_from_slice(format!("\r\n-------{tid}$\r\n").as_bytes());
+    octets
 }
 
 /// Any port of 127.0.0.1.

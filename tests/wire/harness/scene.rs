@@ -23,20 +23,21 @@ pub(crate) struct Scene {
 impl Scene {
     /// With the shared relay on plain TCP.
     pub(crate) fn plain() -> Self {
-        Self::of(Relay::shared_plain())
+        Self::on(Relay::shared_plain())
     }
 
     /// With the shared relay over TLS.
     pub(crate) fn tls() -> Self {
-        Self::of(Relay::shared_tls())
+        Self::on(Relay::shared_tls())
     }
 
     /// With a plain relay of its own; `options` are lines of `[Relay]`.
     pub(crate) fn with(options: &str) -> Self {
-        Self::of(Arc::new(Relay::start(options, false)))
+        Self::on(Arc::new(Relay::start(options, false)))
     }
 
-    fn of(relay: Arc<Relay>) -> Self {
+    /// With a relay that others may use too.
+    pub(crate) fn on(relay: Arc<Relay>) -> Self {
         let names = Names::default();
         let scheme = if relay.is_secure() { "msrps" } else { "msrp" };
         names.bind("relay", format!("{scheme}://example.com:2855;tcp"));
