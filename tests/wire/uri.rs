@@ -1,8 +1,8 @@
 //! MSRP URIs: what is one, and when two are the same (RFC 4975 §6, §6.1, §9; RFC 4976 §8).
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
-use crate::harness::{Peer, SILENCE, Scene, empty_send, send};
+use crate::harness::{Peer, SILENCE, Scene, UNKNOWN, empty_send, send};
 
 /// Asks for a challenge with this From-Path; a readable one is answered, an unreadable one is not.
 fn asks_from(peer: &mut Peer, tid: &str, from: &str) {
@@ -341,4 +341,26 @@ fn s26_ports_0_and_above_65535_are_an_error_to_the_sender() {
         let reported = first.what == "REPORT" && first.the("Status").starts_with("000 4");
         assert!(refused || reported, "port {port}: {first:?}");
     }
+}
+
+/// ... at the relay itself, which listens on that port as far as the world knows.
+#[test]
+fn r4976_8_01_the_relay_without_its_port_is_the_relay() {
+    let scene = Scene::with("advertised_port = 2855");
+    let mut alice = scene.client("alice");
+    let mut carol = scene.client("carol");
+    let uri = without_port(&scene.names.text("C"));
+    let (authority, _) = uri.rsplit_once('/').expect("a session-id");
+    scene.names.bind("same", &uri);
+    scene.names.bind("ghost", format!("{authority}/0123456789abcdefghijkl;tcp"));
+    for (tid, next) in [("s0000001", "{ghost} {bob}"), ("s0000002", "{same} {carol}")] {
+        alice.says(&send(tid, &format!("{{A}} {next}"), "{alice}", "hello"));
+        alice.hears_response(tid, UNKNOWN, "{A}");
+    }
+    carol.hears_nothing(SILENCE);
+    alice.hears_nothing(Duration::from_millis(20));
+    // It was not dialled, so the session waits on.
+    let mut bob = scene.stranger("bob");
+    bob.says(&empty_send("s0000001", "{A} {alice}", "{bob}"));
+    bob.hears_response("s0000001", "200 OK", "{A}");
 }
