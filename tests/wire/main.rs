@@ -19,5 +19,6 @@ mod original_bugs;
 mod races;
 mod reports;
 mod responses;
+mod transfers;
 mod uri;
 mod use_path;

@@ -16,7 +16,7 @@ pub(crate) use credentials::{Algorithm, Credentials};
 pub(crate) use message::{Message, Transfer};
 pub(crate) use peer::{Listener, Peer, file};
 pub(crate) use relay::Relay;
-pub(crate) use scene::{Scene, TOPOLOGIES, Topology, empty_send, first, quiet_send};
+pub(crate) use scene::{Scene, Session, TOPOLOGIES, Topology, empty_send, first, quiet_send};
 pub(crate) use script::{TAKEN, UNKNOWN, report, send, send_with};
 
 use script::Names;

@@ -283,6 +283,16 @@ impl Peer {
         }
     }
 
+    /// Reads this many octets and no more than a read beyond, or what comes without a longer pause.
+    pub(crate) fn reads_about(&mut self, count: usize) {
+        let wanted = self.unread.len() + count;
+        while self.unread.len() < wanted {
+            if !matches!(self.read(now() + SILENCE), Read1::More) {
+                return;
+            }
+        }
+    }
+
     // Logging in.
 
     /// The URI to which this peer sends AUTH.

@@ -136,6 +136,9 @@ impl Scene {
     pub(crate) fn topology(&self, kind: Topology) -> Session {
         let ((alice, bob), ours) = match kind {
             Topology::Joined => (self.joined(), "{A}"),
+            Topology::Dialled if self.relay.is_secure() => {
+                (self.dialled_at(&self.tls_listener("bob", "localhost")), "{A}")
+            }
             Topology::Dialled => (self.dialled(), "{A}"),
             Topology::Bridged => (self.bridged(), "{A} {B}"),
         };
