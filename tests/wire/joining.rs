@@ -3,7 +3,8 @@
 use std::{thread, time::Duration};
 
 use crate::harness::{
-    SILENCE, Scene, TAKEN, TOPOLOGIES, Transfer, file, fingerprint, first, noise, report, send,
+    SILENCE, Scene, TAKEN, TOPOLOGIES, Transfer, bare_auth, file, fingerprint, first, noise,
+    report, send,
 };
 
 #[test]
@@ -220,9 +221,7 @@ fn a_refresh_during_a_transfer_disturbs_neither() {
             scope.spawn(|| bob.says_octets(&octets));
             alice.awaits_octets(100_000);
             let uri = alice.auth_uri();
-            alice.says(&format!(
-                "MSRP a0000001 AUTH\nTo-Path: {uri}\nFrom-Path: {{alice}}\n-------a0000001$"
-            ));
+            alice.says(&bare_auth("a0000001", &uri, "{alice}"));
             let mut transfer = Transfer::default();
             let mut done = false;
             let mut granted = None;

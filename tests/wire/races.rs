@@ -255,7 +255,7 @@ impl Round {
         let expires = if rush == Rush::StrangerStrict { "Expires: 1\n" } else { "" };
         alice.says_auth("auth0002", &credentials.header(), expires);
         let granted = alice.hears_code("auth0002", "200");
-        let due = now() + Duration::from_secs(1);
+        let since = now();
         scene.names.bind("A", granted.the("Use-Path"));
 
         let stranger = "{A} {alice}";
@@ -276,7 +276,9 @@ impl Round {
             // A few milliseconds either way, most of them close to the moment.
             let [one, two] = [jitter[2 * number], jitter[2 * number + 1]].map(u64::from);
             let offset = Duration::from_micros(one * two / 16);
-            let at = if one % 3 == 0 { due + offset } else { due - offset };
+            let due = Duration::from_secs(1);
+            let early = due.saturating_sub(offset);
+            let at = since + if one % 3 == 0 { due + offset } else { early };
             let (to, tid, octets) = if path.is_empty() {
                 let credentials = alice.challenged("auth0003");
                 let tid = "auth0004";

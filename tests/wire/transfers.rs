@@ -33,12 +33,8 @@ struct Times {
     end: Option<Instant>,
 }
 
-impl Times {
-    fn heard(&mut self, message: &Message) {
-        if message.what == "SEND" {
-            self.heard.push(now());
-        }
-    }
+fn note(times: &Mutex<Times>, what: impl FnOnce(&mut Times)) {
+    what(&mut times.lock().expect("two threads that live"));
 }
 
 #[test]
@@ -114,7 +110,9 @@ fn sends(alice: &mut Peer, pieces: &[Vec<u8>], times: &Mutex<Times>) -> Vec<Mess
             let next = piece.len().min(written + (64 << 10));
             written += alice.writes_some(&piece[written..next]).unwrap_or(0);
             while let Some(message) = alice.message_within(Duration::from_millis(1)) {
-                times.lock().unwrap().heard(&message);
+                if message.what == "SEND" {
+                    note(times, |times| times.heard.push(now()));
+                }
                 others.push(message);
             }
         }
@@ -161,11 +159,11 @@ fn receives(bob: &mut Peer, to: &str, body: &[u8], times: &Mutex<Times>) -> Vec<
         }
         let arrived = transfer.body.len() + bob.unread().len();
         if let Some((_, (_, line))) = lines.next_if(|(n, _)| arrived > (n + 1) * FILE / 8) {
-            times.lock().unwrap().said.push(now());
+            note(times, |times| times.said.push(now()));
             bob.says(&send(line, to, "{bob}", line));
         }
     }
-    times.lock().unwrap().end = Some(now());
+    note(times, |times| times.end = Some(now()));
     assert!(transfer.body == body, "the file has changed on its way");
     // One REPORT on the whole of it.
     let range = format!("1-{FILE}/{FILE}");

@@ -2,11 +2,11 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use crate::harness::{Peer, SILENCE, Scene, UNKNOWN, empty_send, send};
+use crate::harness::{Peer, SILENCE, Scene, UNKNOWN, bare_auth, empty_send, send};
 
 /// Asks for a challenge with this From-Path; a readable one is answered, an unreadable one is not.
 fn asks_from(peer: &mut Peer, tid: &str, from: &str) {
-    peer.says(&format!("MSRP {tid} AUTH\nTo-Path: {{relay}}\nFrom-Path: {from}\n-------{tid}$"));
+    peer.says(&bare_auth(tid, "{relay}", from));
 }
 
 #[track_caller]
@@ -101,9 +101,7 @@ fn r4976_8_02_an_auth_to_an_address_without_port_gets_no_challenge() {
     let scene = Scene::plain();
     for uri in ["msrp://[2001:db8::1];tcp", "msrp://192.0.2.1;tcp"] {
         let mut peer = scene.stranger("alice");
-        peer.says(&format!(
-            "MSRP a0000001 AUTH\nTo-Path: {uri}\nFrom-Path: {{alice}}\n-------a0000001$"
-        ));
+        peer.says(&bare_auth("a0000001", uri, "{alice}"));
         peer.hears_code("a0000001", "400");
     }
 }
@@ -137,7 +135,7 @@ fn r4975_6_03_a_password_in_userinfo_reaches_no_log() {
     let mut peer = scene.stranger("alice");
     let uri = "msrp://alice:pass-in-uri@example.com:2855;tcp";
     scene.names.bind("relay", uri);
-    peer.says("MSRP a0000001 AUTH\nTo-Path: {relay}\nFrom-Path: {alice}\n-------a0000001$");
+    peer.says(&bare_auth("a0000001", "{relay}", "{alice}"));
     let answer = peer.message();
     assert!(answer.what.starts_with("400") || answer.what.starts_with("401"), "{answer:?}");
     peer.says_auth("a0000002", "Digest username=\"x\"", "");

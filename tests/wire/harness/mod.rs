@@ -17,7 +17,7 @@ pub(crate) use message::{Message, Transfer};
 pub(crate) use peer::{Listener, Peer, file};
 pub(crate) use relay::Relay;
 pub(crate) use scene::{Scene, Session, TOPOLOGIES, Topology, empty_send, first, quiet_send};
-pub(crate) use script::{TAKEN, UNKNOWN, report, send, send_with};
+pub(crate) use script::{TAKEN, UNKNOWN, bare_auth, report, send, send_with};
 
 use script::Names;
 

@@ -13,7 +13,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use super::{
     Algorithm, Credentials, Message, PATIENCE, SILENCE, Transfer, now,
-    script::{Names, Outcome, Script, escaped},
+    script::{Names, Outcome, Script, bare_auth, escaped},
     tls::IDENTITY,
 };
 
@@ -304,7 +304,7 @@ impl Peer {
     #[track_caller]
     pub(crate) fn challenged(&mut self, tid: &str) -> Credentials {
         let (me, uri) = (self.me.clone(), self.auth_uri());
-        self.says(&format!("MSRP {tid} AUTH\nTo-Path: {uri}\nFrom-Path: {{{me}}}\n-------{tid}$"));
+        self.says(&bare_auth(tid, &uri, &format!("{{{me}}}")));
         let challenge = self.hears_code(tid, "401");
         self.credentials(&challenge)
     }

@@ -22,6 +22,11 @@ pub(crate) fn send(tid: &str, to: &str, from: &str, body: &str) -> String {
     send_with(tid, to, from, "", body)
 }
 
+/// An AUTH without credentials, which asks for a challenge.
+pub(crate) fn bare_auth(tid: &str, to: &str, from: &str) -> String {
+    format!("MSRP {tid} AUTH\nTo-Path: {to}\nFrom-Path: {from}\n-------{tid}$")
+}
+
 /// [`send`] with further header lines, each ending in a newline, before Byte-Range.
 pub(crate) fn send_with(tid: &str, to: &str, from: &str, headers: &str, body: &str) -> String {
     let length = body.len();
