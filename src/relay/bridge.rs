@@ -32,6 +32,8 @@ use crate::{
 
 /// How long the other side may take for its last bytes once a session is over.
 const DRAIN: Duration = Duration::from_secs(10);
+/// Why a leg is lost whose input has ended.
+const CLOSED: &str = "closed";
 /// What a REPORT says when a connection is gone, as clients know it from the original.
 const DISCONNECTED: &[u8] = b"Session got disconnected";
 
@@ -292,9 +294,14 @@ impl Bridge {
     // --- the end -------------------------------------------------------------------------------
 
     fn lost(&mut self, leg: Leg, reason: &'static str) -> Next {
+        if leg == Leg::Near && reason == CLOSED && self.dialling.is_some() {
+            // What it said has been acknowledged: it is delivered, or reported, first.
+            self.wires.hold_near = true;
+            return Next::GoOn;
+        }
         self.session.lost(leg, StatusCode::TIMEOUT, DISCONNECTED, clock());
         Next::Over(match (leg, reason) {
-            (Leg::Far, "closed") => "peer-closed",
+            (Leg::Far, CLOSED) => "peer-closed",
             _ => reason,
         })
     }

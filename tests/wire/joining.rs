@@ -292,6 +292,53 @@ fn what_was_said_before_leaving_arrives() {
     }
 }
 
+/// ... also what a session begins with, before there is another end.
+#[test]
+fn who_speaks_first_and_leaves_at_once_is_heard() {
+    for round in 0..20 {
+        let scene = Scene::plain();
+        let listener = scene.listener("dave");
+        let mut alice = scene.client("alice");
+        let mut bob = scene.client("bob");
+        let mut carol = scene.stranger("carol");
+        let mut erin = scene.client("erin");
+        // One is dialled, one is another session of the relay, one is joined by a stranger.
+        erin.says(&send("s0000001", "{E} {dave}", "{erin}", "to dave"));
+        erin.half_closes();
+        alice.says(&send("s0000001", "{A} {B} {bob}", "{alice}", "to bob"));
+        alice.half_closes();
+        erin.hears_response("s0000001", "200 OK", "{E}");
+        alice.hears_response("s0000001", "200 OK", "{A}");
+        let mut dave = listener.accepts();
+        assert_eq!(dave.message().body.as_deref(), Some(&b"to dave"[..]), "round {round}");
+        assert_eq!(bob.message().body.as_deref(), Some(&b"to bob"[..]), "round {round}");
+        let mut alice = scene.client("alice");
+        carol.says(&send("s0000001", "{A} {alice}", "{carol}", "to alice"));
+        carol.half_closes();
+        carol.hears_response("s0000001", "200 OK", "{A}");
+        assert_eq!(alice.message().body.as_deref(), Some(&b"to alice"[..]), "round {round}");
+        for mut peer in [alice, bob, carol, dave, erin] {
+            peer.is_closed();
+        }
+    }
+}
+
+#[test]
+fn who_speaks_first_and_leaves_at_once_hears_that_nobody_is_there() {
+    let scene = Scene::plain();
+    scene.refuses("bob");
+    for _ in 0..20 {
+        let mut alice = scene.client("alice");
+        alice.says(&send("s0000001", "{A} {bob}", "{alice}", "hello"));
+        alice.half_closes();
+        alice.hears_response("s0000001", "200 OK", "{A}");
+        let lost = "000 408 Session got disconnected";
+        scene.names.unbind("r");
+        alice.hears(&report("{r}", "{alice}", "{A}", lost, "1-5/5"));
+        alice.is_closed();
+    }
+}
+
 #[test]
 fn r4975_5_4_11_a_message_id_seen_before_is_no_reason_to_drop() {
     let scene = Scene::plain();
