@@ -4,8 +4,8 @@
 use std::{io::Write as _, net::TcpListener, thread, time::Duration};
 
 use crate::harness::{
-    Peer, SILENCE, Scene, TOPOLOGIES, empty_send, first, noise, now, quiet_send, report, send,
-    send_with, sleep,
+    Peer, SILENCE, Scene, TOPOLOGIES, empty_send, file_head, first, noise, now, quiet_send, report,
+    send, send_with, sleep,
 };
 
 /// What the original says of a lost connection and of one that never came to be.
@@ -338,12 +338,7 @@ fn a_sender_that_dies_in_mid_body_leaves_an_aborted_chunk_with_right_framing() {
             let session = scene.topology(kind);
             let (mut alice, mut bob) = (session.alice, session.bob);
             let body = noise(3, 20_000);
-            let mut octets = alice.octets(&format!(
-                "MSRP s0000001 SEND\nTo-Path: {}\nFrom-Path: {{alice}}\nMessage-ID: 87652491\n\
-                 Byte-Range: 1-*/90000\nContent-Type: application/octet-stream\n",
-                session.to_bob
-            ));
-            octets.extend_from_slice(b"\r\n");
+            let mut octets = file_head(&alice, "s0000001", &session.to_bob, "{alice}", "1-*/90000");
             octets.extend_from_slice(&body);
             alice.says_octets(&octets);
             bob.awaits_octets(10_000);

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::harness::{
-    Message, Peer, Scene, Session, TOPOLOGIES, Transfer, noise, now, report, send, sleep,
+    Message, Peer, Scene, Session, TOPOLOGIES, Transfer, file_head, noise, now, report, send, sleep,
 };
 
 const MIB: usize = 1 << 20;
@@ -69,13 +69,8 @@ fn people_talk_while_a_large_file_is_under_way() {
 fn file_with_chats(session: &Session, body: &[u8]) -> Vec<Vec<u8>> {
     let pieces = body.chunks(CHUNK).enumerate().map(|(number, part)| {
         let (start, tid) = (number * CHUNK + 1, chunk_id(number));
-        let mut octets = session.alice.octets(&format!(
-            "MSRP {tid} SEND\nTo-Path: {}\nFrom-Path: {{alice}}\nMessage-ID: f\n\
-             Success-Report: yes\nByte-Range: {start}-*/{FILE}\n\
-             Content-Type: application/octet-stream\n",
-            session.to_bob
-        ));
-        octets.extend_from_slice(b"\r\n");
+        let range = format!("{start}-*/{FILE}");
+        let mut octets = file_head(&session.alice, &tid, &session.to_bob, "{alice}", &range);
         octets.extend_from_slice(part);
         let flag = if start + CHUNK > FILE { '$' } else { '+' };
         octets.extend_from_slice(format!("\r\n-------{tid}{flag}\r\n").as_bytes());
@@ -139,7 +134,7 @@ fn receives(bob: &mut Peer, to: &str, body: &[u8], times: &Mutex<Times>) -> Vec<
         bob.reads_about(MIB);
         sleep(REST);
         while let Some(message) = bob.message_within(Duration::ZERO) {
-            let is_file = message.header("Message-ID") == Some("f");
+            let is_file = message.header("Message-ID") == Some("file");
             if message.what == "SEND" {
                 let refused = message.body.as_deref() == Some(b"chatA002");
                 bob.answers(&message, if refused { "415 No" } else { "200 OK" });
@@ -167,7 +162,7 @@ fn receives(bob: &mut Peer, to: &str, body: &[u8], times: &Mutex<Times>) -> Vec<
     assert!(transfer.body == body, "the file has changed on its way");
     // One REPORT on the whole of it.
     let range = format!("1-{FILE}/{FILE}");
-    bob.says(&report("okay0001", to, "{bob}", "000 200 OK", &range).replace("87652491", "f"));
+    bob.says(&report("okay0001", to, "{bob}", "000 200 OK", &range).replace("87652491", "file"));
     transfer.others
 }
 
@@ -179,7 +174,7 @@ fn check_alice(heard: &[Message], to_bob: &str) {
         (0..FILE / CHUNK).map(chunk_id).map(|id| id + " 200 OK").collect();
     expected.extend(
         [
-            "REPORT 000 200 OK on f",
+            "REPORT 000 200 OK on file",
             "REPORT 000 415 No on 87652491",
             "SEND chatB001",
             "SEND chatB002",

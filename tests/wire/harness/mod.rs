@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use credentials::{Algorithm, Credentials};
 pub(crate) use message::{Message, Transfer};
-pub(crate) use peer::{Listener, Peer, file};
+pub(crate) use peer::{Listener, Peer, file, file_head};
 pub(crate) use relay::Relay;
 pub(crate) use scene::{Scene, Session, TOPOLOGIES, Topology, empty_send, first, quiet_send};
 pub(crate) use script::{TAKEN, UNKNOWN, bare_auth, report, send, send_with};

@@ -502,14 +502,20 @@ fn listening(address: SocketAddr) -> TcpListener {
 /// A SEND of a whole file in one chunk, as octets.
 #[track_caller]
 pub(crate) fn file(peer: &Peer, tid: &str, to: &str, from: &str, body: &[u8]) -> Vec<u8> {
-    let mut octets = peer.octets(&format!(
-        "MSRP {tid} SEND\nTo-Path: {to}\nFrom-Path: {from}\nMessage-ID: 1\n\
-         Byte-Range: 1-*/{}\nContent-Type: application/octet-stream\n",
-        body.len()
-    ));
-    octets.extend_from_slice(b"\r\n");
+    let mut octets = file_head(peer, tid, to, from, &format!("1-*/{}", body.len()));
     octets.extend_from_slice(body);
     octets.extend_from_slice(format!("\r\n-------{tid}$\r\n").as_bytes());
+    octets
+}
+
+/// The head of a SEND of part of a file; the body follows.
+#[track_caller]
+pub(crate) fn file_head(peer: &Peer, tid: &str, to: &str, from: &str, range: &str) -> Vec<u8> {
+    let mut octets = peer.octets(&format!(
+        "MSRP {tid} SEND\nTo-Path: {to}\nFrom-Path: {from}\nMessage-ID: file\n\
+         Byte-Range: {range}\nContent-Type: application/octet-stream\n"
+    ));
+    octets.extend_from_slice(b"\r\n");
     octets
 }
 
