@@ -338,6 +338,8 @@ impl Session {
         self.far.decoder = decoder;
         self.far.outbox.adopt(queued, now);
         self.link = Link::Arrived;
+        // The owner's request is judged anew, now that there is somebody.
+        self.refusal = None;
         // It came just before the session would have lapsed.
         self.phase = Phase::Open;
     }

@@ -59,7 +59,7 @@ impl Store {
             .map(|(user, domain, password)| format!("{user}@{domain} = {password}\n"))
             .collect();
         let relay = Relay::configured(options, false, &users.concat());
-        Self { scene: Scene::of(Arc::new(relay)), database: None }
+        Self { scene: Scene::on(Arc::new(relay)), database: None }
     }
 
     /// With the table as [`create`] makes it; `relay` and `database` are further options.
@@ -73,7 +73,7 @@ impl Store {
         let relay = format!("backend = database\n{relay}");
         let section = format!("\n[Database]\n{}{options}", database.options());
         let relay = Relay::configured(&relay, false, &section);
-        Self { scene: Scene::of(Arc::new(relay)), database: Some(database) }
+        Self { scene: Scene::on(Arc::new(relay)), database: Some(database) }
     }
 
     /// [`ACCOUNTS`] with passwords and both hashes.
@@ -554,7 +554,7 @@ fn basic_is_accepted_over_tls_where_it_is_allowed() {
     const RIGHT: &str = "Basic YWxpY2U6c2VjcmV0LWFsaWNl";
 
     let relay = Relay::configured("allow_basic_auth = yes\nmax_auth_attempts = 3", true, "");
-    let scene = Scene::of(Arc::new(relay));
+    let scene = Scene::on(Arc::new(relay));
     scene.relay.logs("allow_basic_auth");
     let mut alice = scene.stranger("alice");
     for (tid, wrong) in [("a0000001", "Basic YWxpY2U6Z3Vlc3M="), ("a0000002", "Basic bm86eA==")] {

@@ -181,7 +181,7 @@ fn s28_the_time_of_an_answer_tells_no_users() {
         database.run(ZOE);
         let section = format!("\n[Database]\n{}", database.options());
         let options = "backend = database\nmax_auth_attempts = 0\nlog_level = INFO";
-        let scene = Scene::of(Arc::new(Relay::configured(options, false, &section)));
+        let scene = Scene::on(Arc::new(Relay::configured(options, false, &section)));
         let measure = |seed| {
             let [unknown, known] = times(scene.relay.address(), claims, TRIALS, CONNECTIONS, seed);
             assert_eq!((unknown.len(), known.len()), (TRIALS, TRIALS));

@@ -198,3 +198,20 @@ fn requests_wait_for_a_far_leg_that_is_being_dialled() {
     assert_within(&pair, SMALL);
     assert_eq!(property::messages(&pair.take(Far)).len(), more + 1);
 }
+
+/// ... but when all fail at once, there is an end to the telling.
+#[test]
+fn reports_of_a_catastrophe_are_bounded() {
+    const LIMITS: Limits = Limits { reports: 3_000, transactions: 1000, ..Limits::DEFAULT };
+
+    let mut pair = Pair::dialled_with(LIMITS);
+    for _ in 0..100 {
+        pair.says(Near, &send("hello", "R B", "A", "Failure-Report: partial\n"));
+    }
+    pair.take(Far);
+    pair.lost(Far);
+    let told = pair.take(Near);
+    let reports = property::messages(&told).len();
+    assert!((10..50).contains(&reports), "{reports}");
+    assert!((3_000..3_000 + ONE_MORE).contains(&told.len()), "{}", told.len());
+}

@@ -20,10 +20,10 @@ pub(crate) use credentials::{Algorithm, Credentials, hex};
 pub(crate) use crowd::{Claim, Login, crowd, times};
 pub(crate) use gate::{Gate, Mode};
 pub(crate) use message::{Message, Transfer};
-pub(crate) use peer::{Listener, Peer};
+pub(crate) use peer::{Listener, Peer, file, file_head};
 pub(crate) use relay::Relay;
-pub(crate) use scene::{Scene, TOPOLOGIES, Topology, empty_send, first, quiet_send};
-pub(crate) use script::{report, send, send_with};
+pub(crate) use scene::{Scene, Session, TOPOLOGIES, Topology, empty_send, first, quiet_send};
+pub(crate) use script::{TAKEN, UNKNOWN, bare_auth, report, send, send_with};
 pub(crate) use servers::{Database, Kind, Server};
 pub(crate) use tls::Identity;
 

@@ -23,26 +23,26 @@ pub(crate) struct Scene {
 impl Scene {
     /// With the shared relay on plain TCP.
     pub(crate) fn plain() -> Self {
-        Self::of(Relay::shared_plain())
+        Self::on(Relay::shared_plain())
     }
 
     /// With the shared relay over TLS.
     pub(crate) fn tls() -> Self {
-        Self::of(Relay::shared_tls())
+        Self::on(Relay::shared_tls())
     }
 
     /// With a plain relay of its own; `options` are lines of `[Relay]`.
     pub(crate) fn with(options: &str) -> Self {
-        Self::of(Arc::new(Relay::start(options, false)))
+        Self::on(Arc::new(Relay::start(options, false)))
     }
 
     /// The same over TLS.
     pub(crate) fn secure_with(options: &str) -> Self {
-        Self::of(Arc::new(Relay::start(options, true)))
+        Self::on(Arc::new(Relay::start(options, true)))
     }
 
-    /// With a relay that the test has started.
-    pub(crate) fn of(relay: Arc<Relay>) -> Self {
+    /// With a relay that others may use too.
+    pub(crate) fn on(relay: Arc<Relay>) -> Self {
         let names = Names::default();
         let scheme = if relay.is_secure() { "msrps" } else { "msrp" };
         names.bind("relay", format!("{scheme}://example.com:2855;tcp"));
@@ -147,6 +147,9 @@ impl Scene {
     pub(crate) fn topology(&self, kind: Topology) -> Session {
         let ((alice, bob), ours) = match kind {
             Topology::Joined => (self.joined(), "{A}"),
+            Topology::Dialled if self.relay.is_secure() => {
+                (self.dialled_at(&self.tls_listener("bob", "localhost")), "{A}")
+            }
             Topology::Dialled => (self.dialled(), "{A}"),
             Topology::Bridged => (self.bridged(), "{A} {B}"),
         };
