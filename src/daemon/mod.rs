@@ -155,7 +155,7 @@ impl Start<'_> {
         if let Some(owner) = &owner {
             owner.take_over()?;
             info!("running as {owner}");
-            for line in unreadable(&config) {
+            for line in unreadable(&config, owner) {
                 warn!("{line}");
             }
         }
@@ -266,8 +266,8 @@ fn make_runtime_dir(path: &Path, owner: Option<&Owner>) -> Result<(), Failure> {
     given.map_err(|cause| Failure::RuntimeDir { path: path.to_owned(), cause })
 }
 
-/// What a reload could not read again, now that the relay is not root any more.
-fn unreadable(config: &Config) -> Vec<String> {
+/// What the relay has read as root and cannot read again, now that it is somebody else.
+fn unreadable(config: &Config, owner: &Owner) -> Vec<String> {
     let relay = &config.relay;
     let of = |option| move |path| (Some(option), path);
     let files = iter::once((None, &config.source))
@@ -282,7 +282,8 @@ fn unreadable(config: &Config) -> Vec<String> {
                 || path.display().to_string(),
                 |option| format!("{} = {}", config.place("Relay", option), path.display()),
             );
-            format!("{place}: a reload cannot read it any more: {}", pem::access(path))
+            let access = pem::access(path);
+            format!("{place}: {owner} cannot read it, and no reload will: {access}")
         })
         .collect()
 }

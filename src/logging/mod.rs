@@ -11,6 +11,7 @@ use std::{
     ffi::CStr,
     fs,
     io::{self, IsTerminal},
+    os::unix::net::{UnixDatagram, UnixStream},
 };
 
 use tracing::{Subscriber, level_filters::LevelFilter};
@@ -43,10 +44,14 @@ pub enum Target {
 impl Target {
     /// The system's log; none where nobody listens for it.
     pub fn of_the_system() -> Option<Self> {
-        let leads_to = fs::canonicalize(SYSLOG_SOCKET).ok()?;
-        let journald =
-            leads_to.starts_with(JOURNALD_DIRECTORY) && tracing_journald::layer().is_ok();
-        Some(if journald { Self::Journal } else { Self::Syslog })
+        let leads_to = fs::canonicalize(SYSLOG_SOCKET);
+        let elsewhere = leads_to.is_ok_and(|path| !path.starts_with(JOURNALD_DIRECTORY));
+        if !elsewhere && tracing_journald::layer().is_ok() {
+            return Some(Self::Journal);
+        }
+        let datagrams = UnixDatagram::unbound().and_then(|socket| socket.connect(SYSLOG_SOCKET));
+        let listens = datagrams.is_ok() || UnixStream::connect(SYSLOG_SOCKET).is_ok();
+        listens.then_some(Self::Syslog)
     }
 
     /// Whether what is written to the standard error arrives there, too.

@@ -11,7 +11,7 @@ use std::{
 
 use nix::{pty::openpty, sys::signal::Signal};
 
-use crate::harness::{Foreground, PATIENCE, Site, eventually, finish, free_port, is_root};
+use crate::harness::{Foreground, PATIENCE, Site, can_isolate, eventually, finish, free_port};
 
 #[test]
 fn a_pipe_gets_plain_lines() {
@@ -65,18 +65,24 @@ fn the_level_changes_with_the_configuration() {
 }
 
 /// A system of its own: `dev` and `run` of the site are mounted in the place of the real ones.
-fn isolated(site: &Site, arguments: &[&str]) -> Command {
+fn isolated_program(site: &Site, program: &str) -> Command {
     let script = "set -e; cd \"$SITE\"
         for node in null zero random urandom; do
             : > dev/$node; mount --bind /dev/$node dev/$node
         done
         mount --bind dev /dev; mount --bind system-run /run
         cd /; exec \"$@\"";
-    let command = site.command(arguments);
     let mut wrapped = Command::new("unshare");
-    wrapped.args(["--mount", "sh", "-c", script, "sh"]).arg(command.get_program());
-    wrapped.args(command.get_args()).env("SITE", site.path(".")).stdin(Stdio::null());
+    wrapped.args(["--mount", "sh", "-c", script, "sh", program]);
+    wrapped.env("SITE", site.path("")).stdin(Stdio::null());
     wrapped.env_remove("NOTIFY_SOCKET").env_remove("JOURNAL_STREAM");
+    wrapped
+}
+
+fn isolated(site: &Site, arguments: &[&str]) -> Command {
+    let relay = site.command(arguments);
+    let mut wrapped = isolated_program(site, relay.get_program().to_str().expect("a path"));
+    wrapped.args(relay.get_args());
     wrapped
 }
 
@@ -124,7 +130,7 @@ impl Listener {
 
 #[test]
 fn a_daemon_logs_to_syslog() {
-    if !is_root("syslog") {
+    if !can_isolate("syslog") {
         return;
     }
     let site = with_system(free_port(), "unheard_of = 1\n");
@@ -162,7 +168,7 @@ fn a_daemon_logs_to_syslog() {
 
 #[test]
 fn a_start_that_fails_is_told_in_both_places() {
-    if !is_root("syslog") {
+    if !can_isolate("syslog") {
         return;
     }
     let site = with_system(free_port(), "log_level = loud\n");
@@ -187,7 +193,7 @@ fn field<'a>(entry: &'a str, name: &str) -> Option<&'a str> {
 
 #[test]
 fn a_service_logs_to_the_journal_with_fields() {
-    if !is_root("the journal") {
+    if !can_isolate("the journal") {
         return;
     }
     let port = free_port();
@@ -214,7 +220,7 @@ fn a_service_logs_to_the_journal_with_fields() {
 /// systemd makes `/dev/log` a link to journald's socket for syslog.
 #[test]
 fn a_daemon_logs_to_the_journal_where_it_is_the_systems_log() {
-    if !is_root("the journal") {
+    if !can_isolate("the journal") {
         return;
     }
     let site = with_system(free_port(), "");
@@ -231,9 +237,47 @@ fn a_daemon_logs_to_the_journal_where_it_is_the_systems_log() {
     journal.hears("stopped");
 }
 
+/// The journal itself, where this machine has the program: what it keeps, and how it is read.
+#[test]
+fn the_journal_keeps_what_it_is_told() {
+    let journald = Path::new("/lib/systemd/systemd-journald");
+    if !can_isolate("journald") || !journald.exists() {
+        return;
+    }
+    let site = with_system(0, "unheard_of = 1\n");
+    fs::create_dir_all(site.path("system-run/log/journal")).expect("a directory");
+    symlink("/run/systemd/journal/dev-log", site.path("dev/log")).expect("a link");
+    let script = "
+        mount -t tmpfs tmpfs /var/log
+        /lib/systemd/systemd-journald & journald=$!
+        trap 'kill $journald; wait' EXIT
+        for try in $(seq 100); do [ -S /run/systemd/journal/socket ] && break; sleep 0.1; done
+        \"$@\"; echo \"launched: $?\"
+        pid=$(cat \"$SITE/run/msrprelay.pid\"); kill $pid
+        while [ -e \"$SITE/run/msrprelay.pid\" ]; do sleep 0.1; done
+        journalctl --sync
+        journalctl --no-pager -o short -t msrprelay
+        journalctl --no-pager -o export -t msrprelay";
+    let relay = site.command(&[]);
+    let mut command = isolated_program(&site, "timeout");
+    command.args(["20", "sh", "-c", script, "sh"]).arg(relay.get_program()).args(relay.get_args());
+    let told = finish(command);
+    assert!(told.stdout.contains("launched: 0"), "{told:#?}");
+    let (lines, entries) = told.stdout.split_once("__CURSOR=").expect("entries");
+    assert!(lines.contains(" msrprelay["), "{lines}");
+    assert!(lines.contains("]: listening on 127.0.0.1:"), "{lines}");
+    let listening = entries.split("\n\n").find(|entry| entry.contains("MESSAGE=listening on"));
+    let listening = listening.expect("the entry");
+    for field in ["PRIORITY=6", "SYSLOG_FACILITY=3", "SYSLOG_IDENTIFIER=msrprelay"] {
+        assert!(listening.lines().any(|line| line == field), "{field}: {listening}");
+    }
+    let warning = entries.split("\n\n").find(|entry| entry.contains("PRIORITY=4"));
+    assert!(warning.is_some_and(|entry| entry.contains("unknown option unheard_of")), "{entries}");
+}
+
 #[test]
 fn without_a_journal_a_service_logs_to_its_standard_error() {
-    if !is_root("the journal") {
+    if !can_isolate("the journal") {
         return;
     }
     let site = with_system(free_port(), "");

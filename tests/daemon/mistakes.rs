@@ -7,7 +7,7 @@ use std::{fs, net::TcpListener, os::unix::process::CommandExt as _, process::Com
 
 use nix::unistd::{Pid, geteuid};
 
-use crate::harness::{Foreground, Outcome, Site, TLS, certificate, finish, is_root};
+use crate::harness::{Foreground, Outcome, Site, TLS, can_isolate, certificate, finish};
 
 /// Where the line is told.
 #[derive(Clone, Copy, PartialEq)]
@@ -315,7 +315,7 @@ fn what_may_not_be_read_or_written_is_named_with_its_mode() {
 
 #[test]
 fn a_port_below_1024_is_not_for_everybody() {
-    if !is_root("another user") {
+    if !can_isolate("a low port") {
         return;
     }
     let mut site = Site::new();

@@ -7,7 +7,7 @@ use std::{
 
 use nix::{sys::signal::Signal, unistd::User};
 
-use crate::harness::{Foreground, Site, TLS, finish, free_port, is_root};
+use crate::harness::{Foreground, Site, TLS, can_isolate, finish, free_port, is_root};
 
 #[test]
 fn root_is_given_up_with_all_its_groups() {
@@ -77,16 +77,23 @@ fn what_a_reload_cannot_read_is_told_at_the_start() {
         return;
     }
     let site = Site::at(free_port(), "user = nobody\ngroup = daemon\n");
-    let mut relay = Foreground::start(site.command(&["--no-fork"]));
-    let line = relay.logs("a reload cannot read it any more");
     let key = site.path("relay.key");
     let expected = format!(
-        "[Relay] key = {key}: a reload cannot read it any more: it belongs to 0:0 with mode 0600, \
-         let the relay's group in with `chgrp daemon {key} && chmod 0640 {key}`",
+        "{}:5: [Relay] key = {key}: nobody:daemon cannot read it, and no reload will: it belongs \
+         to 0:0 with mode 0600, let the relay's group in with `chgrp daemon {key} && chmod 0640 \
+         {key}`",
+        site.path("config.ini").display(),
         key = key.display()
     );
+    let mut relay = Foreground::start(site.command(&["--no-fork"]));
+    let line = relay.logs("cannot read it, and no reload will");
     assert!(line.ends_with(&expected), "{line}");
     relay.logs("listening on");
+
+    let checked = site.run(&["--check-config"]);
+    assert!(checked.status.success(), "{checked:#?}");
+    let warned = format!("warning: {expected}");
+    assert!(checked.stderr.lines().any(|line| line == warned), "{checked:#?}");
 }
 
 #[test]
@@ -109,7 +116,7 @@ fn who_is_not_root_stays_who_he_is() {
 
 #[test]
 fn a_port_of_root_is_bound_before_root_is_given_up() {
-    if !is_root("another user") {
+    if !can_isolate("a low port") {
         return;
     }
     // In a network of its own, where every port is free.
