@@ -135,7 +135,7 @@ pub struct DatabaseOptions {
     /// Begins with one of the schemes accepted; otherwise as written.
     pub uri: SecretString,
     pub cleartext_passwords: bool,
-    /// A plain identifier, as are the columns.
+    /// A plain identifier, as are the columns, or two with a dot between them.
     pub subscriber_table: String,
     pub username_col: String,
     pub domain_col: String,
@@ -284,13 +284,43 @@ impl RelayOptions {
     }
 }
 
+/// Whether what was opened with the one serves for the other; the secret in the URI counts too.
+impl PartialEq for DatabaseOptions {
+    fn eq(&self, other: &Self) -> bool {
+        let Self {
+            uri,
+            cleartext_passwords,
+            subscriber_table,
+            username_col,
+            domain_col,
+            password_col,
+            ha1_col,
+            ha1_sha256_col,
+            pool_size,
+            timeout,
+            cache_time,
+        } = self;
+        uri.expose_secret() == other.uri.expose_secret()
+            && *cleartext_passwords == other.cleartext_passwords
+            && *subscriber_table == other.subscriber_table
+            && *username_col == other.username_col
+            && *domain_col == other.domain_col
+            && *password_col == other.password_col
+            && *ha1_col == other.ha1_col
+            && *ha1_sha256_col == other.ha1_sha256_col
+            && *pool_size == other.pool_size
+            && *timeout == other.timeout
+            && *cache_time == other.cache_time
+    }
+}
+
 impl DatabaseOptions {
     fn read(reader: &mut Reader) -> Self {
         let mut database = reader.section(options::DATABASE);
         Self {
             uri: database.value("uri", values::database_uri),
             cleartext_passwords: database.value("cleartext_passwords", values::boolean),
-            subscriber_table: database.value("subscriber_table", values::identifier),
+            subscriber_table: database.value("subscriber_table", values::table),
             username_col: database.value("username_col", values::identifier),
             domain_col: database.value("domain_col", values::identifier),
             password_col: database.value("password_col", values::identifier),

@@ -18,9 +18,9 @@ use tracing::{Span, debug, info};
 
 use super::{
     DEFAULT_PORT, Shared, Stage, clock,
+    generation::Generation,
     login::{self, Claimant, Quoted, Verdict},
     party::{Owned, Party},
-    policy::Generation,
     registry::{Arrival, Delivery, Join},
     stats::{Counted, Queued},
     wire::{Step, Wire, Wires},

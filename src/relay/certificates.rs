@@ -11,8 +11,8 @@ use std::{
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::warn;
 
-use super::{Generation, Shared, wall_clock};
-use crate::{config::RelayOptions, transport::tls::Identity};
+use super::{Generation, Shared, error, wall_clock};
+use crate::{config::RelayOptions, transport::tls::Finding};
 
 /// How often the files and the calendar are looked at. A change must be there for one period: a
 /// certificate and its key are not replaced in one step.
@@ -72,9 +72,10 @@ pub(super) async fn watch(shared: Arc<Shared>) {
             _ = period.tick() => {}
             () = shared.stopping.cancelled() => return,
         }
-        let generation = shared.configuration.generation();
-        for warning in calendar.turn(&generation, wall_clock()) {
-            warn!("{warning}");
+        let in_force = shared.configuration.in_force();
+        let generation = &in_force.generation;
+        for finding in calendar.turn(generation, wall_clock()) {
+            warn!("{}", error::located(&finding, &in_force.config));
         }
         let files = generation.files.clone();
         let Ok(found) = tokio::task::spawn_blocking(move || files.again()).await else { continue };
@@ -130,24 +131,20 @@ struct Calendar {
 }
 
 impl Calendar {
-    fn turn(&mut self, generation: &Generation, now: SystemTime) -> Vec<String> {
+    fn turn(&mut self, generation: &Generation, now: SystemTime) -> Vec<Finding> {
         if self.generation != generation.number {
             self.generation = generation.number;
             let built = generation.built;
             self.notices = generation.identities.iter().map(|one| one.notices(built)).collect();
         }
-        self.warnings(&generation.identities, now)
-    }
-
-    fn warnings(&mut self, identities: &[Identity], now: SystemTime) -> Vec<String> {
-        let mut warnings = Vec::new();
-        for (identity, given) in identities.iter().zip(&mut self.notices) {
+        let mut findings = Vec::new();
+        for (identity, given) in generation.identities.iter().zip(&mut self.notices) {
             let due = identity.notices(now);
             if due > std::mem::replace(given, due) {
-                warnings.extend(identity.expiry(now).map(|finding| finding.to_string()));
+                findings.extend(identity.expiry(now));
             }
         }
-        warnings
+        findings
     }
 }
 

@@ -38,7 +38,7 @@ impl RelayError {
             Self::HostName(_) | Self::UriHost { .. } | Self::NoAddress(_) => Some("hostname"),
             Self::Bind(_) => Some("address"),
             // These name their place.
-            Self::DuplicateUser(_) | Self::NoDatabase | Self::Listen(_) => None,
+            Self::DuplicateUser(_) | Self::DatabaseUri(_) | Self::Listen(_) => None,
         }
     }
 }

@@ -91,6 +91,8 @@ struct Listener {
 /// A listening socket, as long as some task accepts on it.
 #[derive(Debug, Clone)]
 struct Door {
+    /// Number of the first generation that gave out this address.
+    since: u64,
     requested: SocketAddr,
     local: SocketAddr,
     socket: Weak<TcpListener>,
@@ -116,14 +118,15 @@ enum Opened {
 }
 
 impl Planned {
-    fn open(self) -> io::Result<Opened> {
+    fn open(self, number: u64) -> io::Result<Opened> {
         match self {
             Self::Kept(at) => Ok(Opened::Kept(at)),
             Self::Returned(door, socket) => Ok(Opened::New(door, socket)),
             Self::New(Bound { requested, socket }) => {
                 let local = socket.local_addr()?;
                 let socket = Arc::new(TcpListener::from_std(socket)?);
-                Ok(Opened::New(Door { requested, local, socket: Arc::downgrade(&socket) }, socket))
+                let weak = Arc::downgrade(&socket);
+                Ok(Opened::New(Door { since: number, requested, local, socket: weak }, socket))
             }
         }
     }
@@ -184,7 +187,7 @@ impl Listeners {
     ) -> io::Result<()> {
         // All that may fail comes first.
         let opened: Vec<Opened> =
-            plan.0.into_iter().map(Planned::open).collect::<io::Result<_>>()?;
+            plan.0.into_iter().map(|planned| planned.open(number)).collect::<io::Result<_>>()?;
         self.left.retain(|door| door.socket.strong_count() > 0);
         let mut before: Vec<Option<Listener>> =
             std::mem::take(&mut self.current).into_iter().map(Some).collect();
@@ -195,7 +198,7 @@ impl Listeners {
                     self.left.retain(|left| left.local != door.local);
                     let (replaced, told) = oneshot::channel();
                     info!("listening on {}", door.local);
-                    let accepting = accept(socket, door.local, told, Arc::clone(shared));
+                    let accepting = accept(socket, door.clone(), told, Arc::clone(shared));
                     shared.tasks.spawn(accepting);
                     Some(Listener { door, replaced })
                 }
@@ -225,28 +228,29 @@ impl Listeners {
 /// look for a session there any more.
 async fn accept(
     listener: Arc<TcpListener>,
-    local: SocketAddr,
+    door: Door,
     mut replaced: oneshot::Receiver<u64>,
     shared: Arc<Shared>,
 ) {
     let mut failing = false;
-    let mut successor = None;
+    // The generations that gave out the address, once it is replaced.
+    let mut users = None;
     let mut period = interval(LEAVE_PERIOD);
     period.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = shared.stopping.cancelled() => return,
-            number = &mut replaced, if successor.is_none() => {
-                successor = Some(number.unwrap_or(u64::MAX));
+            number = &mut replaced, if users.is_none() => {
+                users = Some(door.since..number.unwrap_or(u64::MAX));
                 period.reset_immediately();
                 continue;
             }
-            _ = period.tick(), if successor.is_some() => {
-                if successor.is_some_and(|number| !shared.registry.is_awaited(number)) {
+            _ = period.tick(), if users.is_some() => {
+                if users.as_ref().is_some_and(|users| !shared.registry.is_awaited(users)) {
                     // Unless a later reload has returned to it.
                     if Arc::strong_count(&listener) == 1 {
-                        info!("no longer listening on {local}");
+                        info!("no longer listening on {}", door.local);
                     }
                     return;
                 }

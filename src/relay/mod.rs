@@ -15,6 +15,7 @@
 mod bridge;
 mod certificates;
 mod error;
+mod generation;
 mod handle;
 mod listeners;
 mod lobby;
@@ -25,6 +26,7 @@ mod registry;
 mod reload;
 mod stats;
 mod status;
+mod stores;
 mod wire;
 
 use std::{
@@ -47,14 +49,14 @@ use self::{
 };
 pub use self::{
     error::Located,
+    generation::Generation,
     handle::{Handle, Phase},
     listeners::{Bound, bind, resolve},
-    policy::Generation,
     reload::{ReloadError, Reloaded, Source},
     status::{Certificate, FailedReload, Sessions, Status},
 };
 use crate::{
-    auth::Challenger,
+    auth::{Challenger, UriError},
     config::Config,
     transport::tls::{HostNameError, TlsError},
 };
@@ -82,9 +84,9 @@ pub enum RelayError {
     /// `[Memory]` names a user twice.
     #[error("[Memory] {0}")]
     DuplicateUser(String),
-    /// The configuration asks for what is not built.
-    #[error("[Relay] backend = database is not available in this release; use backend = memory")]
-    NoDatabase,
+    /// The database cannot be named so.
+    #[error("[Database] uri: {0}")]
+    DatabaseUri(#[from] UriError),
     /// An address cannot be listened on.
     #[error("{0}")]
     Bind(#[source] io::Error),
@@ -139,19 +141,10 @@ impl Relay {
         generation: Generation,
         listeners: Vec<Bound>,
     ) -> io::Result<Self> {
-        let shared = Arc::new(Shared {
-            registry: Arc::new(Registry::default()),
-            challenger: Challenger::new(clock()),
-            configuration: Configuration::new(source, config, generation),
-            stats: Arc::default(),
-            started: clock(),
-            tasks: TaskTracker::new(),
-            phase: watch::Sender::new(Phase::Running),
-            stopping: CancellationToken::new(),
-            at_once: CancellationToken::new(),
-        });
+        let shared = Arc::new(Shared::new(Configuration::new(source, config, generation)));
         let generation = shared.configuration.generation();
         shared.registry.add_minter(&generation);
+        shared.probe(&generation);
         shared.configuration.listeners().put_in_force(
             Plan::of(listeners),
             generation.number,
@@ -199,6 +192,20 @@ async fn serve(shared: Arc<Shared>, mut stage: Stage) {
 }
 
 impl Shared {
+    fn new(configuration: Configuration) -> Self {
+        Self {
+            registry: Arc::default(),
+            challenger: Challenger::new(clock()),
+            configuration,
+            stats: Arc::default(),
+            started: clock(),
+            tasks: TaskTracker::new(),
+            phase: watch::Sender::new(Phase::Running),
+            stopping: CancellationToken::new(),
+            at_once: CancellationToken::new(),
+        }
+    }
+
     /// Resolves when the sessions that are left are to be ended.
     async fn end_asked_for(&self) {
         let mut phase = self.phase.subscribe();
@@ -227,6 +234,17 @@ impl Shared {
                 _ = phase.changed() => {}
             }
         }
+    }
+
+    /// Says in the log whether the new backends of a generation answer; nobody waits for that.
+    fn probe(self: &Arc<Self>, generation: &Arc<Generation>) {
+        let (shared, generation) = (Arc::clone(self), Arc::clone(generation));
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = generation.stores().probe() => {}
+                () = shared.stopping.cancelled() => {}
+            }
+        });
     }
 
     /// Whether new sessions are refused.

@@ -1,81 +1,13 @@
-//! What one reading of the configuration means for the connections that it admits.
+//! The rules for those whom one reading of the configuration admits.
 
-use std::{
-    fmt,
-    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
-    num::NonZeroU32,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::{Duration, SystemTime},
-};
+use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
-use rustls::{ClientConfig, ServerConfig};
-
-use super::{RelayError, certificates::Files, error};
+use super::RelayError;
 use crate::{
-    auth::{Backend, Chain, Memory},
-    config::{BackendKind, Config},
-    msrp::{Uri, UriError},
-    transport::tls::{self, Identity, Verification},
+    auth::Backend,
+    config::{DigestAlgorithm, RelayOptions},
+    msrp::{Uri, UriError, digest::Algorithm},
 };
-
-/// Everything built from one `config.ini`. Connections take it when they are accepted and keep it.
-pub struct Generation {
-    /// Counted from 1, the start.
-    pub(super) number: u64,
-    pub(super) policy: Arc<Policy>,
-    /// None: plain TCP.
-    pub(super) server: Option<Arc<ServerConfig>>,
-    pub(super) client: Arc<ClientConfig>,
-    /// Empty: plain TCP.
-    pub(super) identities: Vec<Identity>,
-    /// What those were read from.
-    pub(super) files: Files,
-    /// The time by which they were judged.
-    pub(super) built: SystemTime,
-    /// What is not wrong enough to refuse the start.
-    pub warnings: Vec<String>,
-    /// Connections without a session that may get one under these rules.
-    pub(super) visitors: AtomicUsize,
-    /// In the order in which they are asked.
-    backends: Vec<Store>,
-}
-
-/// A backend and what it is.
-struct Store {
-    kind: BackendKind,
-    backend: Arc<dyn Backend>,
-}
-
-/// A connection without a session, which may get one under the rules of this generation.
-#[derive(Debug)]
-pub(super) struct Visit(Arc<Generation>);
-
-impl Visit {
-    pub(super) fn new(generation: Arc<Generation>) -> Self {
-        generation.visitors.fetch_add(1, Ordering::Relaxed);
-        Self(generation)
-    }
-
-    pub(super) fn generation(&self) -> &Arc<Generation> {
-        &self.0
-    }
-}
-
-impl Drop for Visit {
-    fn drop(&mut self) {
-        self.0.visitors.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// What was in force before: what is built from the same is carried over.
-#[derive(Clone, Copy)]
-pub(super) struct Predecessor<'a> {
-    pub(super) config: &'a Config,
-    pub(super) generation: &'a Generation,
-}
 
 /// The rules for one client and its session.
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of the file")]
@@ -89,6 +21,10 @@ pub(super) struct Policy {
     /// One of them, for what they have in common.
     pub(super) authority: Uri,
     pub(super) backend: Arc<dyn Backend>,
+    /// What challenges offer, in their order.
+    pub(super) algorithms: Vec<Algorithm>,
+    /// Basic is accepted too; never without TLS.
+    pub(super) basic: bool,
     pub(super) default_domain: Option<String>,
     pub(super) domains: Vec<String>,
     pub(super) nonce_lifetime: Duration,
@@ -103,15 +39,6 @@ pub(super) struct Policy {
     pub(super) expires_maximum: Duration,
 }
 
-impl fmt::Debug for Generation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Generation")
-            .field("number", &self.number)
-            .field("policy", &self.policy)
-            .finish_non_exhaustive()
-    }
-}
-
 impl fmt::Debug for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Policy")
@@ -121,52 +48,26 @@ impl fmt::Debug for Policy {
     }
 }
 
-impl Generation {
-    /// Reads certificates and opens backends. `bound` is the first address listened on, if it is
-    /// known already: its port is the one given out where the configuration leaves it open.
-    pub fn build(
-        config: &Config,
-        bound: Option<SocketAddr>,
-        now: SystemTime,
+impl Policy {
+    /// What `[Relay]` says of clients, who are given URIs with that host and port.
+    pub(super) fn new(
+        relay: &RelayOptions,
+        host: String,
+        port: u16,
+        backend: Arc<dyn Backend>,
     ) -> Result<Self, RelayError> {
-        Self::succeed(None, config, bound, now)
-    }
-
-    /// [`Self::build`], with what can be carried over from the predecessor.
-    pub(super) fn succeed(
-        previous: Option<Predecessor<'_>>,
-        config: &Config,
-        bound: Option<SocketAddr>,
-        now: SystemTime,
-    ) -> Result<Self, RelayError> {
-        let relay = &config.relay;
-        // Before they are read: a change that comes meanwhile is found later.
-        let files = Files::of(relay);
-        let identities = if relay.debug_notls { Vec::new() } else { identities(config)? };
-        let host = match identities.first() {
-            Some(identity) => tls::host_name(relay.hostname.as_deref(), identity)?,
-            None => plain_host(config, bound)?,
-        };
-        let (server, client) = tls_configurations(&identities, previous)?;
-        let first = relay.address.first();
-        let port = relay
-            .advertised_port
-            .or(bound.map(|address| address.port()))
-            .or(first.map(|address| address.port))
-            .unwrap_or_default();
-        let findings = identities.iter().flat_map(|identity| identity.findings(now));
-        let warnings = findings.map(|finding| error::located(&finding, config)).collect();
         let secure = !relay.debug_notls;
         let Ok(authority) = Uri::mint(secure, &host, port, "authority") else {
             return Err(RelayError::UriHost { host });
         };
-        let backends = backends(config, previous)?;
-        let policy = Policy {
+        Ok(Self {
             host,
             port,
             secure,
             authority,
-            backend: chain(&backends),
+            backend,
+            algorithms: algorithms(relay),
+            basic: relay.allow_basic_auth && secure,
             default_domain: relay.default_domain.clone(),
             domains: relay.domains.clone(),
             nonce_lifetime: relay.auth_challenge_expiration_time,
@@ -177,56 +78,9 @@ impl Generation {
             expires_minimum: relay.session_expiration_time_minimum,
             expires_default: relay.session_expiration_time_default,
             expires_maximum: relay.session_expiration_time_maximum,
-        };
-        Ok(Self {
-            number: previous.map_or(1, |previous| previous.generation.number + 1),
-            client,
-            policy: Arc::new(policy),
-            server,
-            identities,
-            files,
-            built: now,
-            warnings,
-            visitors: AtomicUsize::new(0),
-            backends,
         })
     }
 
-    /// Whether both have the same certificates. A key belongs to its certificate, so the chains tell
-    /// all.
-    pub(super) fn has_certificates_of(&self, other: &Self) -> bool {
-        same_chains(&self.identities, &other.identities)
-    }
-
-    /// One line on what is in force, with the addresses that are listened on.
-    pub fn describe(&self, config: &Config, addresses: &[SocketAddr]) -> String {
-        let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-        let backends: Vec<String> = self.backend_names().collect();
-        let certificate = if self.identities.is_empty() {
-            "none (plain TCP)".to_owned()
-        } else {
-            let identities: Vec<String> = self.identities.iter().map(ToString::to_string).collect();
-            identities.join("; ")
-        };
-        format!(
-            "msrprelay {}, configuration {}, listening on {}, host name {}, port {}, backend {}, \
-             certificate {certificate}",
-            env!("CARGO_PKG_VERSION"),
-            config.source.display(),
-            addresses.join(", "),
-            self.policy.host,
-            self.policy.port,
-            backends.join(", "),
-        )
-    }
-
-    /// The backends, as the option names them.
-    pub(super) fn backend_names(&self) -> impl Iterator<Item = String> {
-        self.backends.iter().map(|store| store.kind.to_string())
-    }
-}
-
-impl Policy {
     /// The URI of a session.
     pub(super) fn mint(&self, session_id: &str) -> Result<Uri, UriError> {
         Uri::mint(self.secure, &self.host, self.port, session_id)
@@ -239,108 +93,11 @@ impl Policy {
     }
 }
 
-fn identities(config: &Config) -> Result<Vec<Identity>, RelayError> {
-    let pairs = config.relay.certificate.iter().zip(&config.relay.key);
-    Ok(pairs
-        .map(|(certificate, key)| Identity::load(certificate, key))
-        .collect::<Result<_, _>>()?)
-}
-
-/// The same ones as before while the certificates are the same: they remember TLS sessions.
-fn tls_configurations(
-    identities: &[Identity],
-    previous: Option<Predecessor<'_>>,
-) -> Result<(Option<Arc<ServerConfig>>, Arc<ClientConfig>), RelayError> {
-    if let Some(Predecessor { generation, .. }) = previous
-        && same_chains(&generation.identities, identities)
-    {
-        return Ok((generation.server.clone(), Arc::clone(&generation.client)));
-    }
-    let server = match identities {
-        [] => None,
-        identities => Some(tls::server_config(identities)?),
+/// The digests to offer, in their order.
+pub(super) fn algorithms(relay: &RelayOptions) -> Vec<Algorithm> {
+    let algorithm = |algorithm: &DigestAlgorithm| match algorithm {
+        DigestAlgorithm::Sha256 => Algorithm::Sha256,
+        DigestAlgorithm::Md5 => Algorithm::Md5,
     };
-    Ok((server, tls::client_config(Verification::Off, identities.first())?))
-}
-
-fn same_chains(some: &[Identity], others: &[Identity]) -> bool {
-    let chains = |identities: &[Identity]| -> Vec<_> {
-        identities.iter().map(|identity| identity.chain().to_vec()).collect()
-    };
-    chains(some) == chains(others)
-}
-
-/// The backends to ask; those whose section did not change are the same ones as before, with their
-/// connections.
-fn backends(config: &Config, previous: Option<Predecessor<'_>>) -> Result<Vec<Store>, RelayError> {
-    let carried = |kind| {
-        let previous = previous.filter(|previous| unchanged(kind, previous.config, config))?;
-        let mut stores = previous.generation.backends.iter();
-        stores.find(|store| store.kind == kind).map(|store| Arc::clone(&store.backend))
-    };
-    let store = |&kind: &BackendKind| {
-        let backend = carried(kind).map_or_else(|| open(kind, config), Ok)?;
-        Ok(Store { kind, backend })
-    };
-    config.relay.backend.iter().map(store).collect()
-}
-
-fn unchanged(kind: BackendKind, before: &Config, now: &Config) -> bool {
-    match kind {
-        BackendKind::Memory => before.memory == now.memory,
-        BackendKind::Database => false,
-    }
-}
-
-fn open(kind: BackendKind, config: &Config) -> Result<Arc<dyn Backend>, RelayError> {
-    match kind {
-        BackendKind::Memory => {
-            let users = config
-                .memory
-                .iter()
-                .map(|entry| (entry.user.clone(), entry.domain.clone(), entry.password.clone()));
-            let memory =
-                Memory::new(users).map_err(|twice| RelayError::DuplicateUser(twice.to_string()))?;
-            Ok(Arc::new(memory))
-        }
-        BackendKind::Database => Err(RelayError::NoDatabase),
-    }
-}
-
-fn chain(stores: &[Store]) -> Arc<dyn Backend> {
-    match stores {
-        [only] => Arc::clone(&only.backend),
-        several => {
-            let backends = several.iter().map(|store| Arc::clone(&store.backend));
-            Arc::new(Chain::new(backends.collect()))
-        }
-    }
-}
-
-/// Without a certificate to take it from: the address that clients can reach.
-fn plain_host(config: &Config, bound: Option<SocketAddr>) -> Result<String, RelayError> {
-    if let Some(name) = &config.relay.hostname {
-        return Ok(name.clone());
-    }
-    let bound = bound.map(|address| address.ip());
-    let written = config.relay.address.first().map(|address| address.host.clone());
-    match (bound, written) {
-        (Some(address), _) if !address.is_unspecified() => Ok(address.to_string()),
-        (None, Some(host)) if host.parse().is_ok_and(|ip: IpAddr| !ip.is_unspecified()) => Ok(host),
-        (bound, _) => Ok(default_route(bound.is_some_and(|address| address.is_ipv6()))
-            .map_err(RelayError::NoAddress)?
-            .to_string()),
-    }
-}
-
-/// The address that the kernel would use towards the rest of the world; nothing is sent.
-fn default_route(v6: bool) -> std::io::Result<IpAddr> {
-    let (any, beyond) =
-        if v6 { ("[::]:0", "[2001:db8::1]:9") } else { ("0.0.0.0:0", "192.0.2.1:9") };
-    let socket = UdpSocket::bind(any)?;
-    match socket.connect(beyond) {
-        Ok(()) => socket.local_addr().map(|address| address.ip()),
-        // A machine of its own, without a route: whoever is on it can reach it.
-        Err(_) => Ok(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-    }
+    relay.digest_algorithms.iter().map(algorithm).collect()
 }

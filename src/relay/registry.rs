@@ -5,12 +5,13 @@
 
 use std::{
     collections::HashMap,
+    ops::Range,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::Ordering},
 };
 
 use tokio::sync::{Notify, oneshot};
 
-use super::{DEFAULT_PORT, party::Party, policy::Generation, status::Sessions};
+use super::{DEFAULT_PORT, generation::Generation, party::Party, status::Sessions};
 use crate::{
     msrp::{Head, Path, Uri},
     session::{Reject, detail},
@@ -109,14 +110,17 @@ impl Registry {
         });
     }
 
-    /// Whether somebody may still look for a session at an address that generations before
-    /// `number` gave out: one that nobody has joined, or one that is about to be made.
-    pub(super) fn is_awaited(&self, number: u64) -> bool {
+    /// Whether somebody may still look for a session at an address that these generations gave out:
+    /// one that nobody has joined, or one that is about to be made.
+    pub(super) fn is_awaited(&self, numbers: &Range<u64>) -> bool {
         let state = self.lock();
         let mut minters = state.minters.iter().filter_map(|minter| minter.generation.upgrade());
         minters.any(|generation| {
-            generation.number < number && generation.visitors.load(Ordering::Relaxed) > 0
-        }) || state.sessions.values().any(|entry| entry.generation < number && entry.is_unjoined())
+            numbers.contains(&generation.number) && generation.visitors.load(Ordering::Relaxed) > 0
+        }) || state
+            .sessions
+            .values()
+            .any(|entry| numbers.contains(&entry.generation) && entry.is_unjoined())
     }
 
     /// Claims the session that a stranger's SEND names. A request that does not fit leaves the

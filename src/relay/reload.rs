@@ -15,8 +15,8 @@ use tracing::{error, info, warn};
 
 use super::{
     Generation, Located, Phase, RelayError, Shared,
+    generation::{Predecessor, Visit},
     listeners::{self, Listeners, Plan},
-    policy::{Predecessor, Visit},
     wall_clock,
 };
 use crate::config::{Config, ConfigError, LogLevel};
@@ -252,6 +252,7 @@ impl Configuration {
         if renewed_whole {
             (self.source.log_level)(level);
         }
+        shared.probe(&generation);
         let in_force = self.describe();
         Ok(Reloaded { generation: generation.number, in_force, warnings })
     }

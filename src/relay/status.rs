@@ -111,7 +111,7 @@ impl Status {
             port: generation.policy.port,
             addresses,
             left_addresses,
-            backends: generation.backend_names().collect(),
+            backends: generation.stores().names().collect(),
             certificates: generation.identities.iter().map(Certificate::of).collect(),
             connections: stats.connections.load(Ordering::Relaxed),
             connections_accepted: stats.accepted.load(Ordering::Relaxed),

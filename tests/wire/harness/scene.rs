@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Listener, Names, Peer, Relay,
+    Identity, Listener, Names, Peer, Relay,
     peer::loopback,
     script::{send, send_with},
 };
@@ -36,7 +36,13 @@ impl Scene {
         Self::of(Arc::new(Relay::start(options, false)))
     }
 
-    fn of(relay: Arc<Relay>) -> Self {
+    /// The same over TLS.
+    pub(crate) fn secure_with(options: &str) -> Self {
+        Self::of(Arc::new(Relay::start(options, true)))
+    }
+
+    /// With a relay that the test has started.
+    pub(crate) fn of(relay: Arc<Relay>) -> Self {
         let names = Names::default();
         let scheme = if relay.is_secure() { "msrps" } else { "msrp" };
         names.bind("relay", format!("{scheme}://example.com:2855;tcp"));
@@ -50,6 +56,12 @@ impl Scene {
     /// Somebody who connects to the relay and has said nothing yet.
     pub(crate) fn stranger(&self, me: &str) -> Peer {
         Peer::connect(me, &self.names, self.relay.address(), self.relay.is_secure())
+    }
+
+    /// A stranger who connects to that address, and over TLS wants that identity there.
+    pub(crate) fn stranger_at(&self, me: &str, address: SocketAddr, identity: &Identity) -> Peer {
+        let secure = self.relay.is_secure().then_some(identity);
+        Peer::connect_to(me, &self.names, address, secure)
     }
 
     /// A stranger who connects from that address of this machine.
