@@ -69,7 +69,10 @@ pub fn run(arguments: &Args) -> ExitCode {
     let at_least = if arguments.debug { LevelFilter::DEBUG } else { LevelFilter::OFF };
     let (target, level) = match start_log(mode, level, at_least, &mut remarks) {
         Ok(started) => started,
-        Err(failure) => return report(&failure.into(), Target::Terminal),
+        Err(cause) => {
+            let failure = Failure::System { what: "cannot write a log", cause };
+            return report(&failure, Target::Terminal);
+        }
     };
     // Outlives the report of a failure, which the launching process waits for.
     let mut launcher = None;
@@ -124,7 +127,9 @@ impl Start<'_> {
         resources::raise_descriptor_limit();
         self.remarks.extend(config.remarks());
         let owner = Owner::of(&config, &mut self.remarks)?;
-        let directory = path::absolute(&self.arguments.runtime_dir)?;
+        let given = &self.arguments.runtime_dir;
+        // The daemon changes its working directory.
+        let directory = path::absolute(given).unwrap_or_else(|_| given.clone());
         let made = make_runtime_dir(&directory, owner.as_ref());
         let mut pid_file = match self.mode {
             Mode::Background => {
@@ -141,7 +146,8 @@ impl Start<'_> {
         let bound: Vec<SocketAddr> = listeners
             .iter()
             .map(|listener| listener.socket.local_addr())
-            .collect::<io::Result<_>>()?;
+            .collect::<io::Result<_>>()
+            .map_err(|cause| Failure::System { what: "cannot listen", cause })?;
         let generation =
             Generation::build(&config, bound.first().copied(), wall_clock()).map_err(located)?;
         self.remarks.extend_from_slice(&generation.warnings);
@@ -149,7 +155,8 @@ impl Start<'_> {
         self.warn();
 
         if let Some(pid_file) = &mut pid_file {
-            *launcher = Some(background::detach()?);
+            let failed = |cause| Failure::System { what: "cannot go into the background", cause };
+            *launcher = Some(background::detach().map_err(failed)?);
             pid_file.write()?;
         }
         if let Some(owner) = &owner {

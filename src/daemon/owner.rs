@@ -65,20 +65,27 @@ impl Owner {
 
     /// Becomes that user and group, supplementary groups included, for good.
     pub(super) fn take_over(&self) -> Result<(), Failure> {
+        let failed = |cause| Failure::TakeOver { owner: self.to_string(), cause };
+        self.give_up_root().map_err(failed)?;
+        // What a careless kernel or capability leaves would undo all of this.
+        match &self.user {
+            Some(user) if !user.uid.is_root() && setuid(Uid::from_raw(0)).is_ok() => {
+                Err(Failure::StillRoot(user.name.clone()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn give_up_root(&self) -> nix::Result<()> {
         let Some(user) = &self.user else {
             setgroups(&[])?;
-            return Ok(setgid(self.group)?);
+            return setgid(self.group);
         };
         // A name of the user database has no NUL.
         let name = CString::new(user.name.as_str()).unwrap_or_default();
         initgroups(&name, self.group)?;
         setgid(self.group)?;
-        setuid(user.uid)?;
-        // What a careless kernel or capability leaves would undo all of this.
-        if !user.uid.is_root() && setuid(Uid::from_raw(0)).is_ok() {
-            return Err(Failure::StillRoot(user.name.clone()));
-        }
-        Ok(())
+        setuid(user.uid)
     }
 }
 

@@ -15,7 +15,7 @@ use crate::harness::{Foreground, PATIENCE, Site, can_isolate, eventually, finish
 
 #[test]
 fn a_pipe_gets_plain_lines() {
-    let site = Site::at(free_port(), "");
+    let site = Site::at(0, "");
     let mut relay = Foreground::start(site.command(&["--no-fork"]));
     let line = relay.logs("listening on");
     relay.signal(Signal::SIGTERM);
@@ -28,7 +28,7 @@ fn a_pipe_gets_plain_lines() {
 
 #[test]
 fn a_terminal_gets_colour() {
-    let site = Site::at(free_port(), "");
+    let site = Site::at(0, "");
     let terminal = openpty(None, None).expect("a terminal");
     let mut command = site.command(&["--no-fork"]);
     command.stderr(Stdio::from(terminal.slave));
@@ -48,7 +48,7 @@ fn a_terminal_gets_colour() {
 
 #[test]
 fn the_level_changes_with_the_configuration() {
-    let site = Site::at(free_port(), "log_level = WARNING\n");
+    let site = Site::at(0, "log_level = WARNING\n");
     let mut relay = Foreground::start(site.command(&["--no-fork"]));
     eventually("it takes signals", || {
         let status = fs::read_to_string(format!("/proc/{}/status", relay.pid())).unwrap();
@@ -133,7 +133,7 @@ fn a_daemon_logs_to_syslog() {
     if !can_isolate("syslog") {
         return;
     }
-    let site = with_system(free_port(), "unheard_of = 1\n");
+    let site = with_system(0, "unheard_of = 1\n");
     let syslog = Listener::at(&site.path("dev/log"));
     let launched = finish(isolated(&site, &[]));
     assert!(launched.status.success(), "{launched:?}");
@@ -171,7 +171,7 @@ fn a_start_that_fails_is_told_in_both_places() {
     if !can_isolate("syslog") {
         return;
     }
-    let site = with_system(free_port(), "log_level = loud\n");
+    let site = with_system(0, "log_level = loud\n");
     let syslog = Listener::at(&site.path("dev/log"));
     let launched = finish(isolated(&site, &[]));
     assert_eq!(launched.status.code(), Some(1));
@@ -223,7 +223,7 @@ fn a_daemon_logs_to_the_journal_where_it_is_the_systems_log() {
     if !can_isolate("the journal") {
         return;
     }
-    let site = with_system(free_port(), "");
+    let site = with_system(0, "");
     symlink("/run/systemd/journal/dev-log", site.path("dev/log")).unwrap();
     let syslog = Listener::at(&site.path("system-run/systemd/journal/dev-log"));
     let journal = Listener::at(&site.path("system-run/systemd/journal/socket"));
@@ -280,7 +280,7 @@ fn without_a_journal_a_service_logs_to_its_standard_error() {
     if !can_isolate("the journal") {
         return;
     }
-    let site = with_system(free_port(), "");
+    let site = with_system(0, "");
     let mut relay = Foreground::start(isolated(&site, &["--systemd"]));
     relay.logs("the journal cannot be reached");
     relay.logs("listening on");

@@ -310,6 +310,17 @@ fn what_may_not_be_read_or_written_is_named_with_its_mode() {
         println!("no permission for the runtime directory\n    {line}");
         assert_eq!(launched.status.code(), Some(1));
         assert!(launched.stderr.lines().any(|told| told == line), "{launched:#?}");
+
+        // One that is there and is another's.
+        fs::create_dir(site.path("run")).unwrap();
+        let launched = finish(as_nobody(site.command(&[])));
+        let line = format!(
+            "msrprelay: cannot write the pid file {}: Permission denied (os error 13); start the \
+             relay as root, or let --runtime-dir name a directory that it may write to",
+            site.path("run/msrprelay.pid").display()
+        );
+        assert_eq!(launched.status.code(), Some(1));
+        assert!(launched.stderr.lines().any(|told| told == line), "{launched:#?}");
     }
 }
 
