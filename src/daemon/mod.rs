@@ -65,6 +65,9 @@ pub fn run(arguments: &Args) -> ExitCode {
     let _ = SigSet::empty().thread_set_mask();
 
     let loaded = load(arguments);
+    if let Err(Failure::Config(error)) = &loaded {
+        remarks.extend_from_slice(&error.warnings);
+    }
     let level = loaded.as_ref().map_or(LogLevel::Info, |config| config.relay.log_level);
     let at_least = if arguments.debug { LevelFilter::DEBUG } else { LevelFilter::OFF };
     let (target, level) = match start_log(mode, level, at_least, &mut remarks) {
@@ -76,13 +79,14 @@ pub fn run(arguments: &Args) -> ExitCode {
     };
     // Outlives the report of a failure, which the launching process waits for.
     let mut launcher = None;
-    let started = loaded.and_then(|config| {
-        let start = Start { arguments, mode, level, remarks };
-        start.run(config, inherited, &mut launcher)
-    });
-    match started {
+    let mut start = Start { arguments, mode, level, remarks };
+    match loaded.and_then(|config| start.run(config, inherited, &mut launcher)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => report(&failure, target),
+        Err(failure) => {
+            // One of these may be why.
+            start.warn();
+            report(&failure, target)
+        }
     }
 }
 
@@ -118,7 +122,7 @@ struct Start<'a> {
 
 impl Start<'_> {
     fn run(
-        mut self,
+        &mut self,
         config: Config,
         inherited: Inherited,
         launcher: &mut Option<Launcher>,
@@ -162,11 +166,10 @@ impl Start<'_> {
         if let Some(owner) = &owner {
             owner.take_over()?;
             info!("running as {owner}");
-            for line in unreadable(&config, owner) {
-                warn!("{line}");
-            }
+            self.remarks = unreadable(&config, owner);
+            self.warn();
         }
-        let level = self.level;
+        let level = self.level.clone();
         let source = Source::new(config.source.clone(), move |to| level.set(to));
         let serving = Serving {
             manager: Manager::new(self.mode == Mode::Service),

@@ -1,6 +1,6 @@
 //! Who the relay runs as: root only for as long as it takes to bind and to read.
 
-use std::{ffi::CString, fmt, io, os::unix::fs::chown, path::Path};
+use std::{ffi::CString, fmt, io, os::unix::fs::lchown, path::Path};
 
 use nix::unistd::{Gid, Group, Uid, User, geteuid, initgroups, setgid, setgroups, setuid};
 
@@ -57,10 +57,11 @@ impl Owner {
         Ok(group.map(|group| Self { user, group }))
     }
 
-    /// Gives a file that root made to the relay.
+    /// Gives a file that root made to the relay; no link is followed, which somebody might have put
+    /// in its place.
     pub(super) fn give(&self, path: &Path) -> io::Result<()> {
         let uid = self.user.as_ref().map(|user| user.uid.as_raw());
-        chown(path, uid, Some(self.group.as_raw()))
+        lchown(path, uid, Some(self.group.as_raw()))
     }
 
     /// Becomes that user and group, supplementary groups included, for good.

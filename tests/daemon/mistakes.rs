@@ -347,6 +347,27 @@ fn a_port_below_1024_is_not_for_everybody() {
     assert!(ended.stderr.lines().any(|told| told.ends_with(line)), "{ended:#?}");
 }
 
+/// One of them may be why it failed.
+#[test]
+fn warnings_are_told_with_the_failure() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let site = Site::new();
+    let address = format!("address = {}\n", taken.local_addr().unwrap());
+    for (options, failure) in [
+        (format!("debug_notls = yes\nadress = x\n{address}"), "Address already in use"),
+        ("debug_notls = yes\nadress = x\nlog_level = loud".to_owned(), "log_level = \"loud\""),
+    ] {
+        site.configure(&options);
+        for arguments in [&["--no-fork"][..], &[]] {
+            let ended = site.run(arguments);
+            assert_eq!(ended.status.code(), Some(1));
+            let lines: Vec<&str> = ended.stderr.lines().collect();
+            assert!(lines.iter().any(|line| line.contains("unknown option adress")), "{ended:#?}");
+            assert!(lines.last().is_some_and(|line| line.contains(failure)), "{ended:#?}");
+        }
+    }
+}
+
 /// `--check-config` goes on after the first.
 #[test]
 fn a_check_finds_all_at_once() {
