@@ -12,9 +12,10 @@ use std::{
     fs,
     io::{self, IsTerminal},
     os::unix::net::{UnixDatagram, UnixStream},
+    panic::{self, Location},
 };
 
-use tracing::{Subscriber, level_filters::LevelFilter};
+use tracing::{Subscriber, error, level_filters::LevelFilter};
 use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::{
     Registry, fmt, fmt::time::SystemTime, layer::SubscriberExt, registry::LookupSpan, reload,
@@ -92,7 +93,24 @@ pub fn start(target: Target, level: LogLevel, at_least: LevelFilter) -> io::Resu
         Target::Syslog => registry.with(syslog::layer()?).try_init(),
     }
     .map_err(io::Error::other)?;
+    if target != Target::Terminal {
+        log_panics(target);
+    }
     Ok(Level { filter: handle, at_least })
+}
+
+/// A panic is told on the standard error, which in the background nobody sees.
+fn log_panics(target: Target) {
+    let tell = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
+        let place =
+            panic.location().map_or_else(|| "a place unknown".to_owned(), Location::to_string);
+        let reason = panic.payload_as_str().unwrap_or("no reason given");
+        error!("a fault in the relay itself, at {place}: {}", reason.escape_debug());
+        if !target.has_stderr() {
+            tell(panic);
+        }
+    }));
 }
 
 fn terminal<S: Subscriber + for<'a> LookupSpan<'a>>() -> impl tracing_subscriber::Layer<S> {

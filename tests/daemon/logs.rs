@@ -181,6 +181,26 @@ fn a_start_that_fails_is_told_in_both_places() {
     assert!(entry.starts_with("<27>"), "{entry}");
 }
 
+/// The standard error of a daemon is nobody's, so a panic must be in the log. The one fault that
+/// can be brought about from outside: no threads for the runtime.
+#[test]
+fn a_panic_is_logged() {
+    if !can_isolate("syslog") {
+        return;
+    }
+    let site = with_system(0, "user = nobody\n");
+    let syslog = Listener::at(&site.path("dev/log"));
+    let relay = site.command(&[]);
+    let mut command = isolated_program(&site, "prlimit");
+    command.arg("--nproc=1:1").arg(relay.get_program()).args(relay.get_args());
+    let launched = finish(command);
+    assert_eq!(launched.status.code(), Some(1), "{launched:#?}");
+    assert!(launched.stderr.contains("OS can't spawn worker thread"), "{launched:#?}");
+    let entry = syslog.hears("a fault in the relay itself, at ");
+    assert!(entry.starts_with("<27>") && entry.contains("spawn worker thread"), "{entry}");
+    assert!(!site.path("run/msrprelay.pid").exists());
+}
+
 /// A field of an entry in journald's own protocol: `NAME=value`, or the name alone on a line, a
 /// length of eight bytes and the value.
 fn field<'a>(entry: &'a str, name: &str) -> Option<&'a str> {
