@@ -154,27 +154,48 @@ impl Place {
     }
 }
 
-async fn attend(client: tokio::net::UnixStream, handle: Handle, group: Option<Gid>) {
-    if let Err(error) = admit(client, &handle, group).await {
+async fn attend(mut client: tokio::net::UnixStream, handle: Handle, group: Option<Gid>) {
+    if let Err(error) = converse(&mut client, &handle, group).await {
         debug!("control socket: {error}");
     }
 }
 
-async fn admit(
-    client: tokio::net::UnixStream,
+async fn converse(
+    client: &mut tokio::net::UnixStream,
     handle: &Handle,
     group: Option<Gid>,
 ) -> io::Result<()> {
     let peer = client.peer_cred()?;
+    // Read in any case: what is closed with input unread takes its last words along.
+    let Some(line) = request(client).await? else { return Ok(()) };
     // Groups are looked up where the system keeps them, which may take its time.
     let allowed = tokio::task::spawn_blocking(move || is_allowed(&peer, group)).await;
-    if allowed.unwrap_or(false) {
-        return converse(client, handle).await;
-    }
-    warn!("control socket: user {} may not use it", peer.uid());
-    let error = "permission denied: only root, the relay's user and the members of its group may \
-                 steer it";
-    say(client, &Response::Failed { error: error.to_owned() }).await
+    let response = if allowed.unwrap_or(false) {
+        match serde_json::from_str(&line) {
+            Ok(request) => respond(request, handle).await,
+            Err(error) => failed(&format!("the request is not understood: {error}")),
+        }
+    } else {
+        warn!("control socket: user {} may not use it", peer.uid());
+        failed(
+            "permission denied: only root, the relay's user and the members of its group may \
+             steer it",
+        )
+    };
+    say(client, &response).await
+}
+
+/// One line; none where somebody only looked whether we are there.
+async fn request(client: &mut tokio::net::UnixStream) -> io::Result<Option<String>> {
+    let mut line = Vec::new();
+    let mut input = BufReader::new(client).take(MAX_REQUEST);
+    let read = timeout(PATIENCE, input.read_until(b'\n', &mut line)).await;
+    let octets = read.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    Ok((octets > 0).then(|| String::from_utf8_lossy(&line).into_owned()))
+}
+
+fn failed(error: &str) -> Response {
+    Response::Failed { error: error.to_owned() }
 }
 
 /// Root, the relay's own user, and the members of the socket's group and of the relay's.
@@ -191,22 +212,6 @@ fn groups(user: Uid, group: Gid) -> Vec<Gid> {
     getgrouplist(&name, group).unwrap_or_default()
 }
 
-async fn converse(mut client: tokio::net::UnixStream, handle: &Handle) -> io::Result<()> {
-    let mut line = String::new();
-    let mut input = BufReader::new(&mut client).take(MAX_REQUEST);
-    let read = timeout(PATIENCE, input.read_line(&mut line)).await;
-    let octets = read.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-    if octets == 0 {
-        // Somebody looked whether we are there.
-        return Ok(());
-    }
-    let response = match serde_json::from_str(&line) {
-        Ok(request) => respond(request, handle).await,
-        Err(error) => Response::Failed { error: format!("the request is not understood: {error}") },
-    };
-    say(client, &response).await
-}
-
 async fn respond(request: Request, handle: &Handle) -> Response {
     match request {
         Request::Status => Response::Status(Box::new(handle.status())),
@@ -216,7 +221,7 @@ async fn respond(request: Request, handle: &Handle) -> Response {
                 in_force: reloaded.in_force,
                 warnings: reloaded.warnings,
             },
-            Err(error) => Response::Failed { error: error.to_string() },
+            Err(error) => failed(&error.to_string()),
         },
         Request::Drain => {
             handle.drain();
@@ -226,7 +231,7 @@ async fn respond(request: Request, handle: &Handle) -> Response {
     }
 }
 
-async fn say(mut client: tokio::net::UnixStream, response: &Response) -> io::Result<()> {
+async fn say(client: &mut tokio::net::UnixStream, response: &Response) -> io::Result<()> {
     let mut line = serde_json::to_vec(response)?;
     line.push(b'\n');
     let said = async {

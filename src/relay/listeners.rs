@@ -54,6 +54,14 @@ fn bind_one(requested: SocketAddr) -> Result<Bound, RelayError> {
     Ok(Bound { requested, socket })
 }
 
+/// Whether one address stands for the other, too.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    one != other
+        && one.port() == other.port()
+        && one.is_ipv4() == other.is_ipv4()
+        && (one.ip().is_unspecified() || other.ip().is_unspecified())
+}
+
 /// All addresses of a host name; a number is its own.
 pub fn resolve(address: &ListenAddress) -> Result<Vec<SocketAddr>, RelayError> {
     let found = (address.host.as_str(), address.port).to_socket_addrs();
@@ -147,10 +155,22 @@ impl Listeners {
             let found = self.find(requested, &planned);
             planned.push(match found {
                 Some(found) => found,
-                None => Planned::New(bind_one(requested)?),
+                None => Planned::New(self.bind(requested)?),
             });
         }
         Ok(Plan(planned))
+    }
+
+    /// Our own listeners on overlapping addresses must not stand in the way.
+    fn bind(&self, requested: SocketAddr) -> Result<Bound, RelayError> {
+        let current = self.current.iter().map(|listener| &listener.door);
+        let doors = current.chain(&self.left).filter(|door| overlap(door.local, requested));
+        let own: Vec<_> = doors.filter_map(|door| door.socket.upgrade()).collect();
+        if own.is_empty() {
+            return bind_one(requested);
+        }
+        let socket = transport::listen_beside(requested, &own).map_err(RelayError::Bind)?;
+        Ok(Bound { requested, socket })
     }
 
     /// The listener for an address that was bound already, and is not planned with.

@@ -7,6 +7,7 @@
 use std::{
     fmt, io,
     net::{SocketAddr, TcpListener},
+    os::fd::AsFd,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -229,10 +230,29 @@ impl fmt::Display for Security {
 ///
 /// An IPv6 address takes IPv6 only, so that `0.0.0.0` and `[::]` can be bound side by side.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    bind(address).map_err(|cause| {
-        let advice = bind_advice(&cause, address.port());
-        io::Error::new(cause.kind(), format!("cannot listen on {address}: {cause}{advice}"))
-    })
+    bind(address, false).map_err(|cause| advised(&cause, address))
+}
+
+/// [`listen`] beside `own`, listeners on the same port whose addresses cover this one or are
+/// covered by it, such as 0.0.0.0.
+///
+/// The kernel allows that only while all agree, and where the same user made them.
+pub fn listen_beside(address: SocketAddr, own: &[impl AsFd]) -> io::Result<TcpListener> {
+    let agree = |agree: bool| {
+        own.iter().try_for_each(|listener| SockRef::from(listener).set_reuse_port(agree))
+    };
+    agree(true)?;
+    let bound = bind(address, true);
+    // Nobody else is to share the port.
+    agree(false)?;
+    let listener = bound.map_err(|cause| advised(&cause, address))?;
+    SockRef::from(&listener).set_reuse_port(false)?;
+    Ok(listener)
+}
+
+fn advised(cause: &io::Error, address: SocketAddr) -> io::Error {
+    let advice = bind_advice(cause, address.port());
+    io::Error::new(cause.kind(), format!("cannot listen on {address}: {cause}{advice}"))
 }
 
 /// What an operator can do about an address that cannot be bound; begins with its own `: `.
@@ -252,9 +272,10 @@ fn bind_advice(cause: &io::Error, port: u16) -> String {
     }
 }
 
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }

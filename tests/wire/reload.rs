@@ -10,8 +10,11 @@ use std::{
 use nix::sys::signal::Signal;
 
 use crate::harness::{
-    Identity, Peer, Relay, Scene, Transfer, empty_send, noise, send, sleep, until,
+    Database, Identity, Kind, Peer, Relay, Scene, Transfer, empty_send, noise, send, sleep, until,
 };
+
+const TABLE: &str = "CREATE TABLE subscriber (username VARCHAR(64), domain VARCHAR(64), \
+                     password VARCHAR(64), PRIMARY KEY (username, domain))";
 
 const CHUNK: usize = 256 * 1024;
 
@@ -57,6 +60,9 @@ fn sends_slowly(alice: &mut Peer, file: &[u8], hurry: &AtomicBool) {
 fn a_transfer_runs_through_every_reload() {
     const MIB: usize = 1 << 20;
     let length = 200 * MIB;
+    let database = Database::new(Kind::Sqlite).expect("a file");
+    database.run(TABLE);
+    database.run("INSERT INTO subscriber VALUES ('erin', 'example.net', 'secret-erin')");
     let scene = Scene::secure_with("default_domain = example.com");
     let relay = &scene.relay;
     let (mut alice, mut bob) = scene.joined();
@@ -82,14 +88,15 @@ fn a_transfer_runs_through_every_reload() {
         relay.install(&second);
         let port = free_port();
         relay.configure(&format!(
-            "address = 127.0.0.1:{port}\ndefault_domain = example.net\nbackend = memory"
+            "address = 127.0.0.1:{port}\ndefault_domain = example.net\nbackend = database"
         ));
-        relay.append("alice@example.net = secret-alice\n");
+        relay.append(&format!("[Database]\n{}", database.options()));
         relay.hup();
         let second_address = relay.addresses()[0];
         assert_eq!(second_address.port(), port);
-        let mut newcomer = scene.stranger_at("alice", second_address, &second);
-        assert_eq!(realm(&mut newcomer), "example.net");
+        let mut erin = scene.stranger_at("erin", second_address, &second);
+        erin.logs_in("");
+        assert!(erin.session_uri().contains(&format!(":{port}/")), "{}", erin.session_uri());
 
         // Where carol's session was reserved it can be joined, under the new certificate.
         let mut dave = scene.stranger_at("dave", first_address, &second);
@@ -190,6 +197,37 @@ fn a_port_that_was_left_can_be_returned_to() {
     is_left(relay.address());
 }
 
+/// From all addresses of the machine to one of them and back, on the same port.
+#[test]
+fn an_address_may_overlap_the_one_before() {
+    let port = free_port();
+    let scene = Scene::with(&format!("address = 0.0.0.0:{port}"));
+    let relay = &scene.relay;
+    let [one, other]: [SocketAddr; 2] = [1, 2].map(|last| ([127, 0, 0, last], port).into());
+    let reaches = |address| TcpStream::connect(address).is_ok();
+    assert!(reaches(one) && reaches(other));
+    let alice = scene.client("alice");
+    for _ in 0..2 {
+        relay.configure(&format!("address = 127.0.0.1:{port}, 127.0.0.2:{port}"));
+        relay.reloads();
+        relay.configure(&format!("address = 127.0.0.1:{port}"));
+        relay.reloads();
+        assert_eq!(relay.addresses(), [one]);
+        // For alice's sake.
+        sleep(1500);
+        assert!(reaches(one) && reaches(other));
+        relay.configure(&format!("address = 0.0.0.0:{port}"));
+        relay.reloads();
+        assert!(reaches(one) && reaches(other));
+    }
+    drop(alice);
+    relay.configure(&format!("address = 127.0.0.1:{port}"));
+    relay.reloads();
+    is_left(other);
+    assert!(reaches(one));
+    assert!(TcpListener::bind(one).is_err(), "the port is shared with anybody");
+}
+
 /// Nothing of a configuration that cannot be had is put in force; the operator hears what to mend.
 #[test]
 fn a_failed_reload_changes_nothing_and_says_why() {
@@ -255,6 +293,10 @@ fn five_hundred_reloads_leave_nothing_behind() {
     const SETTLED: u64 = 200;
     /// A generation that is not given up costs more than 100 KiB.
     const GROWTH: u64 = 3 * 1024;
+    let database = Database::new(Kind::MariaDb).or_else(|| Database::new(Kind::Sqlite));
+    let database = database.expect("a database");
+    database.run(TABLE);
+    database.run("INSERT INTO subscriber VALUES ('alice', 'example.com', 'secret-alice')");
     let scene = Scene::secure_with("");
     let relay = &scene.relay;
     let identities = [(); 2].map(|()| Identity::new());
@@ -265,28 +307,33 @@ fn five_hundred_reloads_leave_nothing_behind() {
         let identity = &identities[usize::from(number % 2 == 0)];
         relay.install(identity);
         relay.configure(&format!(
-            "log_level = ERROR\ndefault_domain = example.com\nmax_auth_attempts = {number}"
+            "log_level = ERROR\nbackend = memory, database\nmax_auth_attempts = {number}"
         ));
-        relay.append(&format!("{}\nanother{number}@example.com = secret\n", users.join("\n")));
+        let memory = format!("{}\nanother{number}@example.com = secret\n", users.join("\n"));
+        // Every other time the connections to the database stay, else they are made anew; those of
+        // the sessions that settle are the same ones.
+        let timeout = 10 + number.saturating_sub(SETTLED) / 2;
+        let options = database.options();
+        relay.forget("alice@example.com");
+        relay.append(&format!("{memory}[Database]\n{options}timeout = {timeout}\n"));
         relay.hup();
+        let mut client = scene.stranger_at("alice", relay.address(), identity);
+        client.logs_in("");
         if number <= SETTLED {
-            for _ in 0..SESSIONS / SETTLED {
-                let mut client = scene.stranger_at("alice", relay.address(), identity);
-                client.logs_in("");
-                clients.push(client);
-            }
+            clients.push(client);
         }
         if number == SETTLED {
             settled = Some(Footprint::of(relay));
         }
     }
     let before = settled.expect("more reloads than it takes to settle");
+    until("newcomers are gone", || relay.status()["sessions"]["waiting"] == SESSIONS);
     let after = Footprint::of(relay);
-    println!("after {SETTLED} reloads {before:?}, after {RELOADS} {after:?}");
+    println!("{:?}: {before:?} after {SETTLED}, {after:?} after {RELOADS}", database.kind());
     assert_eq!(relay.status()["generation"], RELOADS + 1);
-    assert_eq!(relay.status()["sessions"]["waiting"], SESSIONS);
-    // A connection to the control socket, a thread that waits for files: they come and go.
-    assert!(after.descriptors <= before.descriptors + 2, "{before:?}, {after:?}");
+    // A connection to the control socket, one to the database that is in force, a thread that waits
+    // for files: they come and go.
+    assert!(after.descriptors <= before.descriptors + 4, "{before:?}, {after:?}");
     assert!(after.threads <= before.threads + 2, "{before:?}, {after:?}");
     assert!(after.resident_kib < before.resident_kib + GROWTH, "{before:?}, {after:?}");
     for client in &mut clients {

@@ -39,6 +39,13 @@ impl Relay {
         self.write("config.ini", &(text + lines));
     }
 
+    /// Takes the line that begins so out of the configuration.
+    pub(crate) fn forget(&self, start: &str) {
+        let text = fs::read_to_string(self.configuration_file()).expect("the configuration");
+        let left: Vec<&str> = text.lines().filter(|line| !line.starts_with(start)).collect();
+        self.write("config.ini", &(left.join("\n") + "\n"));
+    }
+
     /// Puts a file into the relay's directory in one step, as editors and renewal tools do.
     pub(crate) fn write(&self, name: &str, text: &str) {
         let path = self.directory().join(name);

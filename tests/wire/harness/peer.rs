@@ -351,6 +351,11 @@ impl Peer {
         self.me[..1].to_uppercase()
     }
 
+    /// The URI that it was given when it logged in.
+    pub(crate) fn session_uri(&self) -> String {
+        self.names.text(&self.session_name())
+    }
+
     // Leaving.
 
     /// Says that nothing more will come, and goes on reading.
