@@ -15,6 +15,7 @@
 //! | 4 | [`control`] | watching and steering the process: the socket of `msrprelayctl` |
 //! | 4 | [`cli`] | the command lines of the programs |
 //! | 4 | [`client`] | the other end of the wire, for `msrpclient`; the relay does not know it |
+//! | 5 | [`daemon`] | the process around the relay: start-up, privileges, signals, service manager |
 //!
 //! A room imports from levels below its own only; `tests/layers.rs` checks that.
 //!

@@ -6,7 +6,7 @@ use std::{
     process::ExitCode,
 };
 
-use super::{Failure, Owner, load, wall_clock};
+use super::{Failure, Owner, load, unreadable, wall_clock};
 use crate::{
     cli::msrprelay::Args,
     config::Config,
@@ -42,9 +42,7 @@ impl Findings {
     /// What only the world can tell: users, names, files.
     fn look_at(&mut self, config: &Config) {
         self.warnings.extend(config.remarks());
-        if let Err(failure) = Owner::of(config, &mut self.warnings) {
-            self.errors.push(failure.to_string());
-        }
+        let owner = Owner::of(config, &mut self.warnings);
         let mut addresses = Vec::new();
         for address in &config.relay.address {
             match relay::resolve(address) {
@@ -59,6 +57,18 @@ impl Findings {
         for error in unusable {
             self.refuse(error, config);
         }
+        if let Err(failure) = owner.and_then(|owner| self.look_as(owner.as_ref(), config)) {
+            self.errors.push(failure.to_string());
+        }
+    }
+
+    /// What the relay will not be able to read once it is not root any more.
+    fn look_as(&mut self, owner: Option<&Owner>, config: &Config) -> Result<(), Failure> {
+        if let Some(owner) = owner {
+            owner.take_over()?;
+            self.warnings.extend(unreadable(config, owner));
+        }
+        Ok(())
     }
 
     fn build(&mut self, config: &Config, addresses: &[SocketAddr]) {

@@ -31,15 +31,14 @@ pub(super) enum Failure {
     #[error(transparent)]
     PidFile(#[from] PidFileError),
     #[error(
+        "cannot become {owner}: {cause}; root needs the capabilities CAP_SETUID and CAP_SETGID for \
+         that, or whoever starts the relay must do it"
+    )]
+    TakeOver { owner: String, cause: Errno },
+    #[error(
         "could become root again after it had become {0}: the kernel does not let go of privileges"
     )]
     StillRoot(String),
-    #[error("{0}")]
-    System(#[from] io::Error),
-}
-
-impl From<Errno> for Failure {
-    fn from(error: Errno) -> Self {
-        Self::System(error.into())
-    }
+    #[error("{what}: {cause}")]
+    System { what: &'static str, cause: io::Error },
 }

@@ -65,21 +65,28 @@ pub fn run(arguments: &Args) -> ExitCode {
     let _ = SigSet::empty().thread_set_mask();
 
     let loaded = load(arguments);
+    if let Err(Failure::Config(error)) = &loaded {
+        remarks.extend_from_slice(&error.warnings);
+    }
     let level = loaded.as_ref().map_or(LogLevel::Info, |config| config.relay.log_level);
     let at_least = if arguments.debug { LevelFilter::DEBUG } else { LevelFilter::OFF };
     let (target, level) = match start_log(mode, level, at_least, &mut remarks) {
         Ok(started) => started,
-        Err(failure) => return report(&failure.into(), Target::Terminal),
+        Err(cause) => {
+            let failure = Failure::System { what: "cannot write a log", cause };
+            return report(&failure, Target::Terminal);
+        }
     };
     // Outlives the report of a failure, which the launching process waits for.
     let mut launcher = None;
-    let started = loaded.and_then(|config| {
-        let start = Start { arguments, mode, level, remarks };
-        start.run(config, inherited, &mut launcher)
-    });
-    match started {
+    let mut start = Start { arguments, mode, level, remarks };
+    match loaded.and_then(|config| start.run(config, inherited, &mut launcher)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => report(&failure, target),
+        Err(failure) => {
+            // One of these may be why.
+            start.warn();
+            report(&failure, target)
+        }
     }
 }
 
@@ -115,7 +122,7 @@ struct Start<'a> {
 
 impl Start<'_> {
     fn run(
-        mut self,
+        &mut self,
         config: Config,
         inherited: Inherited,
         launcher: &mut Option<Launcher>,
@@ -124,7 +131,9 @@ impl Start<'_> {
         resources::raise_descriptor_limit();
         self.remarks.extend(config.remarks());
         let owner = Owner::of(&config, &mut self.remarks)?;
-        let directory = path::absolute(&self.arguments.runtime_dir)?;
+        let given = &self.arguments.runtime_dir;
+        // The daemon changes its working directory.
+        let directory = path::absolute(given).unwrap_or_else(|_| given.clone());
         let made = make_runtime_dir(&directory, owner.as_ref());
         let mut pid_file = match self.mode {
             Mode::Background => {
@@ -141,7 +150,8 @@ impl Start<'_> {
         let bound: Vec<SocketAddr> = listeners
             .iter()
             .map(|listener| listener.socket.local_addr())
-            .collect::<io::Result<_>>()?;
+            .collect::<io::Result<_>>()
+            .map_err(|cause| Failure::System { what: "cannot listen", cause })?;
         let generation =
             Generation::build(&config, bound.first().copied(), wall_clock()).map_err(located)?;
         self.remarks.extend_from_slice(&generation.warnings);
@@ -149,17 +159,17 @@ impl Start<'_> {
         self.warn();
 
         if let Some(pid_file) = &mut pid_file {
-            *launcher = Some(background::detach()?);
+            let failed = |cause| Failure::System { what: "cannot go into the background", cause };
+            *launcher = Some(background::detach().map_err(failed)?);
             pid_file.write()?;
         }
         if let Some(owner) = &owner {
             owner.take_over()?;
             info!("running as {owner}");
-            for line in unreadable(&config) {
-                warn!("{line}");
-            }
+            self.remarks = unreadable(&config, owner);
+            self.warn();
         }
-        let level = self.level;
+        let level = self.level.clone();
         let source = Source::new(config.source.clone(), move |to| level.set(to));
         let serving = Serving {
             manager: Manager::new(self.mode == Mode::Service),
@@ -266,8 +276,8 @@ fn make_runtime_dir(path: &Path, owner: Option<&Owner>) -> Result<(), Failure> {
     given.map_err(|cause| Failure::RuntimeDir { path: path.to_owned(), cause })
 }
 
-/// What a reload could not read again, now that the relay is not root any more.
-fn unreadable(config: &Config) -> Vec<String> {
+/// What the relay has read as root and cannot read again, now that it is somebody else.
+fn unreadable(config: &Config, owner: &Owner) -> Vec<String> {
     let relay = &config.relay;
     let of = |option| move |path| (Some(option), path);
     let files = iter::once((None, &config.source))
@@ -282,7 +292,8 @@ fn unreadable(config: &Config) -> Vec<String> {
                 || path.display().to_string(),
                 |option| format!("{} = {}", config.place("Relay", option), path.display()),
             );
-            format!("{place}: a reload cannot read it any more: {}", pem::access(path))
+            let access = pem::access(path);
+            format!("{place}: {owner} cannot read it, and no reload will: {access}")
         })
         .collect()
 }

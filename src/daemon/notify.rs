@@ -1,6 +1,6 @@
 //! What a service manager is told (`sd_notify(3)`), and its watchdog.
 
-use std::time::Duration;
+use std::{env, time::Duration};
 
 use sd_notify::NotifyState;
 use tracing::warn;
@@ -16,9 +16,14 @@ pub(super) struct Manager {
 }
 
 impl Manager {
-    /// `enabled` is the command line's wish; what there is to tell goes where `NOTIFY_SOCKET` says.
-    pub(super) fn new(enabled: bool) -> Self {
+    /// `wanted` is the command line's wish; the manager's is that `NOTIFY_SOCKET` is set.
+    pub(super) fn new(wanted: bool) -> Self {
+        let enabled = wanted && env::var_os("NOTIFY_SOCKET").is_some();
         Self { enabled, status: String::new(), reloading: false }
+    }
+
+    pub(super) fn listens(&self) -> bool {
+        self.enabled
     }
 
     /// How often the watchdog wants a sign of life: twice in its time, so that one may be late.

@@ -1,6 +1,6 @@
 //! Who the relay runs as: root only for as long as it takes to bind and to read.
 
-use std::{ffi::CString, fmt, io, os::unix::fs::chown, path::Path};
+use std::{ffi::CString, fmt, io, os::unix::fs::lchown, path::Path};
 
 use nix::unistd::{Gid, Group, Uid, User, geteuid, initgroups, setgid, setgroups, setuid};
 
@@ -57,28 +57,36 @@ impl Owner {
         Ok(group.map(|group| Self { user, group }))
     }
 
-    /// Gives a file that root made to the relay.
+    /// Gives a file that root made to the relay; no link is followed, which somebody might have put
+    /// in its place.
     pub(super) fn give(&self, path: &Path) -> io::Result<()> {
         let uid = self.user.as_ref().map(|user| user.uid.as_raw());
-        chown(path, uid, Some(self.group.as_raw()))
+        lchown(path, uid, Some(self.group.as_raw()))
     }
 
     /// Becomes that user and group, supplementary groups included, for good.
     pub(super) fn take_over(&self) -> Result<(), Failure> {
+        let failed = |cause| Failure::TakeOver { owner: self.to_string(), cause };
+        self.give_up_root().map_err(failed)?;
+        // What a careless kernel or capability leaves would undo all of this.
+        match &self.user {
+            Some(user) if !user.uid.is_root() && setuid(Uid::from_raw(0)).is_ok() => {
+                Err(Failure::StillRoot(user.name.clone()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn give_up_root(&self) -> nix::Result<()> {
         let Some(user) = &self.user else {
             setgroups(&[])?;
-            return Ok(setgid(self.group)?);
+            return setgid(self.group);
         };
         // A name of the user database has no NUL.
         let name = CString::new(user.name.as_str()).unwrap_or_default();
         initgroups(&name, self.group)?;
         setgid(self.group)?;
-        setuid(user.uid)?;
-        // What a careless kernel or capability leaves would undo all of this.
-        if !user.uid.is_root() && setuid(Uid::from_raw(0)).is_ok() {
-            return Err(Failure::StillRoot(user.name.clone()));
-        }
-        Ok(())
+        setuid(user.uid)
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook_tokio::Signals;
 use tokio::{
     runtime,
@@ -43,11 +43,15 @@ impl Serving {
         launcher: &mut Option<Launcher>,
         relay: impl FnOnce() -> io::Result<Relay>,
     ) -> Result<(), Failure> {
-        let runtime = runtime::Builder::new_multi_thread().enable_all().build()?;
+        let failed = |what| move |cause| Failure::System { what, cause };
+        let runtime = runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .map_err(failed("cannot start threads"))?;
         let debug_memory = self.debug_memory;
         let served = runtime.block_on(async {
             // Whoever reads that the relay listens may steer it.
-            let signals = Signals::new([SIGHUP, SIGUSR1, SIGTERM, SIGINT])?;
+            let signals = Signals::new([SIGHUP, SIGUSR1, SIGUSR2, SIGTERM, SIGINT])?;
             let relay = relay()?;
             let handle = relay.handle();
             if let Some(launcher) = launcher.take() {
@@ -61,8 +65,7 @@ impl Serving {
         }
         // Whoever is still looked up or dialled is not waited for.
         runtime.shutdown_background();
-        served?;
-        Ok(())
+        served.map(drop).map_err(failed("cannot begin to serve"))
     }
 
     async fn serve(self, relay: Relay, mut signals: Signals) {
@@ -91,7 +94,7 @@ impl Serving {
                     manager.alive();
                     beat.set(self::beat(handle.clone(), watchdog));
                 }
-                _ = news.tick() => {
+                _ = news.tick(), if manager.listens() => {
                     let status = handle.status();
                     if status.phase == Phase::Stopping {
                         manager.needs(STATUS_PERIOD * 3);
@@ -125,6 +128,8 @@ impl Steering {
                 info!("SIGUSR1: no new sessions from now on");
                 self.handle.drain();
             }
+            // It would kill; 1.x as a daemon passed over it.
+            SIGUSR2 => {}
             // SIGTERM and SIGINT
             _ if std::mem::replace(&mut self.stopping, true) => self.handle.stop_now(),
             _ => self.handle.stop(),

@@ -11,9 +11,11 @@ use std::{
     ffi::CStr,
     fs,
     io::{self, IsTerminal},
+    os::unix::net::{UnixDatagram, UnixStream},
+    panic::{self, Location},
 };
 
-use tracing::{Subscriber, level_filters::LevelFilter};
+use tracing::{Subscriber, error, level_filters::LevelFilter};
 use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::{
     Registry, fmt, fmt::time::SystemTime, layer::SubscriberExt, registry::LookupSpan, reload,
@@ -43,10 +45,14 @@ pub enum Target {
 impl Target {
     /// The system's log; none where nobody listens for it.
     pub fn of_the_system() -> Option<Self> {
-        let leads_to = fs::canonicalize(SYSLOG_SOCKET).ok()?;
-        let journald =
-            leads_to.starts_with(JOURNALD_DIRECTORY) && tracing_journald::layer().is_ok();
-        Some(if journald { Self::Journal } else { Self::Syslog })
+        let leads_to = fs::canonicalize(SYSLOG_SOCKET);
+        let elsewhere = leads_to.is_ok_and(|path| !path.starts_with(JOURNALD_DIRECTORY));
+        if !elsewhere && tracing_journald::layer().is_ok() {
+            return Some(Self::Journal);
+        }
+        let datagrams = UnixDatagram::unbound().and_then(|socket| socket.connect(SYSLOG_SOCKET));
+        let listens = datagrams.is_ok() || UnixStream::connect(SYSLOG_SOCKET).is_ok();
+        listens.then_some(Self::Syslog)
     }
 
     /// Whether what is written to the standard error arrives there, too.
@@ -87,7 +93,24 @@ pub fn start(target: Target, level: LogLevel, at_least: LevelFilter) -> io::Resu
         Target::Syslog => registry.with(syslog::layer()?).try_init(),
     }
     .map_err(io::Error::other)?;
+    if target != Target::Terminal {
+        log_panics(target);
+    }
     Ok(Level { filter: handle, at_least })
+}
+
+/// A panic is told on the standard error, which in the background nobody sees.
+fn log_panics(target: Target) {
+    let tell = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
+        let place =
+            panic.location().map_or_else(|| "a place unknown".to_owned(), Location::to_string);
+        let reason = panic.payload_as_str().unwrap_or("no reason given");
+        error!("a fault in the relay itself, at {place}: {}", reason.escape_debug());
+        if !target.has_stderr() {
+            tell(panic);
+        }
+    }));
 }
 
 fn terminal<S: Subscriber + for<'a> LookupSpan<'a>>() -> impl tracing_subscriber::Layer<S> {

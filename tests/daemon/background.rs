@@ -44,7 +44,7 @@ fn the_launching_process_ends_when_connections_are_taken() {
 
 #[test]
 fn there_is_one_for_each_runtime_directory() {
-    let site = Site::at(free_port(), "");
+    let site = Site::at(0, "");
     let first = site.run(&[]);
     assert!(first.status.success(), "{first:?}");
     let daemon = site.daemon();
@@ -71,7 +71,7 @@ fn there_is_one_for_each_runtime_directory() {
 #[test]
 fn a_pid_file_that_names_nobody_is_overwritten() {
     for text in ["", "nonsense\n", "2147483646\n"] {
-        let site = Site::at(free_port(), "");
+        let site = Site::at(0, "");
         fs::create_dir(site.path("run")).unwrap();
         site.write("run/msrprelay.pid", text);
         let launched = site.run(&[]);
@@ -106,7 +106,7 @@ fn a_failure_leaves_nothing_behind() {
 /// Package scripts wait for the end of a pipe that everything they start inherits.
 #[test]
 fn what_was_left_open_is_closed() {
-    let site = Site::at(free_port(), "");
+    let site = Site::at(0, "");
     let command = site.command(&[]);
     let mut shell = std::process::Command::new("sh");
     shell.args(["-c", "exec 7>&1 8>&2; exec \"$@\"", "sh"]).arg(command.get_program());
@@ -131,6 +131,8 @@ fn signals_steer_it() {
     assert!(launched.status.success(), "{launched:?}");
     let daemon = site.daemon();
 
+    // 1.x as a daemon passed over it, too.
+    daemon.signal(Signal::SIGUSR2);
     // A broken file costs nothing; a good one is taken.
     let good = site.read("config.ini");
     site.write("config.ini", "[Relay]\nnonsense\n");
@@ -151,7 +153,7 @@ fn signals_steer_it() {
 
 #[test]
 fn a_relative_runtime_directory_is_meant_from_where_it_was_started() {
-    let site = Site::at(free_port(), "");
+    let site = Site::at(0, "");
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_msrprelay"));
     command.current_dir(site.path("."));
     command.args(["--config-file", "config.ini", "--runtime-dir", "run"]);
@@ -166,7 +168,7 @@ fn a_relative_runtime_directory_is_meant_from_where_it_was_started() {
 
 #[test]
 fn a_living_process_of_another_kind_is_respected() {
-    let site = Site::at(free_port(), "");
+    let site = Site::at(0, "");
     fs::create_dir(site.path("run")).unwrap();
     site.write("run/msrprelay.pid", &format!("{}\n", Pid::this()));
     let launched = site.run(&[]);

@@ -67,10 +67,14 @@ impl Site {
         fs::write(self.path(name), text).expect("a file in the temporary directory");
     }
 
-    /// Writes `config.ini`: the options of `[Relay]`, and one user.
+    /// Writes `config.ini`: the options of `[Relay]`, and one user. What root starts stays root,
+    /// unless the options say otherwise: this machine may have a user for the relay.
     pub(crate) fn configure(&self, options: &str) {
-        let text =
-            format!("[Relay]\nbackend = memory\n{options}\n[Memory]\nalice@example.com = secret\n");
+        let root = geteuid().is_root() && !options.contains("user =");
+        let user = if root { "user = root" } else { "" };
+        let text = format!(
+            "[Relay]\nbackend = memory\n{options}\n{user}\n[Memory]\nalice@example.com = secret\n"
+        );
         self.write("config.ini", &text);
     }
 
@@ -297,6 +301,19 @@ pub(crate) fn is_root(what: &str) -> bool {
         let _ = writeln!(io::stderr(), "not as root: {what} is not tested");
     }
     root
+}
+
+/// The same of namespaces, which containers may not allow to make.
+pub(crate) fn can_isolate(what: &str) -> bool {
+    if !is_root(what) {
+        return false;
+    }
+    let tried = Command::new("unshare").args(["--mount", "--net", "true"]).status();
+    let works = tried.is_ok_and(|status| status.success());
+    if !works {
+        let _ = writeln!(io::stderr(), "no namespaces: {what} is not tested");
+    }
+    works
 }
 
 /// A self-signed certificate for `names` that is valid until the end of `year`, and its key.

@@ -11,11 +11,11 @@ use std::{
 
 use nix::{pty::openpty, sys::signal::Signal};
 
-use crate::harness::{Foreground, PATIENCE, Site, eventually, finish, free_port, is_root};
+use crate::harness::{Foreground, PATIENCE, Site, can_isolate, eventually, finish, free_port};
 
 #[test]
 fn a_pipe_gets_plain_lines() {
-    let site = Site::at(free_port(), "");
+    let site = Site::at(0, "");
     let mut relay = Foreground::start(site.command(&["--no-fork"]));
     let line = relay.logs("listening on");
     relay.signal(Signal::SIGTERM);
@@ -28,7 +28,7 @@ fn a_pipe_gets_plain_lines() {
 
 #[test]
 fn a_terminal_gets_colour() {
-    let site = Site::at(free_port(), "");
+    let site = Site::at(0, "");
     let terminal = openpty(None, None).expect("a terminal");
     let mut command = site.command(&["--no-fork"]);
     command.stderr(Stdio::from(terminal.slave));
@@ -48,7 +48,7 @@ fn a_terminal_gets_colour() {
 
 #[test]
 fn the_level_changes_with_the_configuration() {
-    let site = Site::at(free_port(), "log_level = WARNING\n");
+    let site = Site::at(0, "log_level = WARNING\n");
     let mut relay = Foreground::start(site.command(&["--no-fork"]));
     eventually("it takes signals", || {
         let status = fs::read_to_string(format!("/proc/{}/status", relay.pid())).unwrap();
@@ -65,18 +65,24 @@ fn the_level_changes_with_the_configuration() {
 }
 
 /// A system of its own: `dev` and `run` of the site are mounted in the place of the real ones.
-fn isolated(site: &Site, arguments: &[&str]) -> Command {
+fn isolated_program(site: &Site, program: &str) -> Command {
     let script = "set -e; cd \"$SITE\"
         for node in null zero random urandom; do
             : > dev/$node; mount --bind /dev/$node dev/$node
         done
         mount --bind dev /dev; mount --bind system-run /run
         cd /; exec \"$@\"";
-    let command = site.command(arguments);
     let mut wrapped = Command::new("unshare");
-    wrapped.args(["--mount", "sh", "-c", script, "sh"]).arg(command.get_program());
-    wrapped.args(command.get_args()).env("SITE", site.path(".")).stdin(Stdio::null());
+    wrapped.args(["--mount", "sh", "-c", script, "sh", program]);
+    wrapped.env("SITE", site.path("")).stdin(Stdio::null());
     wrapped.env_remove("NOTIFY_SOCKET").env_remove("JOURNAL_STREAM");
+    wrapped
+}
+
+fn isolated(site: &Site, arguments: &[&str]) -> Command {
+    let relay = site.command(arguments);
+    let mut wrapped = isolated_program(site, relay.get_program().to_str().expect("a path"));
+    wrapped.args(relay.get_args());
     wrapped
 }
 
@@ -124,10 +130,10 @@ impl Listener {
 
 #[test]
 fn a_daemon_logs_to_syslog() {
-    if !is_root("syslog") {
+    if !can_isolate("syslog") {
         return;
     }
-    let site = with_system(free_port(), "unheard_of = 1\n");
+    let site = with_system(0, "unheard_of = 1\n");
     let syslog = Listener::at(&site.path("dev/log"));
     let launched = finish(isolated(&site, &[]));
     assert!(launched.status.success(), "{launched:?}");
@@ -162,10 +168,10 @@ fn a_daemon_logs_to_syslog() {
 
 #[test]
 fn a_start_that_fails_is_told_in_both_places() {
-    if !is_root("syslog") {
+    if !can_isolate("syslog") {
         return;
     }
-    let site = with_system(free_port(), "log_level = loud\n");
+    let site = with_system(0, "log_level = loud\n");
     let syslog = Listener::at(&site.path("dev/log"));
     let launched = finish(isolated(&site, &[]));
     assert_eq!(launched.status.code(), Some(1));
@@ -173,6 +179,26 @@ fn a_start_that_fails_is_told_in_both_places() {
     assert!(launched.stderr.contains(line), "{launched:?}");
     let entry = syslog.hears(line);
     assert!(entry.starts_with("<27>"), "{entry}");
+}
+
+/// The standard error of a daemon is nobody's, so a panic must be in the log. The one fault that
+/// can be brought about from outside: no threads for the runtime.
+#[test]
+fn a_panic_is_logged() {
+    if !can_isolate("syslog") {
+        return;
+    }
+    let site = with_system(0, "user = nobody\n");
+    let syslog = Listener::at(&site.path("dev/log"));
+    let relay = site.command(&[]);
+    let mut command = isolated_program(&site, "prlimit");
+    command.arg("--nproc=1:1").arg(relay.get_program()).args(relay.get_args());
+    let launched = finish(command);
+    assert_eq!(launched.status.code(), Some(1), "{launched:#?}");
+    assert!(launched.stderr.contains("OS can't spawn worker thread"), "{launched:#?}");
+    let entry = syslog.hears("a fault in the relay itself, at ");
+    assert!(entry.starts_with("<27>") && entry.contains("spawn worker thread"), "{entry}");
+    assert!(!site.path("run/msrprelay.pid").exists());
 }
 
 /// A field of an entry in journald's own protocol: `NAME=value`, or the name alone on a line, a
@@ -187,7 +213,7 @@ fn field<'a>(entry: &'a str, name: &str) -> Option<&'a str> {
 
 #[test]
 fn a_service_logs_to_the_journal_with_fields() {
-    if !is_root("the journal") {
+    if !can_isolate("the journal") {
         return;
     }
     let port = free_port();
@@ -214,10 +240,10 @@ fn a_service_logs_to_the_journal_with_fields() {
 /// systemd makes `/dev/log` a link to journald's socket for syslog.
 #[test]
 fn a_daemon_logs_to_the_journal_where_it_is_the_systems_log() {
-    if !is_root("the journal") {
+    if !can_isolate("the journal") {
         return;
     }
-    let site = with_system(free_port(), "");
+    let site = with_system(0, "");
     symlink("/run/systemd/journal/dev-log", site.path("dev/log")).unwrap();
     let syslog = Listener::at(&site.path("system-run/systemd/journal/dev-log"));
     let journal = Listener::at(&site.path("system-run/systemd/journal/socket"));
@@ -231,12 +257,50 @@ fn a_daemon_logs_to_the_journal_where_it_is_the_systems_log() {
     journal.hears("stopped");
 }
 
+/// The journal itself, where this machine has the program: what it keeps, and how it is read.
 #[test]
-fn without_a_journal_a_service_logs_to_its_standard_error() {
-    if !is_root("the journal") {
+fn the_journal_keeps_what_it_is_told() {
+    let journald = Path::new("/lib/systemd/systemd-journald");
+    if !can_isolate("journald") || !journald.exists() {
         return;
     }
-    let site = with_system(free_port(), "");
+    let site = with_system(0, "unheard_of = 1\n");
+    fs::create_dir_all(site.path("system-run/log/journal")).expect("a directory");
+    symlink("/run/systemd/journal/dev-log", site.path("dev/log")).expect("a link");
+    let script = "
+        mount -t tmpfs tmpfs /var/log
+        /lib/systemd/systemd-journald & journald=$!
+        trap 'kill $journald; wait' EXIT
+        for try in $(seq 100); do [ -S /run/systemd/journal/socket ] && break; sleep 0.1; done
+        \"$@\"; echo \"launched: $?\"
+        pid=$(cat \"$SITE/run/msrprelay.pid\"); kill $pid
+        while [ -e \"$SITE/run/msrprelay.pid\" ]; do sleep 0.1; done
+        journalctl --sync
+        journalctl --no-pager -o short -t msrprelay
+        journalctl --no-pager -o export -t msrprelay";
+    let relay = site.command(&[]);
+    let mut command = isolated_program(&site, "timeout");
+    command.args(["20", "sh", "-c", script, "sh"]).arg(relay.get_program()).args(relay.get_args());
+    let told = finish(command);
+    assert!(told.stdout.contains("launched: 0"), "{told:#?}");
+    let (lines, entries) = told.stdout.split_once("__CURSOR=").expect("entries");
+    assert!(lines.contains(" msrprelay["), "{lines}");
+    assert!(lines.contains("]: listening on 127.0.0.1:"), "{lines}");
+    let listening = entries.split("\n\n").find(|entry| entry.contains("MESSAGE=listening on"));
+    let listening = listening.expect("the entry");
+    for field in ["PRIORITY=6", "SYSLOG_FACILITY=3", "SYSLOG_IDENTIFIER=msrprelay"] {
+        assert!(listening.lines().any(|line| line == field), "{field}: {listening}");
+    }
+    let warning = entries.split("\n\n").find(|entry| entry.contains("PRIORITY=4"));
+    assert!(warning.is_some_and(|entry| entry.contains("unknown option unheard_of")), "{entries}");
+}
+
+#[test]
+fn without_a_journal_a_service_logs_to_its_standard_error() {
+    if !can_isolate("the journal") {
+        return;
+    }
+    let site = with_system(0, "");
     let mut relay = Foreground::start(isolated(&site, &["--systemd"]));
     relay.logs("the journal cannot be reached");
     relay.logs("listening on");

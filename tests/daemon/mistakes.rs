@@ -7,7 +7,7 @@ use std::{fs, net::TcpListener, os::unix::process::CommandExt as _, process::Com
 
 use nix::unistd::{Pid, geteuid};
 
-use crate::harness::{Foreground, Outcome, Site, TLS, certificate, finish, is_root};
+use crate::harness::{Foreground, Outcome, Site, TLS, can_isolate, certificate, finish};
 
 /// Where the line is told.
 #[derive(Clone, Copy, PartialEq)]
@@ -310,12 +310,23 @@ fn what_may_not_be_read_or_written_is_named_with_its_mode() {
         println!("no permission for the runtime directory\n    {line}");
         assert_eq!(launched.status.code(), Some(1));
         assert!(launched.stderr.lines().any(|told| told == line), "{launched:#?}");
+
+        // One that is there and is another's.
+        fs::create_dir(site.path("run")).unwrap();
+        let launched = finish(as_nobody(site.command(&[])));
+        let line = format!(
+            "msrprelay: cannot write the pid file {}: Permission denied (os error 13); start the \
+             relay as root, or let --runtime-dir name a directory that it may write to",
+            site.path("run/msrprelay.pid").display()
+        );
+        assert_eq!(launched.status.code(), Some(1));
+        assert!(launched.stderr.lines().any(|told| told == line), "{launched:#?}");
     }
 }
 
 #[test]
 fn a_port_below_1024_is_not_for_everybody() {
-    if !is_root("another user") {
+    if !can_isolate("a low port") {
         return;
     }
     let mut site = Site::new();
@@ -334,6 +345,27 @@ fn a_port_below_1024_is_not_for_everybody() {
     let line = "[Relay] address: cannot listen on 127.0.0.1:443: Permission denied (os error 13): \
                 ports below 1024 are for root and for whoever has CAP_NET_BIND_SERVICE";
     assert!(ended.stderr.lines().any(|told| told.ends_with(line)), "{ended:#?}");
+}
+
+/// One of them may be why it failed.
+#[test]
+fn warnings_are_told_with_the_failure() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let site = Site::new();
+    let address = format!("address = {}\n", taken.local_addr().unwrap());
+    for (options, failure) in [
+        (format!("debug_notls = yes\nadress = x\n{address}"), "Address already in use"),
+        ("debug_notls = yes\nadress = x\nlog_level = loud".to_owned(), "log_level = \"loud\""),
+    ] {
+        site.configure(&options);
+        for arguments in [&["--no-fork"][..], &[]] {
+            let ended = site.run(arguments);
+            assert_eq!(ended.status.code(), Some(1));
+            let lines: Vec<&str> = ended.stderr.lines().collect();
+            assert!(lines.iter().any(|line| line.contains("unknown option adress")), "{ended:#?}");
+            assert!(lines.last().is_some_and(|line| line.contains(failure)), "{ended:#?}");
+        }
+    }
 }
 
 /// `--check-config` goes on after the first.

@@ -7,7 +7,7 @@ use std::{
 
 use nix::{sys::signal::Signal, unistd::User};
 
-use crate::harness::{Foreground, Site, TLS, finish, free_port, is_root};
+use crate::harness::{Foreground, Site, TLS, can_isolate, finish, is_root};
 
 #[test]
 fn root_is_given_up_with_all_its_groups() {
@@ -15,7 +15,7 @@ fn root_is_given_up_with_all_its_groups() {
         return;
     }
     let nobody = User::from_name("nobody").unwrap().expect("the user nobody");
-    let site = Site::at(free_port(), "user = nobody\n");
+    let site = Site::at(0, "user = nobody\n");
     let launched = site.run(&[]);
     assert!(launched.status.success(), "{launched:?}");
     let daemon = site.daemon();
@@ -42,7 +42,7 @@ fn a_runtime_directory_that_is_there_stays_whose_it_is() {
     if !is_root("another user") {
         return;
     }
-    let site = Site::at(free_port(), "user = nobody\n");
+    let site = Site::at(0, "user = nobody\n");
     fs::create_dir(site.path("run")).unwrap();
     let launched = site.run(&[]);
     assert!(launched.status.success(), "{launched:?}");
@@ -61,7 +61,7 @@ fn a_group_of_its_own() {
         return;
     }
     let group = nix::unistd::Group::from_name("daemon").unwrap().expect("the group daemon");
-    let site = Site::at(free_port(), "user = nobody\ngroup = daemon\n");
+    let site = Site::at(0, "user = nobody\ngroup = daemon\n");
     let mut relay = Foreground::start(site.command(&["--no-fork"]));
     relay.logs("running as nobody:daemon");
     relay.logs("listening on");
@@ -76,17 +76,24 @@ fn what_a_reload_cannot_read_is_told_at_the_start() {
     if !is_root("another user") {
         return;
     }
-    let site = Site::at(free_port(), "user = nobody\ngroup = daemon\n");
-    let mut relay = Foreground::start(site.command(&["--no-fork"]));
-    let line = relay.logs("a reload cannot read it any more");
+    let site = Site::at(0, "user = nobody\ngroup = daemon\n");
     let key = site.path("relay.key");
     let expected = format!(
-        "[Relay] key = {key}: a reload cannot read it any more: it belongs to 0:0 with mode 0600, \
-         let the relay's group in with `chgrp daemon {key} && chmod 0640 {key}`",
+        "{}:5: [Relay] key = {key}: nobody:daemon cannot read it, and no reload will: it belongs \
+         to 0:0 with mode 0600, let the relay's group in with `chgrp daemon {key} && chmod 0640 \
+         {key}`",
+        site.path("config.ini").display(),
         key = key.display()
     );
+    let mut relay = Foreground::start(site.command(&["--no-fork"]));
+    let line = relay.logs("cannot read it, and no reload will");
     assert!(line.ends_with(&expected), "{line}");
     relay.logs("listening on");
+
+    let checked = site.run(&["--check-config"]);
+    assert!(checked.status.success(), "{checked:#?}");
+    let warned = format!("warning: {expected}");
+    assert!(checked.stderr.lines().any(|line| line == warned), "{checked:#?}");
 }
 
 #[test]
@@ -109,7 +116,7 @@ fn who_is_not_root_stays_who_he_is() {
 
 #[test]
 fn a_port_of_root_is_bound_before_root_is_given_up() {
-    if !is_root("another user") {
+    if !can_isolate("a low port") {
         return;
     }
     // In a network of its own, where every port is free.
@@ -122,4 +129,24 @@ fn a_port_of_root_is_bound_before_root_is_given_up() {
     let launched = finish(alone);
     assert!(launched.status.success(), "{launched:?}");
     assert!(site.daemon().is_alive());
+}
+
+/// What fails behind the fork is told where the others are.
+#[test]
+fn without_the_right_to_become_another_it_does_not_start() {
+    if !is_root("another user") {
+        return;
+    }
+    let site = Site::at(0, "user = nobody\n");
+    let relay = site.command(&[]);
+    let mut fettered = std::process::Command::new("setpriv");
+    fettered.args(["--bounding-set=-setuid,-setgid", "--inh-caps=-all"]);
+    fettered.arg(relay.get_program()).args(relay.get_args());
+    let launched = finish(fettered);
+    assert_eq!(launched.status.code(), Some(1), "{launched:#?}");
+    let line = "msrprelay: cannot become nobody:nogroup: EPERM: Operation not permitted; root \
+                needs the capabilities CAP_SETUID and CAP_SETGID for that, or whoever starts the \
+                relay must do it";
+    assert!(launched.stderr.lines().any(|told| told == line), "{launched:#?}");
+    assert!(!site.path("run/msrprelay.pid").exists());
 }

@@ -15,7 +15,7 @@ use nix::{
     sys::signal::Signal,
 };
 
-use crate::harness::{Foreground, PATIENCE, Site, free_port, now};
+use crate::harness::{Foreground, PATIENCE, Site, now};
 
 /// The socket to which a service reports.
 struct Manager(UnixDatagram);
@@ -68,7 +68,7 @@ fn service(site: &Site) -> Command {
 
 #[test]
 fn the_manager_hears_of_start_reload_and_stop() {
-    let site = Site::at(free_port(), "");
+    let site = Site::at(0, "");
     let manager = Manager::at(&site.path("notify"));
     let mut relay = Foreground::start(service(&site));
     assert_eq!(manager.hears(), ["READY=1"]);
@@ -96,7 +96,7 @@ fn the_manager_hears_of_start_reload_and_stop() {
 
 #[test]
 fn the_watchdog_hears_of_it_while_it_turns() {
-    let site = Site::at(free_port(), "");
+    let site = Site::at(0, "");
     let manager = Manager::at(&site.path("notify"));
     let mut command = service(&site);
     command.env("WATCHDOG_USEC", "400000");
@@ -121,7 +121,7 @@ fn the_watchdog_hears_of_it_while_it_turns() {
 
 #[test]
 fn without_the_flag_nobody_is_told() {
-    let site = Site::at(free_port(), "");
+    let site = Site::at(0, "");
     let manager = Manager::at(&site.path("notify"));
     let mut command = site.command(&["--no-fork"]);
     command.env("NOTIFY_SOCKET", site.path("notify"));
@@ -157,7 +157,7 @@ fn a_socket_that_is_handed_over_is_used() {
 fn a_socket_that_does_not_fit_is_told() {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let local = socket.local_addr().unwrap();
-    let site = Site::at(free_port(), "");
+    let site = Site::at(0, "");
     let mut relay = handed_over(&socket, &site.command(&["--no-fork"]));
     let line = relay.logs("that was handed over is not used");
     assert!(line.contains(&local.to_string()), "{line}");
@@ -166,7 +166,7 @@ fn a_socket_that_does_not_fit_is_told() {
 
 #[test]
 fn the_memory_is_told_at_the_end() {
-    let site = Site::at(free_port(), "");
+    let site = Site::at(0, "");
     let mut relay = Foreground::start(site.command(&["--no-fork", "--debug-memory"]));
     relay.logs("listening on");
     relay.signal(Signal::SIGTERM);
