@@ -178,8 +178,12 @@ impl Bridge {
                 self.arrival = None;
                 self.session.dial(path.first().clone());
                 let client = Arc::clone(&self.near.generation.client);
-                self.dialling =
-                    Some(Box::pin(async move { transport::connect(&target, &client).await }));
+                self.dialling = Some(Box::pin(async move {
+                    // A refusal may come at once: what was said is taken first, or nobody would
+                    // hear what became of it.
+                    tokio::task::yield_now().await;
+                    transport::connect(&target, &client).await
+                }));
             }
             Join::Deliver(delivery) => return Next::Deliver(delivery),
             Join::Await => self.wires.hold_near = true,
