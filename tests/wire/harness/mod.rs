@@ -50,8 +50,13 @@ pub(crate) fn sleep(milliseconds: u64) {
 
 /// Waits for what must come about soon.
 #[track_caller]
-pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = now() + PATIENCE;
+pub(crate) fn until(what: &str, is_so: impl FnMut() -> bool) {
+    until_within(PATIENCE, what, is_so);
+}
+
+#[track_caller]
+pub(crate) fn until_within(patience: Duration, what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = now() + patience;
     while !is_so() {
         assert!(now() < deadline, "never: {what}");
         sleep(20);
