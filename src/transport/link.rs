@@ -14,7 +14,7 @@ use tokio::{
 };
 use tokio_rustls::TlsStream;
 
-use super::read_ahead::ReadAhead;
+use super::carrier::Carrier;
 
 /// One open connection.
 ///
@@ -33,19 +33,24 @@ pub struct Link {
 
 #[derive(Debug)]
 pub(super) enum Stream {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<ReadAhead>>),
+    Plain(Carrier),
+    Tls(Box<TlsStream<Carrier>>),
 }
 
 impl Link {
     pub(super) fn plain(tcp: TcpStream, peer: SocketAddr) -> io::Result<Self> {
         let local = tcp.local_addr()?;
-        Ok(Self { stream: Stream::Plain(tcp), peer, local, security: Security::Plain })
+        Ok(Self {
+            stream: Stream::Plain(Carrier::new(tcp)),
+            peer,
+            local,
+            security: Security::Plain,
+        })
     }
 
-    pub(super) fn secured(tls: TlsStream<ReadAhead>, peer: SocketAddr) -> io::Result<Self> {
-        let (io, session) = tls.get_ref();
-        let local = io.tcp().local_addr()?;
+    pub(super) fn secured(tls: TlsStream<Carrier>, peer: SocketAddr) -> io::Result<Self> {
+        let (carrier, session) = tls.get_ref();
+        let local = carrier.tcp().local_addr()?;
         let security = Security::negotiated(session);
         Ok(Self { stream: Stream::Tls(Box::new(tls)), peer, local, security })
     }
@@ -73,9 +78,17 @@ impl Link {
         }
     }
 
+    /// Octets that the kernel took so far, of what was written and of TLS around it.
+    pub fn sent(&self) -> u64 {
+        match &self.stream {
+            Stream::Plain(carrier) => carrier.sent(),
+            Stream::Tls(tls) => tls.get_ref().0.sent(),
+        }
+    }
+
     pub(super) fn tcp(&mut self) -> &mut TcpStream {
         match &mut self.stream {
-            Stream::Plain(tcp) => tcp,
+            Stream::Plain(carrier) => carrier.tcp_mut(),
             Stream::Tls(tls) => tls.get_mut().0.tcp_mut(),
         }
     }
@@ -88,7 +101,7 @@ impl AsyncRead for Link {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match &mut self.stream {
-            Stream::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Stream::Plain(carrier) => Pin::new(carrier).poll_read(cx, buf),
             Stream::Tls(tls) => {
                 tls.get_mut().0.set_room(buf.remaining());
                 Pin::new(tls).poll_read(cx, buf)
@@ -104,7 +117,7 @@ impl AsyncWrite for Link {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         match &mut self.stream {
-            Stream::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
+            Stream::Plain(carrier) => Pin::new(carrier).poll_write(cx, buf),
             Stream::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
         }
     }
@@ -115,7 +128,7 @@ impl AsyncWrite for Link {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match &mut self.stream {
-            Stream::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
+            Stream::Plain(carrier) => Pin::new(carrier).poll_write_vectored(cx, bufs),
             Stream::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
         }
     }
@@ -126,14 +139,14 @@ impl AsyncWrite for Link {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.stream {
-            Stream::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
+            Stream::Plain(carrier) => Pin::new(carrier).poll_flush(cx),
             Stream::Tls(tls) => Pin::new(tls).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.stream {
-            Stream::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Stream::Plain(carrier) => Pin::new(carrier).poll_shutdown(cx),
             Stream::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
         }
     }

@@ -23,11 +23,11 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 pub use self::link::{Link, Security};
-use self::{read_ahead::ReadAhead, resolve::ResolveError};
+use self::{carrier::Carrier, resolve::ResolveError};
 
+mod carrier;
 mod link;
 pub mod pem;
-mod read_ahead;
 pub mod resolve;
 pub mod tls;
 
@@ -105,7 +105,7 @@ pub async fn accept(
         return Err(LinkError::Handshake(HandshakeError::VersionTooOld));
     }
     let limit = |session: &mut rustls::ServerConnection| session.set_buffer_limit(Some(TLS_BUFFER));
-    match TlsAcceptor::from(config).accept_with(ReadAhead::new(tcp), limit).await {
+    match TlsAcceptor::from(config).accept_with(Carrier::new(tcp), limit).await {
         Ok(tls) => Link::secured(tls.into(), peer).map_err(LinkError::Closed),
         Err(cause) => Err(LinkError::Handshake(HandshakeError::from(cause))),
     }
@@ -221,9 +221,9 @@ async fn dial_one(address: SocketAddr, tls: Option<&ClientTls>) -> Result<Link, 
     link.map_err(AttemptError::Connect)
 }
 
-async fn handshake(tcp: TcpStream, tls: &ClientTls) -> Result<TlsStream<ReadAhead>, AttemptError> {
+async fn handshake(tcp: TcpStream, tls: &ClientTls) -> Result<TlsStream<Carrier>, AttemptError> {
     let limit = |session: &mut rustls::ClientConnection| session.set_buffer_limit(Some(TLS_BUFFER));
-    let connecting = tls.connector.connect_with(tls.name.clone(), ReadAhead::new(tcp), limit);
+    let connecting = tls.connector.connect_with(tls.name.clone(), Carrier::new(tcp), limit);
     let connected = connecting.await;
     connected.map(Into::into).map_err(|cause| AttemptError::Handshake(cause.into()))
 }
@@ -408,16 +408,18 @@ mod tests {
     use std::{
         future::poll_fn,
         io::{IoSlice, Read, Write},
+        pin::Pin,
         process::{Command, Stdio},
         sync::Mutex,
+        task::Poll,
         thread,
     };
 
     use rustls::{
-        CertificateError, RootCertStore, pki_types::CertificateDer, server::WebPkiClientVerifier,
-        version::TLS12,
+        CertificateError, CipherSuite, ProtocolVersion, RootCertStore, pki_types::CertificateDer,
+        server::WebPkiClientVerifier, version::TLS12,
     };
-    use tokio::{net::TcpListener, task::JoinHandle, time::sleep};
+    use tokio::{io::AsyncWrite, net::TcpListener, task::JoinHandle, time::sleep};
 
     use super::{
         link::Stream,
