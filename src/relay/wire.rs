@@ -21,15 +21,20 @@ use crate::{
     transport::Link,
 };
 
-/// Octets read at once, and the size of the blocks they are read into.
-const READ_BLOCK: usize = 64 * 1024;
+/// Octets read at once, and the size of the blocks they are read into. What leaves for one block,
+/// with heads and TLS around it, stays below the 64 KiB that the kernel sends as one segment: a
+/// little more would be a small packet after each large one.
+const READ_BLOCK: usize = 60 * 1024;
 /// While pieces of a block wait to be sent it is used to its end, unless less than a TLS record
 /// fits: so a slow body cannot pin many of them.
 const READ_ROOM: usize = 16 * 1024;
 /// Octets read before other sessions get their turn.
 const TURN: usize = 256 * 1024;
-/// Output that is written before the input is exhausted: a TLS record's worth.
+/// Output that does not wait for more of it: a TLS record's worth.
 const WRITE_BATCH: usize = 16 * 1024;
+/// How long less than that waits while there is more input: every write costs a system call, a
+/// record and a packet.
+const WRITE_DELAY: Duration = Duration::from_millis(2);
 /// Most pieces handed to the socket at once.
 const SLICES: usize = 64;
 /// After a failed write, how long the peer's last words are waited for.
@@ -197,6 +202,8 @@ pub(super) struct Wires {
     pub(super) far: Option<Wire>,
     /// The near leg is not read: its next request waits for an arrival.
     pub(super) hold_near: bool,
+    /// Since when output waits for more of it.
+    gathering: Option<Instant>,
     timer: Timer,
 }
 
@@ -217,7 +224,8 @@ pub(super) enum Step {
 
 impl Wires {
     pub(super) fn new(near: Wire) -> Self {
-        let mut wires = Self { near, far: None, hold_near: false, timer: Timer::new() };
+        let mut wires =
+            Self { near, far: None, hold_near: false, gathering: None, timer: Timer::new() };
         wires.near.begin();
         wires
     }
@@ -251,12 +259,18 @@ impl Wires {
                 }
             }
             let mut moved = octets > 0;
+            let overdue = self.gathering.is_some_and(|since| since + WRITE_DELAY <= now);
             for leg in LEGS {
-                // While there is more to read, small output waits: the responses to all chunks of
-                // a turn leave in one write.
-                if octets >= left || session.outgoing(leg).len() >= WRITE_BATCH {
+                // While there is more to read, small output waits: the responses to many chunks
+                // leave in one write.
+                if overdue || session.outgoing(leg).len() >= WRITE_BATCH {
                     moved |= self.write(leg, session, now, cx);
                 }
+            }
+            if LEGS.into_iter().all(|leg| session.outgoing(leg).is_empty()) {
+                self.gathering = None;
+            } else if overdue || self.gathering.is_none() {
+                self.gathering = Some(now);
             }
             if octets >= left {
                 // Whoever never runs out of input has deadlines all the same.
@@ -274,6 +288,7 @@ impl Wires {
             if more {
                 continue;
             }
+            self.gathering = None;
             for leg in LEGS {
                 moved |= self.write(leg, session, now, cx);
             }

@@ -52,9 +52,9 @@ pub const USER_TIMEOUT: Duration = Duration::from_mins(2);
 /// not be megabytes of them.
 pub const NOTSENT_LOWAT: u32 = 128 * 1024;
 
-/// Bytes that rustls holds per connection while the kernel takes none. More than the 64 KiB that
-/// are read at once, so that they leave with the heads and end-lines around them in one system
-/// call; a response waits behind at most this much.
+/// Bytes that rustls holds per connection while the kernel takes none. More than is read at once,
+/// so that it leaves with the heads and end-lines around it in one system call; a response waits
+/// behind at most this much.
 pub const TLS_BUFFER: usize = 96 * 1024;
 
 /// Time for a dial as a whole: names, all addresses, TLS.
