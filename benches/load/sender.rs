@@ -11,6 +11,7 @@ use std::{
 use md5::Md5;
 use rand::{RngExt as _, rng};
 use sha2::{Digest as _, Sha256};
+use tokio::net::TcpStream;
 
 use crate::{
     Failure,
@@ -60,7 +61,8 @@ impl Sender {
         receiver: &str,
         number: usize,
     ) -> Result<Self, Failure> {
-        let (incoming, outgoing) = split(target.tls.connect(target.address).await?);
+        let (incoming, outgoing) =
+            split(target.tls.connect(TcpStream::connect(target.address).await?).await?);
         let scheme = target.over.scheme();
         let mut sender = Self {
             incoming,
