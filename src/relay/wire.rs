@@ -200,7 +200,7 @@ impl Wire {
 pub(super) struct Wires {
     pub(super) near: Wire,
     pub(super) far: Option<Wire>,
-    /// The near leg is not read: its next request waits for an arrival.
+    /// The near leg is not read: its next request waits, for an arrival or a dial.
     pub(super) hold_near: bool,
     /// Since when output waits for more of it.
     gathering: Option<Instant>,
