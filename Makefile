@@ -62,7 +62,7 @@ config.ini:
 ##   make test        all tests; the two that dial a default port need 2855 to be free
 .PHONY: test
 test:
-	@.ci/need rust c certificate-tools
+	@.ci/need rust c certificate-tools databases
 	mkdir -p target
 	# Most of the tests on the wire wait rather than compute.
 	export RUST_TEST_THREADS=$${RUST_TEST_THREADS:-16}
@@ -70,9 +70,11 @@ test:
 	cargo test --locked --no-fail-fast 2>&1 | tee target/test.log || status=$$?
 	echo
 	awk '/^ *(Running|Doc-tests) / { print }
+		/SKIPPED / { print; skipped++ }
 		/^test result:/ { print; passed += $$4; failed += $$6; ignored += $$8; results++ }
 		END {
 			printf "%d passed, %d failed, %d ignored in %d programs\n", passed, failed, ignored, results
+			if (skipped) printf "SKIPPED for want of a database server: %d times (.ci/need databases)\n", skipped
 			exit !results
 		}' target/test.log
 	exit $$status

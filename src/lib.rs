@@ -12,8 +12,10 @@
 //! | 2 | [`transport`] | open connections: TCP, TLS, certificates, dialling, closing |
 //! | 2 | [`logging`] | where log lines go |
 //! | 3 | [`relay`] | the living process: accepts, owns the tasks, joins the rooms above |
+//! | 4 | [`control`] | watching and steering the process: the socket of `msrprelayctl` |
 //! | 4 | [`cli`] | the command lines of the programs |
 //! | 4 | [`client`] | the other end of the wire, for `msrpclient`; the relay does not know it |
+//! | 5 | [`daemon`] | the process around the relay: start-up, privileges, signals, service manager |
 //!
 //! A room imports from levels below its own only; `tests/layers.rs` checks that.
 //!
@@ -29,12 +31,15 @@
 //!
 //! `config.ini` is read into a [`config::Config`], from which a [`relay::Generation`] is built:
 //! certificates read, backends opened, host name checked. A connection takes the generation in force
-//! when it is accepted and keeps it.
+//! when it is accepted and keeps it. A reload builds the next one whole, carries over what did not
+//! change and swaps it; a failed one changes nothing.
 
 pub mod auth;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod control;
+pub mod daemon;
 pub mod logging;
 pub mod msrp;
 pub mod relay;

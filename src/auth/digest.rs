@@ -1,4 +1,4 @@
-//! Issues challenges and judges the answers (RFC 2617 §3.2, RFC 4976 §9.1). Pure: no clock, no
+//! Issues challenges and judges the answers (RFC 7616 §3.3, RFC 4976 §9.1). Pure: no clock, no
 //! look-up; `now` and the backend's word are arguments.
 //!
 //! A challenge leaves no trace here. Its nonce says by itself when it was issued, and a MAC says
@@ -24,16 +24,16 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
 use rand::{Rng, rand_core::UnwrapErr, rngs::SysRng};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use sha2::Sha256;
 
 use super::{AuthError, Credential};
 use crate::msrp::digest::{
-    AuthenticationInfo, Authorization, Challenge, Ha1, METHOD, RequestDigest, is_md5,
+    Algorithm, AuthenticationInfo, Authorization, Challenge, Ha1, METHOD, RequestDigest,
 };
 
 /// The longest user name, in octets.
-const USER_MAX: usize = 255;
+pub(super) const USER_MAX: usize = 255;
 
 /// The most spent nonces that are remembered: 17,000 logins a second at the default lifetime of
 /// 15 s, in about 10 MiB.
@@ -66,11 +66,23 @@ impl Challenger {
         Self { epoch: now, key: Hmac::new(&key.into()), spent: Mutex::new(Spent::new(SPENT_MAX)) }
     }
 
-    /// The value of a `WWW-Authenticate` header for `client`.
-    pub fn challenge(&self, realm: &str, client: IpAddr, stale: bool, now: Instant) -> String {
+    /// The values of the `WWW-Authenticate` headers for `client`: one for each of `algorithms`, in
+    /// their order (RFC 7616 §3.7), with the same nonce, which serves once whichever is answered.
+    pub fn challenge(
+        &self,
+        algorithms: &[Algorithm],
+        realm: &str,
+        client: IpAddr,
+        stale: bool,
+        now: Instant,
+    ) -> Vec<String> {
         let nonce = Nonce { issued: self.micros(now), random: random() };
         let opaque = URL_SAFE_NO_PAD.encode(tag(self.seal(OPAQUE, &nonce, client)));
-        Challenge::new(realm, self.nonce_text(&nonce, client), opaque, stale).to_value()
+        let text = self.nonce_text(&nonce, client);
+        let challenge = |algorithm: &Algorithm| {
+            Challenge::new(*algorithm, realm, text.clone(), opaque.clone(), stale).to_value()
+        };
+        algorithms.iter().map(challenge).collect()
     }
 
     /// Everything that can be said of `authorization` without knowing the secret.
@@ -99,9 +111,9 @@ impl Challenger {
         if qop != "auth" {
             return Err(AuthError::WrongQop);
         }
-        if !is_md5(authorization.algorithm()) {
-            return Err(AuthError::WrongAlgorithm);
-        }
+        let algorithm = Algorithm::from_parameter(authorization.algorithm())
+            .filter(|algorithm| request.algorithms.contains(algorithm))
+            .ok_or(AuthError::WrongAlgorithm)?;
         if nc.len() != 8 || !nc.bytes().all(|digit| digit.is_ascii_hexdigit()) {
             return Err(AuthError::WrongNonceCount);
         }
@@ -114,7 +126,9 @@ impl Challenger {
             nonce_text: nonce_text.to_owned(),
             nc: nc.to_owned(),
             cnonce: cnonce.to_owned(),
-            response: RequestDigest::from_hex(response).ok_or(AuthError::MalformedResponse)?,
+            algorithm,
+            response: RequestDigest::from_hex(algorithm, response)
+                .ok_or(AuthError::MalformedResponse)?,
             uris: spellings(authorization.uri(), request)?,
             in_time: nonce.age(self.micros(now)) <= request.nonce_lifetime,
             nonce,
@@ -136,7 +150,9 @@ impl Challenger {
         let (ha1, refusal) = match found.map(|credential| attempt.ha1(&credential)) {
             Ok(Some(ha1)) => (ha1, None),
             Ok(None) => (attempt.dummy_ha1(), Some(AuthError::UnusableCredential)),
-            Err(AuthError::UnknownUser) => (attempt.dummy_ha1(), Some(AuthError::UnknownUser)),
+            Err(error @ (AuthError::UnknownUser | AuthError::AmbiguousUser)) => {
+                (attempt.dummy_ha1(), Some(error))
+            }
             Err(error) => return Err(error),
         };
         let uri = black_box(attempt.proven_uri(&ha1));
@@ -154,7 +170,11 @@ impl Challenger {
         )?;
         let info =
             AuthenticationInfo::new(&ha1, uri, &attempt.nonce_text, &attempt.nc, &attempt.cnonce);
-        Ok(Grant { authentication_info: info.to_value(), user: attempt.user, realm: attempt.realm })
+        Ok(Grant {
+            authentication_info: Some(info.to_value()),
+            user: attempt.user,
+            realm: attempt.realm,
+        })
     }
 
     fn nonce_text(&self, nonce: &Nonce, client: IpAddr) -> String {
@@ -209,6 +229,8 @@ impl fmt::Debug for Challenger {
 /// What the relay knows of an AUTH apart from its Authorization.
 #[derive(Clone, Copy, Debug)]
 pub struct AuthRequest<'a> {
+    /// What the challenge offered.
+    pub algorithms: &'a [Algorithm],
     /// The realm in force, as it stands in the challenge.
     pub realm: &'a str,
     /// The rightmost To-Path URI, as received: its text is what was hashed (RFC 4976 §9.1).
@@ -233,6 +255,7 @@ pub struct Attempt {
     in_time: bool,
     nc: String,
     cnonce: String,
+    algorithm: Algorithm,
     response: RequestDigest,
     uris: Vec<Vec<u8>>,
 }
@@ -249,16 +272,12 @@ impl Attempt {
     }
 
     fn ha1(&self, credential: &Credential) -> Option<Ha1> {
-        match credential {
-            Credential::Password(password) if password.expose_secret().is_empty() => None,
-            Credential::Password(password) => Some(Ha1::new(&self.user, &self.realm, password)),
-            Credential::Ha1(stored) => Ha1::from_hex(stored),
-        }
+        credential.ha1(self.algorithm, &self.user, &self.realm)
     }
 
     /// For the work only: what is proven with it lets nobody in.
     fn dummy_ha1(&self) -> Ha1 {
-        Ha1::new(&self.user, &self.realm, &SecretString::from("password"))
+        Ha1::new(self.algorithm, &self.user, &self.realm, &SecretString::from("password"))
     }
 
     /// The spelling of the URI for which the digest is right.
@@ -290,8 +309,8 @@ pub struct Grant {
     pub user: String,
     /// In this realm.
     pub realm: String,
-    /// The value of the `Authentication-Info` header of the 200.
-    pub authentication_info: String,
+    /// The value of the `Authentication-Info` header of the 200; Basic has none.
+    pub authentication_info: Option<String>,
 }
 
 impl fmt::Debug for Grant {
@@ -436,11 +455,14 @@ mod tests {
     #[test]
     fn challenge_has_the_form_clients_know() {
         let relay = Relay::new();
-        let value = relay.challenger.challenge(REALM, CLIENT, false, relay.start);
+        let [value] = &relay.challenger.challenge(&MD5, REALM, CLIENT, false, relay.start)[..]
+        else {
+            panic!("one algorithm, one challenge");
+        };
         let challenge = Challenge::parse(value.as_bytes()).unwrap();
         let (nonce, opaque) = (challenge.nonce(), challenge.opaque().unwrap());
         assert_eq!(
-            value,
+            *value,
             format!(r#"Digest realm="{REALM}", qop="auth", nonce="{nonce}", opaque="{opaque}""#)
         );
         assert_eq!((nonce.len(), opaque.len()), (54, 22));
@@ -448,8 +470,8 @@ mod tests {
             let safe = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
             assert!(text.chars().all(safe), "{text}");
         }
-        let stale = relay.challenger.challenge(REALM, CLIENT, true, relay.start);
-        assert!(stale.ends_with("\", stale=true"), "{stale}");
+        let stale = relay.challenger.challenge(&MD5, REALM, CLIENT, true, relay.start);
+        assert!(stale[0].ends_with("\", stale=true"), "{stale:?}");
     }
 
     #[test]
@@ -458,8 +480,8 @@ mod tests {
         let client = IpAddr::from([0xaa; 16]);
         let mut seen = BTreeSet::new();
         for _ in 0..1000 {
-            let value = relay.challenger.challenge(REALM, client, false, relay.start);
-            let nonce = Challenge::parse(value.as_bytes()).unwrap().nonce().to_owned();
+            let value = relay.challenger.challenge(&MD5, REALM, client, false, relay.start);
+            let nonce = Challenge::parse(value[0].as_bytes()).unwrap().nonce().to_owned();
             let bytes = URL_SAFE_NO_PAD.decode(&nonce).unwrap();
             assert!(!bytes.windows(8).any(|window| window == [0xaa; 8]));
             assert!(seen.insert(nonce));
@@ -473,11 +495,12 @@ mod tests {
         let grant = relay.login(&sent, relay.start).unwrap();
         assert_eq!((grant.user.as_str(), grant.realm.as_str()), ("alice", REALM));
 
-        let info = AuthenticationInfo::parse(grant.authentication_info.as_bytes()).unwrap();
+        let proof = grant.authentication_info.unwrap();
+        let info = AuthenticationInfo::parse(proof.as_bytes()).unwrap();
         assert!(info.proves(&ha1("secret"), &sent, URI));
         let expected =
             format!("qop=auth, cnonce=\"{}\", nc=00000001, rspauth=\"", sent.cnonce().unwrap());
-        assert!(grant.authentication_info.starts_with(&expected), "{}", grant.authentication_info);
+        assert!(proof.starts_with(&expected), "{proof}");
     }
 
     #[test]
@@ -486,8 +509,57 @@ mod tests {
         for stored in [stored.to_owned(), stored.to_uppercase()] {
             let relay = Relay::new();
             let attempt = relay.examine(&relay.answer("secret"), relay.start).unwrap();
-            let found = Ok(Credential::Ha1(SecretString::from(stored)));
+            let found = Ok(Credential::Ha1 { md5: Some(SecretString::from(stored)), sha256: None });
             relay.challenger.settle(attempt, found, relay.start).unwrap();
+        }
+    }
+
+    /// Either line of a challenge can be answered, by who has the password or that hash; the nonce
+    /// of both is one.
+    #[test]
+    fn each_algorithm_that_is_offered_lets_in() {
+        // HA1 of alice:example.com:secret, by other programs.
+        let stored = |algorithm| {
+            SecretString::from(match algorithm {
+                Algorithm::Md5 => "b1726872c344b6dc8365b774f8fd6412",
+                Algorithm::Sha256 => {
+                    "ed8925b20f9a77b8f8f8d5f8e4467fe32b866f7208ab9e4b20595e9821a0fdee"
+                }
+            })
+        };
+        let request = AuthRequest { algorithms: &BOTH, ..REQUEST };
+        let relay = Relay::new();
+        for index in 0..2 {
+            let other = 1 - index;
+            let only = |algorithm| Credential::Ha1 {
+                md5: (algorithm == Algorithm::Md5).then(|| stored(Algorithm::Md5)),
+                sha256: (algorithm == Algorithm::Sha256).then(|| stored(Algorithm::Sha256)),
+            };
+            for (found, error) in [
+                (password("secret"), None),
+                (only(BOTH[index]), None),
+                (only(BOTH[other]), Some(AuthError::UnusableCredential)),
+            ] {
+                let values = relay.challenger.challenge(&BOTH, REALM, CLIENT, false, relay.start);
+                let lines = [&values[0], &values[1]]
+                    .map(|value| Challenge::parse(value.as_bytes()).unwrap());
+                assert_eq!(lines[0].nonce(), lines[1].nonce());
+                let answer = |line: &Challenge| {
+                    let ha1 = line.ha1("alice", &SecretString::from("secret"));
+                    line.authorize("alice", &ha1, URI, "c".to_owned())
+                };
+                let sent = answer(&lines[index]);
+                let attempt = relay.challenger.examine(&sent, &request, relay.start).unwrap();
+                let verdict = relay.challenger.settle(attempt, Ok(found), relay.start);
+                assert_eq!(verdict.err(), error, "{:?}", BOTH[index]);
+                if error.is_none() {
+                    let again = answer(&lines[other]);
+                    let attempt = relay.challenger.examine(&again, &request, relay.start).unwrap();
+                    let found = Ok(password("secret"));
+                    let verdict = relay.challenger.settle(attempt, found, relay.start);
+                    assert_eq!(verdict.err(), Some(AuthError::SpentNonce));
+                }
+            }
         }
     }
 
@@ -730,7 +802,8 @@ mod tests {
                 .examine(&parsed(&value), &request, relay.start)
                 .and_then(|a| relay.challenger.settle(a, Ok(password("secret")), relay.start));
             if let Ok(grant) = &got {
-                let info = AuthenticationInfo::parse(grant.authentication_info.as_bytes()).unwrap();
+                let proof = grant.authentication_info.as_deref().unwrap();
+                let info = AuthenticationInfo::parse(proof.as_bytes()).unwrap();
                 assert!(info.proves(&ha1("secret"), &sent, hashed));
             }
             assert_eq!(got.map(|_| ()), verdict);
@@ -740,7 +813,8 @@ mod tests {
     #[test]
     fn what_the_backend_says_decides() {
         let empty = || Credential::Password(SecretString::from(""));
-        let broken = || Credential::Ha1(SecretString::from("NULL"));
+        let broken = || Credential::Ha1 { md5: Some(SecretString::from("NULL")), sha256: None };
+        let none = || Credential::Ha1 { md5: None, sha256: None };
         let down = || AuthError::BackendUnavailable("timeout".to_owned());
         let relay = Relay::new();
         // With the digest of an empty password, too; and with that of the dummy.
@@ -751,6 +825,8 @@ mod tests {
                 (Err(down()), down()),
                 (Ok(empty()), AuthError::UnusableCredential),
                 (Ok(broken()), AuthError::UnusableCredential),
+                (Ok(none()), AuthError::UnusableCredential),
+                (Err(AuthError::AmbiguousUser), AuthError::AmbiguousUser),
             ] {
                 let attempt = relay.examine(&relay.answer(guess), relay.start).unwrap();
                 let verdict = relay.challenger.settle(attempt, found, relay.start);
@@ -810,7 +886,7 @@ mod tests {
         let shown = format!("{shown} {grant:?}");
         assert!(shown.contains("alice"));
         let secrets = [sent.nonce(), sent.response(), sent.cnonce(), sent.opaque()];
-        for secret in secrets.into_iter().flatten().chain([grant.authentication_info.as_str()]) {
+        for secret in secrets.into_iter().flatten().chain(grant.authentication_info.as_deref()) {
             assert!(!shown.contains(secret), "{secret} in {shown}");
         }
     }
@@ -852,7 +928,10 @@ mod tests {
     const URI: &[u8] = b"msrps://example.com:2855;tcp";
     const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
     const LIFETIME: Duration = Duration::from_secs(15);
+    const MD5: [Algorithm; 1] = [Algorithm::Md5];
+    const BOTH: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Md5];
     const REQUEST: AuthRequest<'static> = AuthRequest {
+        algorithms: &MD5,
         realm: REALM,
         uri: URI,
         uri_matches: true,
@@ -879,8 +958,8 @@ mod tests {
         }
 
         fn challenge_at(&self, now: Instant) -> Challenge {
-            let value = self.challenger.challenge(REALM, CLIENT, false, now);
-            Challenge::parse(value.as_bytes()).unwrap()
+            let value = self.challenger.challenge(&MD5, REALM, CLIENT, false, now);
+            Challenge::parse(value[0].as_bytes()).unwrap()
         }
 
         /// What a client sends in answer to a fresh challenge.
@@ -903,7 +982,7 @@ mod tests {
     }
 
     fn ha1(password: &str) -> Ha1 {
-        Ha1::new("alice", REALM, &SecretString::from(password))
+        Ha1::new(Algorithm::Md5, "alice", REALM, &SecretString::from(password))
     }
 
     fn password(password: &str) -> Credential {

@@ -1,7 +1,8 @@
 //! Users listed in the configuration file, with passwords in clear.
 
-use std::{collections::HashMap, pin::Pin};
+use std::collections::HashMap;
 
+use futures_util::future::BoxFuture;
 use secrecy::SecretString;
 use thiserror::Error;
 
@@ -49,7 +50,7 @@ impl Backend for Memory {
         &'a self,
         user: &'a str,
         realm: &'a str,
-    ) -> Pin<Box<dyn Future<Output = Result<Credential, AuthError>> + Send + 'a>> {
+    ) -> BoxFuture<'a, Result<Credential, AuthError>> {
         Box::pin(std::future::ready(self.find(user, realm)))
     }
 }
@@ -98,7 +99,7 @@ mod tests {
         ] {
             let answer = match memory.credential(user, realm).await {
                 Ok(Credential::Password(password)) => Some(password.expose_secret().to_owned()),
-                Ok(Credential::Ha1(_)) => panic!("passwords only"),
+                Ok(Credential::Ha1 { .. }) => panic!("passwords only"),
                 Err(error) => {
                     assert_eq!(error, AuthError::UnknownUser);
                     None

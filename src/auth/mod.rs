@@ -1,4 +1,4 @@
-//! Who may relay: the digest authentication of AUTH (RFC 4976 §5.1, §6.3, §9.1).
+//! Who may relay: the authentication of AUTH (RFC 4976 §5.1, §6.3, §9.1).
 //!
 //! [`Challenger`] issues challenges and judges the answers; a [`Backend`] knows the users. The
 //! caller joins the two, because only it can wait:
@@ -12,19 +12,25 @@
 //!                                                       Challenger::settle ──► Grant ──► 200
 //! ```
 //!
+//! Basic, where it is allowed, has no challenge: [`basic::settle`] judges it by the same look-up.
+//!
 //! Every step may end in an [`AuthError`]; what the wire says to it follows from
 //! [`AuthError::answer`] alone.
 
-use std::{pin::Pin, sync::Arc};
+use std::sync::Arc;
 
-use secrecy::SecretString;
+use futures_util::future::BoxFuture;
+use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
 
-use crate::msrp::digest::ParseError;
+use crate::msrp::digest::{Algorithm, Ha1, ParseError};
 
+pub mod basic;
+mod database;
 mod digest;
 mod memory;
 
+pub use database::{Database, UriError};
 pub use digest::{Attempt, AuthRequest, Challenger, Grant};
 pub use memory::{Duplicate, Memory};
 
@@ -39,16 +45,42 @@ pub trait Backend: Send + Sync {
         &'a self,
         user: &'a str,
         realm: &'a str,
-    ) -> Pin<Box<dyn Future<Output = Result<Credential, AuthError>> + Send + 'a>>;
+    ) -> BoxFuture<'a, Result<Credential, AuthError>>;
+
+    /// Finds out whether the store answers, and logs it when it does not: for the start, where
+    /// nobody has asked yet.
+    fn probe(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 /// What a backend knows of a user.
 #[derive(Clone, Debug)]
 pub enum Credential {
-    /// The password in clear.
+    /// The password in clear: as good for each algorithm.
     Password(SecretString),
-    /// MD5 of `user:realm:password` (RFC 2617 §3.2.2.2) in hexadecimal.
-    Ha1(SecretString),
+    /// Hashes of `user:realm:password` (RFC 7616 §3.4.2) in hexadecimal, as far as there are any.
+    Ha1 {
+        /// With MD5.
+        md5: Option<SecretString>,
+        /// With SHA-256.
+        sha256: Option<SecretString>,
+    },
+}
+
+impl Credential {
+    /// H(A1) for an algorithm. `None`: an empty password, which lets nobody in, or no whole hash.
+    fn ha1(&self, algorithm: Algorithm, user: &str, realm: &str) -> Option<Ha1> {
+        let stored = match self {
+            Self::Password(password) if password.expose_secret().is_empty() => return None,
+            Self::Password(password) => return Some(Ha1::new(algorithm, user, realm, password)),
+            Self::Ha1 { md5, sha256 } => match algorithm {
+                Algorithm::Md5 => md5,
+                Algorithm::Sha256 => sha256,
+            },
+        };
+        Ha1::from_hex(algorithm, stored.as_ref()?)
+    }
 }
 
 /// Why somebody was not let in.
@@ -69,14 +101,14 @@ pub enum AuthError {
     /// Only `auth` is offered.
     #[error("qop is not auth")]
     WrongQop,
-    /// Only MD5 is offered.
-    #[error("algorithm is not MD5")]
+    /// Another one than the challenge offers.
+    #[error("algorithm is not one of those offered")]
     WrongAlgorithm,
     /// The nonce count is 8 hexadecimal digits (RFC 7616 §3.4).
     #[error("nonce count is not 8 hexadecimal digits")]
     WrongNonceCount,
-    /// MD5 makes 32 hexadecimal digits.
-    #[error("response is not 32 hexadecimal digits")]
+    /// MD5 makes 32 hexadecimal digits, SHA-256 64.
+    #[error("response is not as many hexadecimal digits as the algorithm makes")]
     MalformedResponse,
     /// The digest is for another target (RFC 7616 §3.4.6).
     #[error("uri parameter does not name the request's target")]
@@ -93,11 +125,14 @@ pub enum AuthError {
     /// No backend has this user in this realm.
     #[error("unknown user")]
     UnknownUser,
+    /// Several rows of a table fit, with different secrets: whose, nobody can tell.
+    #[error("the table has several rows with different secrets for this user")]
+    AmbiguousUser,
     /// The digest is wrong.
     #[error("wrong password")]
     WrongPassword,
     /// An empty password lets nobody in: tables with HA1 leave the password column empty.
-    #[error("the backend holds no usable secret for this user: empty password or malformed HA1")]
+    #[error("the backend holds no usable secret for this user: no password, or no whole HA1")]
     UnusableCredential,
     /// Right digest, nonce too old.
     #[error("nonce has expired")]
@@ -136,6 +171,7 @@ impl AuthError {
             | Self::ForeignNonce
             | Self::ForeignOpaque
             | Self::UnknownUser
+            | Self::AmbiguousUser
             | Self::WrongPassword
             | Self::UnusableCredential => Answer::Challenge { stale: false },
             Self::ExpiredNonce | Self::SpentNonce | Self::ForgottenNonce => {
@@ -205,8 +241,16 @@ impl Backend for Chain {
         &'a self,
         user: &'a str,
         realm: &'a str,
-    ) -> Pin<Box<dyn Future<Output = Result<Credential, AuthError>> + Send + 'a>> {
+    ) -> BoxFuture<'a, Result<Credential, AuthError>> {
         Box::pin(self.ask(user, realm))
+    }
+
+    fn probe(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            for backend in &self.backends {
+                backend.probe().await;
+            }
+        })
     }
 }
 
@@ -224,7 +268,7 @@ mod tests {
             &'a self,
             _user: &'a str,
             _realm: &'a str,
-        ) -> Pin<Box<dyn Future<Output = Result<Credential, AuthError>> + Send + 'a>> {
+        ) -> BoxFuture<'a, Result<Credential, AuthError>> {
             Box::pin(std::future::ready(self.0.clone()))
         }
     }
@@ -245,7 +289,7 @@ mod tests {
             let chain = Chain::new(answers.into_iter().map(|a| Arc::new(Fixed(a)) as _).collect());
             let answer = match chain.credential("alice", "example.com").await {
                 Ok(Credential::Password(password)) => Ok(password.expose_secret().to_owned()),
-                Ok(Credential::Ha1(_)) => panic!("no backend here has one"),
+                Ok(Credential::Ha1 { .. }) => panic!("no backend here has one"),
                 Err(error) => Err(error.to_string()),
             };
             assert_eq!(answer.as_deref().map_err(String::as_str), expected);
@@ -258,6 +302,7 @@ mod tests {
         assert_eq!(AuthError::UnknownUser.answer(), plain);
         assert_eq!(AuthError::WrongPassword.answer(), plain);
         assert_eq!(AuthError::UnusableCredential.answer(), plain);
+        assert_eq!(AuthError::AmbiguousUser.answer(), plain);
     }
 
     /// The rule of RFC 4976 §6.3, and that a backend's trouble is not the client's.
@@ -281,8 +326,12 @@ mod tests {
 
     #[test]
     fn debug_of_a_credential_shows_no_secret() {
-        for credential in [Credential::Password, Credential::Ha1] {
-            let shown = format!("{:?}", credential(SecretString::from("hunter2")));
+        let secret = || SecretString::from("hunter2");
+        for credential in [
+            Credential::Password(secret()),
+            Credential::Ha1 { md5: Some(secret()), sha256: Some(secret()) },
+        ] {
+            let shown = format!("{credential:?}");
             assert!(!shown.contains("hunter2"), "{shown}");
         }
     }

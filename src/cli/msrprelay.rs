@@ -5,12 +5,18 @@ use std::path::PathBuf;
 use clap::Parser;
 
 /// MSRP relay (RFC 4975, RFC 4976): lets people behind NAT chat and exchange files.
+///
+/// Without --no-fork and --systemd it goes into the background once it listens, and logs to syslog.
 #[derive(Debug, Parser)]
-#[command(name = "msrprelay", version)]
+#[command(name = "msrprelay", version, after_help = AFTER_HELP)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct Args {
     /// Stay in the foreground and log to the terminal
     #[arg(long)]
     pub no_fork: bool,
+    /// Stay in the foreground, log to the journal, tell the service manager how it goes
+    #[arg(long)]
+    pub systemd: bool,
     /// Directory that holds config.ini
     #[arg(long, value_name = "PATH", conflicts_with = "config_file")]
     pub config_dir: Option<PathBuf>,
@@ -23,7 +29,20 @@ pub struct Args {
     /// Log at level DEBUG, whatever the configuration says
     #[arg(long)]
     pub debug: bool,
+    /// Log at the end how much memory is in use, and what is still alive
+    #[arg(long)]
+    pub debug_memory: bool,
     /// Read the configuration, build all that a start would, say what is wrong, and exit
     #[arg(long)]
     pub check_config: bool,
 }
+
+const AFTER_HELP: &str = "Signals:
+  HUP        read the configuration and the certificates again
+  USR1       take no new sessions, and stop once the last one has ended
+  TERM, INT  stop; a second one: at once
+
+Exit status:
+  0  stopped as asked
+  1  could not start, or failed
+  2  wrong usage";

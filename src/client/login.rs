@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::{error::quoted, meaning};
 use crate::msrp::{
     Continuation, Head, Method, Name, Path, Start, StatusCode, TransactId, Uri, UriError,
-    digest::{Challenge, Ha1, ParseError},
+    digest::{Challenge, ParseError},
     encode,
 };
 
@@ -166,7 +166,7 @@ impl Login {
             encode::header(&mut out, Name::Expires, expires.to_string().as_bytes());
         }
         if let Some(challenge) = challenge {
-            let ha1 = Ha1::new(&self.account.user, challenge.realm(), &self.account.password);
+            let ha1 = challenge.ha1(&self.account.user, &self.account.password);
             let cnonce = HEXLOWER.encode(&rand::random::<[u8; 16]>());
             let user = &self.account.user;
             let value = challenge.authorize(user, &ha1, self.relay.text(), cnonce).to_value();
@@ -187,7 +187,10 @@ mod tests {
     use super::*;
     use crate::{
         client::clock,
-        msrp::{Decoder, Event, digest::Authorization},
+        msrp::{
+            Decoder, Event,
+            digest::{Algorithm, Authorization, Ha1},
+        },
     };
 
     fn login() -> Login {
@@ -230,7 +233,8 @@ mod tests {
         let Answer::Again(_, request) = again else { panic!("{again:?}") };
         let sent = head(&request);
         let sent = Authorization::parse(sent.headers.value(Name::Authorization).unwrap()).unwrap();
-        let ha1 = Ha1::new("alice", "R", &"secret".to_owned().into());
+        let password = "secret".to_owned().into();
+        let ha1 = Ha1::new(Algorithm::Md5, "alice", "R", &password);
         let uri = b"msrps://example.com:2855;tcp";
         let right = ha1.digest("AUTH", uri, "n", sent.nc().unwrap(), sent.cnonce().unwrap());
         assert_eq!(sent.response(), Some(right.to_hex().as_str()));

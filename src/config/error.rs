@@ -56,7 +56,7 @@ pub struct Finding {
 #[derive(Debug, Error)]
 pub enum Problem {
     /// The file cannot be read at all.
-    #[error("cannot be read: {0}")]
+    #[error("cannot be read: {0}; --config-file and --config-dir name another one")]
     Unreadable(#[source] io::Error),
     /// More than [`MAX_FILE_SIZE`](super::MAX_FILE_SIZE).
     #[error("larger than {} MiB, this is no configuration file", super::MAX_FILE_SIZE >> 20)]
@@ -80,7 +80,7 @@ pub enum Problem {
         accepted: &'static str,
     },
     /// A section that is opened twice.
-    #[error("[{}] stands twice, first on line {first}", Shown(section))]
+    #[error("[{}] stands twice, first on line {first}: write both in one", Shown(section))]
     DuplicateSection {
         /// The section.
         section: String,
@@ -89,7 +89,7 @@ pub enum Problem {
     },
     /// An option that is set twice.
     #[error(
-        "[{}] {} stands twice, first on line {first}",
+        "[{}] {} stands twice, first on line {first}: remove one",
         Shown(section),
         Shown(option.as_deref().unwrap_or("the user"))
     )]

@@ -18,7 +18,10 @@ const SYSTEM_BIN: [&str; 6] =
 
 /// There is no configuration file.
 #[derive(Debug, Error)]
-#[error("no configuration file found; looked for {}", listed(looked))]
+#[error(
+    "no configuration file found; looked for {}; --config-file and --config-dir name another place",
+    listed(looked)
+)]
 pub struct NotFound {
     /// Where it was looked for.
     pub looked: Vec<PathBuf>,

@@ -19,6 +19,7 @@ mod syntax;
 mod values;
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::Read as _,
     num::{NonZeroU32, NonZeroU64},
@@ -27,7 +28,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use self::reader::Reader;
 pub use self::{
@@ -62,6 +63,8 @@ pub struct Config {
     pub warnings: Vec<String>,
     /// Options set in the file on which this release does not act, as `[Section] name`.
     pub not_in_force: Vec<String>,
+    /// Line of each option that is set.
+    lines: BTreeMap<(&'static str, &'static str), usize>,
 }
 
 /// `[Relay]`; the fields are named as the options, whose meaning [`OPTIONS`] tells.
@@ -132,7 +135,7 @@ pub struct DatabaseOptions {
     /// Begins with one of the schemes accepted; otherwise as written.
     pub uri: SecretString,
     pub cleartext_passwords: bool,
-    /// A plain identifier, as are the columns.
+    /// A plain identifier, as are the columns, or two with a dot between them.
     pub subscriber_table: String,
     pub username_col: String,
     pub domain_col: String,
@@ -154,6 +157,14 @@ pub struct MemoryUser {
     pub domain: String,
     /// Never empty.
     pub password: SecretString,
+}
+
+impl PartialEq for MemoryUser {
+    fn eq(&self, other: &Self) -> bool {
+        self.user == other.user
+            && self.domain == other.domain
+            && self.password.expose_secret() == other.password.expose_secret()
+    }
 }
 
 impl Config {
@@ -190,8 +201,26 @@ impl Config {
             memory,
             warnings: findings.warnings,
             not_in_force: findings.not_in_force,
+            lines: findings.lines,
             source,
         })
+    }
+
+    /// How a message on an option begins: file, line where it is set, section, name.
+    pub fn place(&self, section: &str, option: &str) -> String {
+        let set = self.lines.iter().find(|((s, o), _)| (*s, *o) == (section, option));
+        let line = set.map_or_else(String::new, |(_, line)| format!(":{line}"));
+        format!("{}{line}: [{section}] {option}", self.source.display())
+    }
+}
+
+impl Config {
+    /// The warnings, and one on the options that later releases will act on.
+    pub fn remarks(&self) -> impl Iterator<Item = String> {
+        let names = &self.not_in_force;
+        let line = (!names.is_empty())
+            .then(|| format!("not in force in this release: {}", names.join(", ")));
+        self.warnings.iter().cloned().chain(line)
     }
 }
 
@@ -255,13 +284,43 @@ impl RelayOptions {
     }
 }
 
+/// Whether what was opened with the one serves for the other; the secret in the URI counts too.
+impl PartialEq for DatabaseOptions {
+    fn eq(&self, other: &Self) -> bool {
+        let Self {
+            uri,
+            cleartext_passwords,
+            subscriber_table,
+            username_col,
+            domain_col,
+            password_col,
+            ha1_col,
+            ha1_sha256_col,
+            pool_size,
+            timeout,
+            cache_time,
+        } = self;
+        uri.expose_secret() == other.uri.expose_secret()
+            && *cleartext_passwords == other.cleartext_passwords
+            && *subscriber_table == other.subscriber_table
+            && *username_col == other.username_col
+            && *domain_col == other.domain_col
+            && *password_col == other.password_col
+            && *ha1_col == other.ha1_col
+            && *ha1_sha256_col == other.ha1_sha256_col
+            && *pool_size == other.pool_size
+            && *timeout == other.timeout
+            && *cache_time == other.cache_time
+    }
+}
+
 impl DatabaseOptions {
     fn read(reader: &mut Reader) -> Self {
         let mut database = reader.section(options::DATABASE);
         Self {
             uri: database.value("uri", values::database_uri),
             cleartext_passwords: database.value("cleartext_passwords", values::boolean),
-            subscriber_table: database.value("subscriber_table", values::identifier),
+            subscriber_table: database.value("subscriber_table", values::table),
             username_col: database.value("username_col", values::identifier),
             domain_col: database.value("domain_col", values::identifier),
             password_col: database.value("password_col", values::identifier),

@@ -22,6 +22,8 @@ const NETWORKS: &str = "accepted is a list of networks such as 192.0.2.0/24 or 2
                         separated by commas, or none";
 const IDENTIFIER: &str =
     "accepted is a name of letters, digits and _ that does not begin with a digit";
+const TABLE: &str = "accepted is a name of letters, digits and _ that does not begin with a digit, \
+                     or schema.name";
 
 /// One option of the configuration file.
 #[derive(Debug, Clone, Copy)]
@@ -69,7 +71,7 @@ impl ConfigOption {
         accepted: &'static str,
         doc: &'static str,
     ) -> Self {
-        Self { section: DATABASE, ..Self::relay(name, default, accepted, doc).later() }
+        Self { section: DATABASE, ..Self::relay(name, default, accepted, doc) }
     }
 
     /// Read and checked, but of no effect in this release.
@@ -242,17 +244,16 @@ pub static OPTIONS: &[ConfigOption] = &[
         "MD5",
         "accepted is MD5, SHA-256 or both separated by a comma",
         "Algorithms that are offered for authentication, MD5 always last. Most clients know MD5 \
-         only.",
-    )
-    .later(),
+         only. One that knows both takes SHA-256, and must find its hash in the database where \
+         there are no passwords.",
+    ),
     ConfigOption::relay(
         "allow_basic_auth",
         "No",
         YES_NO,
         "Accept Basic authentication over TLS, which RFC 4976 forbids: the relay learns every \
          password.",
-    )
-    .later(),
+    ),
     ConfigOption::relay(
         "websocket_address",
         "",
@@ -356,31 +357,27 @@ pub static OPTIONS: &[ConfigOption] = &[
         "0",
         SECONDS_OR_NONE,
         "Seconds that a stopping relay waits for sessions to end by themselves.",
-    )
-    .later(),
+    ),
     ConfigOption::relay(
         "user",
         "",
         "accepted is the name of a user",
         "Who the relay runs as when started as root. When not set it is msrprelay, if that user \
-         exists.",
-    )
-    .later(),
+         exists; otherwise it remains root.",
+    ),
     ConfigOption::relay(
         "group",
         "",
         "accepted is the name of a group",
-        "The group that the relay runs as when started as root. When not set it is msrprelay, if \
-         that group exists.",
-    )
-    .later(),
+        "The group that the relay runs as when started as root. When not set it is that of user, or \
+         msrprelay if that is not set either.",
+    ),
     ConfigOption::relay(
         "control_socket",
         "",
         FILE,
         "Socket for msrprelayctl. When not set it is msrprelay.sock in the runtime directory.",
-    )
-    .later(),
+    ),
     ConfigOption::relay(
         "metrics_address",
         "",
@@ -402,18 +399,21 @@ pub static OPTIONS: &[ConfigOption] = &[
         "mysql://user:pass@db/opensips",
         "accepted is mysql://user:password@host/database, postgresql://user:password@host/database \
          or sqlite:///file",
-        "Where the database is: mysql://user:password@host/database, \
-         postgresql://user:password@host/database or sqlite:///file.",
+        "Where the database is: mysql://user:password@host:port/database, \
+         postgresql://user:password@host:port/database or sqlite:///file. A password may hold @, \
+         /, # and %; a % that two hexadecimal digits follow is written %25. ?unix_socket=PATH \
+         names a socket (for PostgreSQL its directory), ?ssl_ca=FILE (PostgreSQL: sslrootcert) \
+         demands a server certificate of that authority. An account that may only read is enough.",
     )
     .secret(),
     ConfigOption::database(
         "cleartext_passwords",
         "Yes",
         YES_NO,
-        "Use the column with passwords; when off, the column with the hash of user, realm and \
-         password.",
+        "Use the column with passwords; when off, the columns with the hashes of \
+         user:realm:password, and the one with passwords need not exist.",
     ),
-    ConfigOption::database("subscriber_table", "subscriber", IDENTIFIER, "Table of the users."),
+    ConfigOption::database("subscriber_table", "subscriber", TABLE, "Table of the users, or a view."),
     ConfigOption::database("username_col", "username", IDENTIFIER, "Column of the user's name."),
     ConfigOption::database("domain_col", "domain", IDENTIFIER, "Column of the user's domain."),
     ConfigOption::database("password_col", "password", IDENTIFIER, "Column of the password."),
@@ -427,7 +427,8 @@ pub static OPTIONS: &[ConfigOption] = &[
         "ha1_sha256_col",
         "ha1_sha256",
         IDENTIFIER,
-        "Column of the SHA-256 hash of user:realm:password, in hexadecimal.",
+        "Column of the SHA-256 hash of user:realm:password, in hexadecimal; read when \
+         digest_algorithms has SHA-256.",
     ),
     ConfigOption::database(
         "pool_size",
@@ -439,13 +440,16 @@ pub static OPTIONS: &[ConfigOption] = &[
         "timeout",
         "5",
         SECONDS,
-        "Seconds for one look-up, connecting included.",
+        "Seconds for one look-up, connecting included. While the database does not answer, users \
+         get 500 Backend unavailable, most of them at once.",
     ),
     ConfigOption::database(
         "cache_time",
         "0",
         SECONDS_OR_NONE,
-        "Seconds for which a user found is remembered; 0 is not at all.",
+        "Seconds for which a user found is remembered, and let in while the database is away; a \
+         changed password may take as long to have effect. Strangers can then tell users that are \
+         remembered from others while the database is slow or away. 0 is not at all.",
     ),
 ];
 

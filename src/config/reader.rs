@@ -1,6 +1,11 @@
 //! Options out of a [`Document`]: looked up, typed, and everything odd written down.
 
-use std::{borrow::Cow, collections::BTreeSet, net::Ipv6Addr, path::Path};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv6Addr,
+    path::Path,
+};
 
 use secrecy::SecretString;
 
@@ -23,6 +28,7 @@ pub(super) struct Reader {
 pub(super) struct Findings {
     pub(super) warnings: Vec<String>,
     pub(super) not_in_force: Vec<String>,
+    pub(super) lines: BTreeMap<(&'static str, &'static str), usize>,
 }
 
 impl Reader {
@@ -104,7 +110,12 @@ impl Reader {
         };
         let warnings = self.warnings.iter().map(warning).collect();
         if self.findings.is_empty() {
-            return Ok(Findings { warnings, not_in_force: self.not_in_force() });
+            let lines = options::OPTIONS.iter().filter_map(|option| {
+                let (_, entry) = self.found(option)?;
+                Some(((option.section, option.name), entry.line))
+            });
+            let lines = lines.collect();
+            return Ok(Findings { warnings, not_in_force: self.not_in_force(), lines });
         }
         // What is missing altogether comes last.
         self.findings.sort_by_key(|finding| finding.line.unwrap_or(usize::MAX));

@@ -140,6 +140,7 @@ fn each_option_sets_the_field_of_its_name() {
         // By way of [DEFAULT], which feeds both sections.
         let config = parse(&format!("{PLAIN}[DEFAULT]\n{name} = {}", other_value(option))).unwrap();
         assert_eq!(changed_field(&unset, &meaning(&config)).as_deref(), Some(*name));
+        assert_eq!(config.database == parse(PLAIN).unwrap().database, *section == "Relay");
         let late = (!option.in_force).then(|| format!("[{section}] {name}"));
         assert_eq!(config.not_in_force, Vec::from_iter(late));
     }
@@ -201,12 +202,114 @@ fn a_file_of_1_x() {
     ];
     assert_eq!(users, expected);
     assert_eq!(config.database.uri.expose_secret(), "mysql://opensips:s3cr:et@db/opensips");
-    assert_eq!(config.not_in_force, ["[Database] uri"]);
+    assert!(config.not_in_force.is_empty());
     let expected = [
         ": [Relay] session_expiration_time_default is not set and taken as 300, the nearest within the bounds",
         ":15: %% is read as %, as 1.x wrote it; a single % is enough now",
     ];
     assert_eq!(warnings(text), expected);
+}
+
+/// What Python's `ConfigParser` made of each file, as 1.4 set it up: option names case-sensitive,
+/// `-` read as `_`, `%%` as `%`, comments on lines of their own, no quoting. Where the contract
+/// decided otherwise, the case says so.
+#[test]
+fn files_of_1_x_are_read_as_1_4_read_them() {
+    type Meaning = fn(&RelayOptions) -> String;
+    let level: Meaning = |relay| format!("{:?}", relay.log_level);
+    let minimum: Meaning = |relay| relay.session_expiration_time_minimum.as_secs().to_string();
+    let host: Meaning = |relay| relay.hostname.clone().unwrap_or_default();
+    let realm: Meaning = |relay| relay.default_domain.clone().unwrap_or_default();
+    let certificate: Meaning = |relay| format!("{:?}", relay.certificate);
+    let address: Meaning = |relay| relay.address[0].to_string();
+    let others: Meaning = |relay| relay.allow_other_methods.to_string();
+    let table = [
+        // Both separators, with and without blanks.
+        ("hostname = a.example", host, "a.example"),
+        ("hostname=a.example", host, "a.example"),
+        ("hostname: a.example", host, "a.example"),
+        ("hostname:a.example", host, "a.example"),
+        ("hostname\t=\ta.example\t", host, "a.example"),
+        ("address: any:2856", address, "0.0.0.0:2856"),
+        ("address = default", address, "0.0.0.0:2855"),
+        // Hyphens in names, any number of them.
+        ("log-level = DEBUG", level, "Debug"),
+        ("session-expiration-time-minimum = 7", minimum, "7"),
+        ("session_expiration-time_minimum: 7", minimum, "7"),
+        // Levels by name in any case, and by number.
+        ("log_level = debug", level, "Debug"),
+        ("log_level: 10", level, "Debug"),
+        ("log_level = 50", level, "Critical"),
+        ("log_level = NotSet", level, "NotSet"),
+        // Comments of both kinds, indented or not; none behind a value.
+        ("; c\nhostname = a.example\n# c", host, "a.example"),
+        ("  ; c\n\t# c\nhostname = a.example", host, "a.example"),
+        ("default_domain = a.example ; b", realm, "a.example ; b"),
+        ("default_domain = a.example # b", realm, "a.example # b"),
+        (";hostname = b.example\nhostname = a.example", host, "a.example"),
+        // Continuation lines, past blank ones and comments; a value may begin on the second.
+        ("certificate =\n    /c", certificate, "[\"/c\"]"),
+        ("certificate = /c\n\n  ; note\n", certificate, "[\"/c\"]"),
+        ("hostname =\n\ta.example\n\nlog_level = 10", host, "a.example"),
+        // A list in continuation lines is new; the lines are those that 1.4 joined.
+        ("certificate = /c,\n  ; note\n  /d", certificate, "[\"/c\", \"/d\"]"),
+        // Booleans in every spelling and case.
+        ("allow_other_methods = NO", others, "false"),
+        ("allow_other_methods = oFf", others, "false"),
+        ("allow_other_methods: 0", others, "false"),
+        ("allow_other_methods = False", others, "false"),
+        ("allow_other_methods = 1", others, "true"),
+        ("allow_other_methods = On", others, "true"),
+        ("allow-other-methods = TRUE", others, "true"),
+        ("allow_other_methods = yEs", others, "true"),
+        // Percent signs.
+        ("default_domain = 50%% off", realm, "50% off"),
+        // [DEFAULT] supplies what a section does not set, wherever it stands.
+        ("[DEFAULT]\nhostname = a.example", host, "a.example"),
+        ("hostname = a.example\n[DEFAULT]\nhostname = b.example", host, "a.example"),
+        ("[DEFAULT]\nlog-level = 10\nother = 1", level, "Debug"),
+        // Section names and option names are case-sensitive: these set nothing.
+        ("Hostname = a.example", host, ""),
+        ("[relay]\nhostname = a.example", host, ""),
+        // The contract: empty is not set; 1.4 took it as an empty value.
+        ("hostname =", host, ""),
+    ];
+    for (text, meaning, expected) in table {
+        let config = parse(&format!("{PLAIN}{text}\n")).expect(text);
+        assert_eq!(meaning(&config.relay), expected, "{text:?}");
+    }
+}
+
+/// The same for users. 1.4 read `-` in a name as `_`, so that nobody with a hyphen could log in: a
+/// fault that is not kept.
+#[test]
+fn users_of_1_x_are_read_as_1_4_read_them() {
+    let table = [
+        ("alice@example.com = secret", "alice@example.com secret"),
+        ("alice@example.com=secret", "alice@example.com secret"),
+        ("Alice@Example.com = Secret", "Alice@Example.com Secret"),
+        ("alice@example.com = a:b:c", "alice@example.com a:b:c"),
+        ("alice@example.com = a=b", "alice@example.com a=b"),
+        ("alice@example.com = a b", "alice@example.com a b"),
+        ("alice@example.com = \"a\"", "alice@example.com \"a\""),
+        ("alice@example.com = a ; b # c", "alice@example.com a ; b # c"),
+        ("alice@example.com = 100%%", "alice@example.com 100%"),
+        ("alice@example.com = %%%%", "alice@example.com %%"),
+        // 1.4 did not start with a single percent sign.
+        ("alice@example.com = 100%", "alice@example.com 100%"),
+        ("ann-marie@sub-domain.example.com = x", "ann-marie@sub-domain.example.com x"),
+        ("ann_marie@example.com = x", "ann_marie@example.com x"),
+        ("a_b@example.com = 1\na-b@example.com = 2", "a_b@example.com 1, a-b@example.com 2"),
+        ("; nobody@example.com = x\nalice@example.com = y", "alice@example.com y"),
+    ];
+    for (text, expected) in table {
+        let config = parse(&format!("{PLAIN}[Memory]\n{text}\n")).expect(text);
+        let users = config
+            .memory
+            .iter()
+            .map(|user| format!("{}@{} {}", user.user, user.domain, user.password.expose_secret()));
+        assert_eq!(users.collect::<Vec<_>>().join(", "), expected, "{text:?}");
+    }
 }
 
 #[test]
@@ -234,8 +337,8 @@ fn errors_say_what_is_accepted() {
             "debug_notls = \u{1b}[1m\n x",
             "[Relay] debug_notls = \"\\u{1b}[1m\\nx\": accepted is yes, no, true, false, on, off, 1 or 0",
         ),
-        ("[Relay]", "[Relay] stands twice, first on line 1"),
-        ("key = x", "[Relay] key stands twice, first on line 4"),
+        ("[Relay]", "[Relay] stands twice, first on line 1: write both in one"),
+        ("key = x", "[Relay] key stands twice, first on line 4: remove one"),
         ("nonsense", "[Relay] the line is not understood; accepted is name = value"),
         ("[nonsense", "a section is written [Name] on a line of its own"),
         (
@@ -266,7 +369,7 @@ fn all_errors_are_told_in_the_order_of_the_lines() {
         ":3: [DEFAULT] timeout = \"never\": accepted is a whole number of seconds from 1 to 4294967295",
         ":5: [Database] uri = (not shown): accepted is mysql://user:password@host/database, \
          postgresql://user:password@host/database or sqlite:///file",
-        ":8: [Relay] key stands twice, first on line 7",
+        ":8: [Relay] key stands twice, first on line 7: remove one",
         ":9: [Relay] address = \":x\": accepted is host:port, host, :port, any:port, [IPv6]:port or default, or \
          several separated by commas",
         ": [Relay] certificate is not set: TLS needs a certificate and its key, both PEM files; debug_notls = yes \

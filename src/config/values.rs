@@ -380,13 +380,21 @@ pub(super) fn identifier(text: &str) -> Result<String, Refused> {
     (first && rest).then(|| text.to_owned()).ok_or_else(|| Refused::new(text))
 }
 
+/// The name of a table, perhaps with that of its schema before it.
+pub(super) fn table(text: &str) -> Result<String, Refused> {
+    for part in text.splitn(2, '.') {
+        identifier(part).map_err(|_| Refused::new(text))?;
+    }
+    Ok(text.to_owned())
+}
+
 /// Connections of a pool: one at least, and no more than a database would stand.
 pub(super) fn pool_size(text: &str) -> Result<NonZeroU32, Refused> {
     let size = number(1..=1024)(text)?;
     NonZeroU32::new(size).ok_or_else(|| Refused::new(text))
 }
 
-/// A database URI in one of `SQLObject`'s forms; taken apart by the backend.
+/// A database URI in one of SQLObject's forms; taken apart by the backend.
 pub(super) fn database_uri(text: &str) -> Result<SecretString, Refused> {
     let schemes = ["mysql://", "postgres://", "postgresql://", "sqlite:"];
     let known = schemes.iter().any(|scheme| {
@@ -656,6 +664,10 @@ mod tests {
         assert_eq!(identifier("_a1"), Ok("_a1".to_owned()));
         for text in ["1a", "a b", "a.b", "a`", "ä", ""] {
             assert_eq!(identifier(text), refused(text));
+        }
+        assert_eq!(table("sip.users"), Ok("sip.users".to_owned()));
+        for text in ["", ".", "a.", ".a", "a.b.c", "a b", "a.b;", "a`.b"] {
+            assert_eq!(table(text), refused(text));
         }
         assert_eq!(system_name("msrprelay"), Ok("msrprelay".to_owned()));
         assert_eq!(system_name("a b"), refused("a b"));

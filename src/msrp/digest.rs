@@ -1,8 +1,8 @@
 //! The digest headers of AUTH and the arithmetic behind them: `WWW-Authenticate`, `Authorization`
 //! and `Authentication-Info` (RFC 4976 §7 and §9.1, RFC 2617 §3, RFC 7616 §3).
 //!
-//! Pure text in and out: whether a nonce or a user is any good is not known here. One algorithm,
-//! MD5, and one quality of protection, `auth`: what every MSRP client speaks.
+//! Pure text in and out: whether a nonce or a user is any good is not known here. Two algorithms,
+//! MD5 and SHA-256, and one quality of protection, `auth`: what MSRP clients speak.
 //!
 //! Values are read as clients in the field write them, not only as the grammar says: any order,
 //! quotes on values that need none (`qop="auth"`), any number of blanks and commas. What could be
@@ -14,6 +14,7 @@ use std::fmt;
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use md5::{Digest as _, Md5};
 use secrecy::{ExposeSecret, SecretString};
+use sha2::Sha256;
 use subtle::ConstantTimeEq;
 use thiserror::Error;
 
@@ -28,6 +29,44 @@ pub const PARAMETER_MAX: usize = 1024;
 
 /// The most parameters in one header value; the standards name 11.
 pub const PARAMETERS_MAX: usize = 32;
+
+/// The hash of a challenge and its answer (RFC 7616 §3.3); the `-sess` variants are not spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// What an absent `algorithm` parameter means.
+    Md5,
+    /// `SHA-256`.
+    Sha256,
+}
+
+impl Algorithm {
+    /// What an `algorithm` parameter means; letter case does not count. `None`: another one.
+    pub fn from_parameter(value: Option<&str>) -> Option<Self> {
+        let Some(value) = value else { return Some(Self::Md5) };
+        [Self::Md5, Self::Sha256].into_iter().find(|known| value.eq_ignore_ascii_case(known.name()))
+    }
+
+    /// The token of RFC 7616 §6.1.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Md5 => "MD5",
+            Self::Sha256 => "SHA-256",
+        }
+    }
+
+    /// As it is written into a header: MD5 is left out, because old clients choke on the parameter.
+    fn parameter(self) -> Option<&'static str> {
+        (self != Self::Md5).then(|| self.name())
+    }
+
+    /// Hashes parts with a colon between them.
+    fn hash(self, parts: &[&[u8]]) -> Hash {
+        match self {
+            Self::Md5 => Hash::Md5(joined(Md5::new(), parts).into()),
+            Self::Sha256 => Hash::Sha256(joined(Sha256::new(), parts).into()),
+        }
+    }
+}
 
 /// Credentials: the value of an `Authorization` header.
 ///
@@ -145,9 +184,10 @@ impl fmt::Debug for Authorization {
     }
 }
 
-/// A challenge: the value of a `WWW-Authenticate` header, always MD5 and `qop="auth"`.
+/// A challenge: the value of a `WWW-Authenticate` header, always with `qop="auth"`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Challenge {
+    algorithm: Algorithm,
     realm: String,
     nonce: String,
     opaque: Option<String>,
@@ -158,8 +198,14 @@ impl Challenge {
     /// A challenge to send.
     ///
     /// `opaque` is not optional: msrplib cannot do without it.
-    pub fn new(realm: &str, nonce: String, opaque: String, stale: bool) -> Self {
-        Self { realm: realm.to_owned(), nonce, opaque: Some(opaque), stale }
+    pub fn new(
+        algorithm: Algorithm,
+        realm: &str,
+        nonce: String,
+        opaque: String,
+        stale: bool,
+    ) -> Self {
+        Self { algorithm, realm: realm.to_owned(), nonce, opaque: Some(opaque), stale }
     }
 
     /// Reads a header value, the part after `WWW-Authenticate: `.
@@ -168,13 +214,13 @@ impl Challenge {
     /// an error. `domain` is ignored, as RFC 4976 §9.1 demands.
     pub fn parse(value: &[u8]) -> Result<Self, ParseError> {
         let mut parameters = Parameters::of_scheme_digest(value)?;
-        if !is_md5(parameters.take("algorithm").as_deref()) {
-            return Err(ParseError::Algorithm);
-        }
+        let algorithm = Algorithm::from_parameter(parameters.take("algorithm").as_deref())
+            .ok_or(ParseError::Algorithm)?;
         if !parameters.take("qop").is_some_and(|list| offers_auth(&list)) {
             return Err(ParseError::Qop);
         }
         Ok(Self {
+            algorithm,
             realm: parameters.take("realm").ok_or(ParseError::Missing("realm"))?,
             nonce: parameters.take("nonce").ok_or(ParseError::Missing("nonce"))?,
             opaque: parameters.take("opaque"),
@@ -197,14 +243,15 @@ impl Challenge {
         Err(failure)
     }
 
-    /// The header value: realm, qop, nonce and opaque quoted, in that order; no algorithm, which
-    /// means MD5; `stale=true` last and unquoted (RFC 7616 §3.3).
+    /// The header value: realm, qop, nonce and opaque quoted, in that order; then unquoted the
+    /// algorithm, unless it is MD5, and `stale=true` (RFC 7616 §3.3).
     pub fn to_value(&self) -> String {
         let mut writer = Writer::new("Digest ");
         writer.quoted("realm", Some(&self.realm));
         writer.quoted("qop", Some("auth"));
         writer.quoted("nonce", Some(&self.nonce));
         writer.quoted("opaque", self.opaque());
+        writer.bare("algorithm", self.algorithm.parameter());
         writer.bare("stale", self.stale.then_some("true"));
         writer.text
     }
@@ -227,8 +274,18 @@ impl Challenge {
             cnonce: Some(cnonce),
             response: Some(response.to_hex()),
             opaque: self.opaque.clone(),
-            algorithm: None,
+            algorithm: self.algorithm.parameter().map(str::to_owned),
         }
+    }
+
+    /// H(A1) of the user whose password it is, for [`Challenge::authorize`].
+    pub fn ha1(&self, user: &str, password: &SecretString) -> Ha1 {
+        Ha1::new(self.algorithm, user, &self.realm, password)
+    }
+
+    /// The algorithm.
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
     }
 
     /// The realm, which the user reads and H(A1) holds.
@@ -307,7 +364,8 @@ impl AuthenticationInfo {
         let expected = ha1.digest("", uri, nonce, nc, cnonce);
         self.cnonce == cnonce
             && self.nc == nc
-            && RequestDigest::from_hex(&self.rspauth).is_some_and(|given| given.matches(&expected))
+            && RequestDigest::from_hex(ha1.algorithm, &self.rspauth)
+                .is_some_and(|given| given.matches(&expected))
     }
 }
 
@@ -317,30 +375,29 @@ impl fmt::Debug for AuthenticationInfo {
     }
 }
 
-/// H(A1) of RFC 2617 §3.2.2.2, as good as the password for this realm: 32 hexadecimal digits.
+/// H(A1) of RFC 7616 §3.4.2, as good as the password for this realm.
 #[derive(Clone, Debug)]
-pub struct Ha1(SecretString);
+pub struct Ha1 {
+    algorithm: Algorithm,
+    /// In lower-case hexadecimal, as it is hashed again.
+    hex: SecretString,
+}
 
 impl Ha1 {
     /// Hashes `user:realm:password`.
-    pub fn new(user: &str, realm: &str, password: &SecretString) -> Self {
-        let hash = Md5::new()
-            .chain_update(user)
-            .chain_update(":")
-            .chain_update(realm)
-            .chain_update(":")
-            .chain_update(password.expose_secret())
-            .finalize();
-        Self(SecretString::from(hex(&hash.into())))
+    pub fn new(algorithm: Algorithm, user: &str, realm: &str, password: &SecretString) -> Self {
+        let parts = [user.as_bytes(), realm.as_bytes(), password.expose_secret().as_bytes()];
+        Self { algorithm, hex: SecretString::from(algorithm.hash(&parts).to_hex()) }
     }
 
-    /// Takes a stored hash, in either case; `None` unless it is 32 hexadecimal digits.
-    pub fn from_hex(stored: &SecretString) -> Option<Self> {
-        let digits = unhex(stored.expose_secret())?;
-        Some(Self(SecretString::from(hex(&digits))))
+    /// Takes a stored hash, in either case; `None` unless it is as many hexadecimal digits as the
+    /// algorithm makes.
+    pub fn from_hex(algorithm: Algorithm, stored: &SecretString) -> Option<Self> {
+        let hash = Hash::from_hex(algorithm, stored.expose_secret())?;
+        Some(Self { algorithm, hex: SecretString::from(hash.to_hex()) })
     }
 
-    /// The request-digest of RFC 2617 §3.2.2.1 for `qop=auth`; an empty method makes the
+    /// The request-digest of RFC 7616 §3.4.1 for `qop=auth`; an empty method makes the
     /// response-digest of `rspauth`.
     ///
     /// `uri` is hashed as it stands: its spelling counts.
@@ -352,40 +409,35 @@ impl Ha1 {
         nc: &str,
         cnonce: &str,
     ) -> RequestDigest {
-        let ha2 = Md5::new().chain_update(method).chain_update(":").chain_update(uri).finalize();
-        let hash = Md5::new()
-            .chain_update(self.0.expose_secret())
-            .chain_update(":")
-            .chain_update(nonce)
-            .chain_update(":")
-            .chain_update(nc)
-            .chain_update(":")
-            .chain_update(cnonce)
-            .chain_update(":auth:")
-            .chain_update(hex(&ha2.into()))
-            .finalize();
-        RequestDigest(hash.into())
-    }
-}
-
-/// What proves knowledge of the secret: an MD5 hash. Compared in constant time only.
-#[derive(Clone, Copy)]
-pub struct RequestDigest([u8; MD5_LEN]);
-
-impl RequestDigest {
-    /// Reads 32 hexadecimal digits of either case.
-    pub fn from_hex(text: &str) -> Option<Self> {
-        unhex(text).map(Self)
-    }
-
-    /// 32 lower-case hexadecimal digits.
-    pub fn to_hex(self) -> String {
-        hex(&self.0)
+        let ha2 = self.algorithm.hash(&[method.as_bytes(), uri]).to_hex();
+        let texts = [self.hex.expose_secret(), nonce, nc, cnonce, "auth", &ha2];
+        RequestDigest(self.algorithm.hash(&texts.map(str::as_bytes)))
     }
 
     /// Equality that takes the same time whatever differs.
     pub fn matches(&self, other: &Self) -> bool {
-        self.0.ct_eq(&other.0).into()
+        self.hex.expose_secret().as_bytes().ct_eq(other.hex.expose_secret().as_bytes()).into()
+    }
+}
+
+/// What proves knowledge of the secret: a hash. Compared in constant time only.
+#[derive(Clone, Copy)]
+pub struct RequestDigest(Hash);
+
+impl RequestDigest {
+    /// Reads hexadecimal digits of either case, as many as the algorithm makes.
+    pub fn from_hex(algorithm: Algorithm, text: &str) -> Option<Self> {
+        Hash::from_hex(algorithm, text).map(Self)
+    }
+
+    /// Lower-case hexadecimal digits.
+    pub fn to_hex(self) -> String {
+        self.0.to_hex()
+    }
+
+    /// Equality that takes the same time whatever differs.
+    pub fn matches(&self, other: &Self) -> bool {
+        self.0.as_bytes().ct_eq(other.0.as_bytes()).into()
     }
 }
 
@@ -395,9 +447,31 @@ impl fmt::Debug for RequestDigest {
     }
 }
 
-/// Whether an `algorithm` parameter means MD5; absent does (RFC 2617 §3.2.1).
-pub fn is_md5(algorithm: Option<&str>) -> bool {
-    algorithm.is_none_or(|algorithm| algorithm.eq_ignore_ascii_case("MD5"))
+/// A hash of either algorithm.
+#[derive(Clone, Copy)]
+enum Hash {
+    Md5([u8; 16]),
+    Sha256([u8; 32]),
+}
+
+impl Hash {
+    fn from_hex(algorithm: Algorithm, text: &str) -> Option<Self> {
+        match algorithm {
+            Algorithm::Md5 => unhex(text).map(Self::Md5),
+            Algorithm::Sha256 => unhex(text).map(Self::Sha256),
+        }
+    }
+
+    fn to_hex(self) -> String {
+        HEXLOWER.encode(self.as_bytes())
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Md5(hash) => hash,
+            Self::Sha256(hash) => hash,
+        }
+    }
 }
 
 /// Why a digest header cannot be read. Never shows what the peer wrote.
@@ -433,8 +507,11 @@ pub enum ParseError {
     /// A parameter that this header must have.
     #[error("parameter {0} is missing")]
     Missing(&'static str),
-    /// A challenge that wants another algorithm than MD5.
-    #[error("algorithm is not MD5")]
+    /// Basic credentials that are no base64.
+    #[error("not base64")]
+    Base64,
+    /// A challenge that wants another algorithm than MD5 or SHA-256.
+    #[error("algorithm is neither MD5 nor SHA-256")]
     Algorithm,
     /// A challenge that does not offer `auth`.
     #[error("qop \"auth\" is not offered")]
@@ -606,15 +683,19 @@ impl Writer {
     }
 }
 
-const MD5_LEN: usize = 16;
-
-fn hex(hash: &[u8; MD5_LEN]) -> String {
-    HEXLOWER.encode(hash)
+fn joined<D: md5::Digest>(mut hash: D, parts: &[&[u8]]) -> md5::digest::Output<D> {
+    for (index, part) in parts.iter().enumerate() {
+        if index > 0 {
+            hash.update(b":");
+        }
+        hash.update(part);
+    }
+    hash.finalize()
 }
 
-fn unhex(text: &str) -> Option<[u8; MD5_LEN]> {
-    let mut hash = [0; MD5_LEN];
-    if text.len() != 2 * hash.len() {
+fn unhex<const LEN: usize>(text: &str) -> Option<[u8; LEN]> {
+    let mut hash = [0; LEN];
+    if text.len() != 2 * LEN {
         return None;
     }
     HEXLOWER_PERMISSIVE.decode_mut(text.as_bytes(), &mut hash).ok()?;
@@ -641,42 +722,74 @@ mod tests {
         assert_eq!(digest.to_hex(), "6629fae49393a05397450978507c4ef1");
     }
 
-    /// The MD5 example of RFC 7616 §3.9.1, from header to proof.
+    /// Both examples of RFC 7616 §3.9.1, from header to proof.
     #[test]
-    fn known_answer_of_rfc_7616() {
-        let sent = parsed(
-            r#"Digest username="Mufasa",
-            realm="http-auth@example.org",
-            uri="/dir/index.html",
-            algorithm=MD5,
-            nonce="7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v",
-            nc=00000001,
-            cnonce="f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ",
-            qop=auth,
-            response="8ca523f5e9506fed4657c9700eebdbec",
-            opaque="FQhe/qaU925kfnzjCev0ciny7QMkPqMAFRtzCUYo5tdS""#
-                .replace('\n', "")
-                .as_str(),
-        );
-        let ha1 = ha1("Mufasa", "http-auth@example.org", "Circle of Life");
-        let digest = ha1.digest(
-            "GET",
-            sent.uri().unwrap().as_bytes(),
-            sent.nonce().unwrap(),
-            sent.nc().unwrap(),
-            sent.cnonce().unwrap(),
-        );
-        assert_eq!(Some(digest.to_hex().as_str()), sent.response());
-        assert!(is_md5(sent.algorithm()));
+    fn known_answers_of_rfc_7616() {
+        for (algorithm, name, response) in [
+            (Algorithm::Md5, "MD5", "8ca523f5e9506fed4657c9700eebdbec"),
+            (
+                Algorithm::Sha256,
+                "SHA-256",
+                "753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1",
+            ),
+        ] {
+            let sent = parsed(&format!(
+                "Digest username=\"Mufasa\", realm=\"http-auth@example.org\", \
+                 uri=\"/dir/index.html\", algorithm={name}, \
+                 nonce=\"7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v\", nc=00000001, \
+                 cnonce=\"f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ\", qop=auth, \
+                 response=\"{response}\", \
+                 opaque=\"FQhe/qaU925kfnzjCev0ciny7QMkPqMAFRtzCUYo5tdS\""
+            ));
+            assert_eq!(Algorithm::from_parameter(sent.algorithm()), Some(algorithm));
+            let password = SecretString::from("Circle of Life");
+            let ha1 = Ha1::new(algorithm, "Mufasa", "http-auth@example.org", &password);
+            let digest = ha1.digest(
+                "GET",
+                sent.uri().unwrap().as_bytes(),
+                sent.nonce().unwrap(),
+                sent.nc().unwrap(),
+                sent.cnonce().unwrap(),
+            );
+            assert_eq!(Some(digest.to_hex().as_str()), sent.response());
+            let given = RequestDigest::from_hex(algorithm, response).unwrap();
+            assert!(given.matches(&digest));
+        }
+    }
+
+    /// A digest of one algorithm says nothing about the other.
+    #[test]
+    fn algorithms_do_not_mix() {
+        let password = SecretString::from("secret");
+        let hashes = [Algorithm::Md5, Algorithm::Sha256]
+            .map(|algorithm| Ha1::new(algorithm, "alice", "example.com", &password));
+        let [md5, sha256] = &hashes;
+        assert!(!md5.matches(sha256) && md5.matches(&md5.clone()));
+        let digests = hashes.each_ref().map(|ha1| ha1.digest(METHOD, URI, NONCE, "1", "c"));
+        assert!(!digests[0].matches(&digests[1]));
+        assert!(RequestDigest::from_hex(Algorithm::Sha256, &digests[0].to_hex()).is_none());
+        assert!(RequestDigest::from_hex(Algorithm::Md5, &digests[1].to_hex()).is_none());
+        assert!(Ha1::from_hex(Algorithm::Sha256, &md5.hex).is_none());
+        for (name, algorithm) in [
+            (None, Some(Algorithm::Md5)),
+            (Some("md5"), Some(Algorithm::Md5)),
+            (Some("sha-256"), Some(Algorithm::Sha256)),
+            (Some("SHA-256-sess"), None),
+            (Some("SHA256"), None),
+            (Some(""), None),
+        ] {
+            assert_eq!(Algorithm::from_parameter(name), algorithm, "{name:?}");
+        }
     }
 
     /// Values computed by hand (with another MD5) for AUTH and the URI of Blink.
     #[test]
     fn known_answer_for_auth() {
         let ha1 = ha1("alice", "example.com", "secret");
-        assert_eq!(ha1.0.expose_secret(), "b1726872c344b6dc8365b774f8fd6412");
+        assert_eq!(ha1.hex.expose_secret(), "b1726872c344b6dc8365b774f8fd6412");
 
-        let challenge = Challenge::new("example.com", NONCE.to_owned(), "o".to_owned(), false);
+        let challenge =
+            Challenge::new(Algorithm::Md5, "example.com", NONCE.to_owned(), "o".to_owned(), false);
         let sent = challenge.authorize("alice", &ha1, URI, "0a4f113b".to_owned());
         assert_eq!(sent.response(), Some("3c5a42ee6b230df10bd900cfc0cd578c"));
         assert_eq!(
@@ -717,10 +830,10 @@ mod tests {
 
     #[test]
     fn stored_ha1_is_read_in_either_case_and_only_when_whole() {
-        let read = |text: &str| Ha1::from_hex(&SecretString::from(text));
+        let read = |text: &str| Ha1::from_hex(Algorithm::Md5, &SecretString::from(text));
         let expected = "b1726872c344b6dc8365b774f8fd6412";
         for text in [expected, &expected.to_uppercase()] {
-            assert_eq!(read(text).unwrap().0.expose_secret(), expected);
+            assert_eq!(read(text).unwrap().hex.expose_secret(), expected);
         }
         for text in ["", "b17268", &expected.replace('b', "g"), &"é".repeat(16)] {
             assert!(read(text).is_none(), "{text}");
@@ -835,15 +948,21 @@ mod tests {
 
     #[test]
     fn challenge_is_written_in_the_order_clients_know() {
-        let challenge = |stale| Challenge::new("r", "n".to_owned(), "o".to_owned(), stale);
+        let challenge = |algorithm, stale| {
+            Challenge::new(algorithm, "r", "n".to_owned(), "o".to_owned(), stale).to_value()
+        };
         let expected = r#"Digest realm="r", qop="auth", nonce="n", opaque="o""#;
-        assert_eq!(challenge(false).to_value(), expected);
-        assert_eq!(challenge(true).to_value(), format!("{expected}, stale=true"));
+        assert_eq!(challenge(Algorithm::Md5, false), expected);
+        assert_eq!(challenge(Algorithm::Md5, true), format!("{expected}, stale=true"));
+        let expected = format!("{expected}, algorithm=SHA-256");
+        assert_eq!(challenge(Algorithm::Sha256, false), expected);
+        assert_eq!(challenge(Algorithm::Sha256, true), format!("{expected}, stale=true"));
     }
 
     #[test]
     fn written_values_cannot_break_out() {
-        let value = Challenge::new("a\"\\\r\nX: b", "n".to_owned(), "o".to_owned(), false);
+        let realm = "a\"\\\r\nX: b";
+        let value = Challenge::new(Algorithm::Md5, realm, "n".to_owned(), "o".to_owned(), false);
         assert_eq!(
             value.to_value(),
             r#"Digest realm="a\"\\X: b", qop="auth", nonce="n", opaque="o""#
@@ -854,8 +973,12 @@ mod tests {
     fn client_chooses_the_challenge_it_can_answer() {
         let sha = br#"Digest realm="r", qop="auth", algorithm=SHA-256, nonce="1", opaque="o""#;
         let md5 = br#"Digest realm="r",qop="auth-int, auth",algorithm=md5,nonce="2",stale=TRUE"#;
-        let chosen = Challenge::choose([&sha[..], &md5[..]]).unwrap();
+        let other = br#"Digest realm="r", qop="auth", algorithm=SHA-512-256, nonce="0""#;
+        let chosen = Challenge::choose([&other[..], &sha[..], &md5[..]]).unwrap();
+        assert_eq!((chosen.algorithm(), chosen.nonce()), (Algorithm::Sha256, "1"));
+        let chosen = Challenge::choose([&other[..], &md5[..], &sha[..]]).unwrap();
         assert_eq!((chosen.realm(), chosen.nonce()), ("r", "2"));
+        assert_eq!(chosen.algorithm(), Algorithm::Md5);
         assert_eq!(chosen.opaque(), None);
         assert!(chosen.is_stale());
 
@@ -876,15 +999,21 @@ mod tests {
     #[test]
     fn debug_shows_no_secret() {
         let ha1 = ha1("alice", "example.com", "Rumpelstiltskin");
-        let challenge = Challenge::new("example.com", NONCE.to_owned(), "opaqueX".to_owned(), true);
+        let challenge = Challenge::new(
+            Algorithm::Md5,
+            "example.com",
+            NONCE.to_owned(),
+            "opaqueX".to_owned(),
+            true,
+        );
         let sent = challenge.authorize("alice", &ha1, URI, "cnonceX".to_owned());
         let info = AuthenticationInfo::new(&ha1, URI, NONCE, "00000001", "cnonceX");
-        let digest = RequestDigest::from_hex(sent.response().unwrap()).unwrap();
+        let digest = RequestDigest::from_hex(Algorithm::Md5, sent.response().unwrap()).unwrap();
         let shown = format!("{ha1:?} {challenge:?} {sent:?} {info:?} {digest:?}");
         assert!(shown.contains("alice"));
         for secret in [
             "Rumpelstiltskin",
-            ha1.0.expose_secret(),
+            ha1.hex.expose_secret(),
             sent.response().unwrap(),
             &info.rspauth,
             NONCE,
@@ -914,8 +1043,10 @@ mod tests {
         #[test]
         fn challenge_survives_writing(
             realm in TEXT, nonce in TEXT, opaque in proptest::option::of(TEXT), stale: bool,
+            sha256: bool,
         ) {
-            let challenge = Challenge { realm, nonce, opaque, stale };
+            let algorithm = if sha256 { Algorithm::Sha256 } else { Algorithm::Md5 };
+            let challenge = Challenge { algorithm, realm, nonce, opaque, stale };
             let value = challenge.to_value();
             prop_assert!(Challenge::parse(value.as_bytes()) == Ok(challenge), "{value}");
         }
@@ -928,8 +1059,8 @@ mod tests {
         }
 
         #[test]
-        fn hexadecimal_survives(hash: [u8; MD5_LEN]) {
-            prop_assert_eq!(unhex(&hex(&hash)), Some(hash));
+        fn hexadecimal_survives(hash: [u8; 32]) {
+            prop_assert_eq!(unhex(&Hash::Sha256(hash).to_hex()), Some(hash));
         }
     }
 
@@ -959,7 +1090,7 @@ mod tests {
     }
 
     fn ha1(user: &str, realm: &str, password: &str) -> Ha1 {
-        Ha1::new(user, realm, &SecretString::from(password))
+        Ha1::new(Algorithm::Md5, user, realm, &SecretString::from(password))
     }
 
     fn parsed(value: &str) -> Authorization {

@@ -18,10 +18,11 @@ use tracing::{Span, debug, info};
 
 use super::{
     DEFAULT_PORT, Shared, Stage, clock,
+    generation::Generation,
     login::{self, Claimant, Quoted, Verdict},
     party::{Owned, Party},
-    policy::Generation,
     registry::{Arrival, Delivery, Join},
+    stats::{Counted, Queued},
     wire::{Step, Wire, Wires},
 };
 use crate::{
@@ -49,12 +50,14 @@ pub(super) struct Bridge {
     stop: oneshot::Receiver<()>,
     dialling: Option<BoxFuture<'static, Result<Link, LinkError>>>,
     logins: Logins,
+    queued: Queued,
 }
 
 /// One connection's owner.
 struct Holder {
     peer: SocketAddr,
     generation: Arc<Generation>,
+    counted: Counted,
     failures: u32,
     owned: Option<Owned>,
 }
@@ -80,13 +83,20 @@ enum Next {
 impl Bridge {
     /// The task of a party that holds a session, waiting for `arrival`.
     pub(super) fn new(party: Party, owned: Owned, arrival: Arrival) -> Self {
-        let Party { wire, decoder, unsent, generation, failures, .. } = party;
+        let Party { wire, decoder, unsent, generation, counted, failures, .. } = party;
         let limits = Limits::DEFAULT;
         let session = Session::new(owned.holding.clone(), decoder, unsent, limits, clock());
         Self {
             session,
             stop: owned.registration.stop_signal(),
-            near: Holder { peer: wire.link.peer(), generation, failures, owned: Some(owned) },
+            queued: counted.queued(),
+            near: Holder {
+                peer: wire.link.peer(),
+                generation,
+                counted,
+                failures,
+                owned: Some(owned),
+            },
             wires: Wires::new(wire),
             far: None,
             arrival: Some(arrival),
@@ -128,7 +138,7 @@ impl Bridge {
     }
 
     async fn event(&mut self) -> Event {
-        let Self { session, wires, arrival, stop, dialling, logins, .. } = self;
+        let Self { session, wires, arrival, stop, dialling, logins, queued, .. } = self;
         tokio::select! {
             biased;
             _ = stop => Event::Stop,
@@ -137,7 +147,11 @@ impl Bridge {
             (leg, head, verdict) = poll_fn(|cx| logins.poll(cx)) => {
                 Event::Decided(leg, head, verdict)
             }
-            step = poll_fn(|cx| wires.poll(session, cx)) => Event::Step(step),
+            step = poll_fn(|cx| {
+                let step = wires.poll(session, cx);
+                queued.set(queued_in(session));
+                step
+            }) => Event::Step(step),
         }
     }
 
@@ -164,8 +178,12 @@ impl Bridge {
                 self.arrival = None;
                 self.session.dial(path.first().clone());
                 let client = Arc::clone(&self.near.generation.client);
-                self.dialling =
-                    Some(Box::pin(async move { transport::connect(&target, &client).await }));
+                self.dialling = Some(Box::pin(async move {
+                    // A refusal may come at once: what was said is taken first, or nobody would
+                    // hear what became of it.
+                    tokio::task::yield_now().await;
+                    transport::connect(&target, &client).await
+                }));
             }
             Join::Deliver(delivery) => return Next::Deliver(delivery),
             Join::Await => self.wires.hold_near = true,
@@ -184,6 +202,7 @@ impl Bridge {
                 self.far = Some(Holder {
                     peer: link.peer(),
                     generation: Arc::clone(&self.near.generation),
+                    counted: self.near.counted.clone(),
                     failures: 0,
                     owned: None,
                 });
@@ -201,12 +220,12 @@ impl Bridge {
     fn arrived(&mut self, party: Option<Box<Party>>) -> Next {
         // Whoever claimed the session is gone without having come.
         let Some(party) = party else { return Next::Over("error") };
-        let Party { wire, decoder, unsent, generation, failures, owned } = *party;
+        let Party { wire, decoder, unsent, generation, counted, failures, owned } = *party;
         let peer = wire.link.peer();
         debug!("joined by {peer}");
         let holding = owned.as_ref().map(|owned| owned.holding.clone());
         self.session.arrive(holding, decoder, unsent, clock());
-        self.far = Some(Holder { peer, generation, failures, owned });
+        self.far = Some(Holder { peer, generation, counted, failures, owned });
         self.wires.open_far(wire);
         Next::GoOn
     }
@@ -215,11 +234,11 @@ impl Bridge {
     fn hand_over(self: Box<Self>, delivery: Delivery) -> Stage {
         let Self { session, wires, near, .. } = *self;
         let (holding, decoder, unsent) = session.hand_over();
-        let Holder { generation, failures, owned, .. } = near;
+        let Holder { generation, counted, failures, owned, .. } = near;
         let owned = owned.zip(holding).map(|(owned, holding)| Owned { holding, ..owned });
         let wire = wires.near;
-        match delivery.send(Box::new(Party { wire, decoder, unsent, generation, failures, owned }))
-        {
+        let party = Party { wire, decoder, unsent, generation, counted, failures, owned };
+        match delivery.send(Box::new(party)) {
             Ok(()) => Stage::Done,
             // The other session has just ended; this one waits as before.
             Err(party) => Stage::Lobby(party),
@@ -335,15 +354,22 @@ impl Bridge {
         }
         // From here on nobody can be sent to us; who was sent already is given back.
         self.near.owned = None;
-        self.far = None;
+        if let Some(far) = &mut self.far {
+            far.owned = None;
+        }
         if let Some(mut arrival) = self.arrival.take() {
             arrival.close();
             if let Ok(party) = arrival.try_recv() {
                 shared.rehome(Stage::Lobby(party));
             }
         }
-        let Self { session, wires, .. } = &mut *self;
-        if timeout(DRAIN, poll_fn(|cx| wires.poll_drain(session, cx))).await.is_err() {
+        let Self { session, wires, queued, .. } = &mut *self;
+        let drained = poll_fn(|cx| {
+            let drained = wires.poll_drain(session, cx);
+            queued.set(queued_in(session));
+            drained
+        });
+        if timeout(DRAIN, drained).await.is_err() {
             debug!("the last bytes were not taken");
         }
         let Wires { near, far, .. } = self.wires;
@@ -370,6 +396,11 @@ impl Holder {
             );
         });
     }
+}
+
+/// Octets that wait for the peers of a session.
+fn queued_in(session: &Session) -> usize {
+    session.outgoing(Leg::Near).len() + session.outgoing(Leg::Far).len()
 }
 
 async fn close(link: Link) {
@@ -441,14 +472,12 @@ mod tests {
         io::AsyncReadExt,
         net::{TcpListener, TcpStream},
     };
-    use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
     use super::*;
     use crate::{
-        auth::Challenger,
         config::Config,
         msrp::{Decoder, Event as Decoded},
-        relay::{login::Welcome, registry::Registry},
+        relay::{Source, login::Welcome, reload::Configuration, wall_clock},
         session::{Expiry, Holding},
     };
 
@@ -459,12 +488,12 @@ mod tests {
         From-Path: msrp://a.invalid:1/a;tcp\r\n-------a0000001$\r\n";
 
     fn shared() -> Arc<Shared> {
-        Arc::new(Shared {
-            registry: Arc::new(Registry::default()),
-            challenger: Challenger::new(clock()),
-            tasks: TaskTracker::new(),
-            stopping: CancellationToken::new(),
-        })
+        let config = "[Relay]\naddress = 127.0.0.1\nbackend = memory\ndebug_notls = yes\n\
+            hostname = relay.example\n[Memory]\n";
+        let config = Config::parse(config, FilePath::new("config.ini")).unwrap();
+        let generation = Generation::build(&config, None, wall_clock()).unwrap();
+        let source = Source::new(config.source.clone(), |_| {});
+        Arc::new(Shared::new(Configuration::new(source, config, generation)))
     }
 
     fn head(text: &str) -> Head {
@@ -475,26 +504,24 @@ mod tests {
     }
 
     /// A connection as the lobby has it, and its other end.
-    async fn party() -> (Party, TcpStream) {
-        let config = "[Relay]\naddress = 127.0.0.1\nbackend = memory\ndebug_notls = yes\n\
-            hostname = relay.example\n[Memory]\n";
-        let config = Config::parse(config, FilePath::new("config.ini")).unwrap();
-        #[expect(clippy::disallowed_methods, reason = "certificates are not looked at")]
-        let now = std::time::SystemTime::now();
-        let generation = Generation::build(&config, None, now).unwrap();
+    async fn party(shared: &Shared) -> (Party, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let other = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (tcp, peer) = listener.accept().await.unwrap();
         let link = transport::accept(tcp, peer, None).await.unwrap();
-        (Party::new(Wire::new(link), Decoder::default(), Arc::new(generation)), other)
+        let generation = shared.configuration.generation();
+        let counted = Counted::new(&shared.stats);
+        (Party::new(Wire::new(link), Decoder::default(), generation, counted), other)
     }
 
     /// The session of Alice, whose time is up this very moment.
     async fn due(shared: &Shared) -> (Bridge, TcpStream) {
-        let (party, other) = party().await;
+        let (party, other) = party(shared).await;
         let uri = Uri::mint(false, "relay.example", 2855, "alice").unwrap();
         let client = head(AUTH).from_path;
-        let (registration, arrival) = shared.registry.register(uri.clone(), client.clone());
+        let generation = shared.configuration.generation();
+        let (registration, arrival) =
+            shared.registry.register(&generation, uri.clone(), client.clone());
         let owned = Owned {
             registration,
             holding: Holding {
@@ -513,8 +540,8 @@ mod tests {
     }
 
     /// Bob, whose first SEND has been read.
-    async fn stranger() -> (Party, TcpStream) {
-        let (mut bob, other) = party().await;
+    async fn stranger(shared: &Shared) -> (Party, TcpStream) {
+        let (mut bob, other) = party(shared).await;
         bob.wire.unread = BytesMut::from(SEND);
         (bob, other)
     }
@@ -533,7 +560,7 @@ mod tests {
             realm: "example.com".to_owned(),
             expiry,
             expires: Duration::from_mins(1),
-            authentication_info: "qop=auth".to_owned(),
+            authentication_info: Some("qop=auth".to_owned()),
         })
     }
 
@@ -544,7 +571,7 @@ mod tests {
         for refreshed in [false, true] {
             let shared = shared();
             let (mut bridge, mut alice) = due(&shared).await;
-            let (bob, mut bobs) = stranger().await;
+            let (bob, mut bobs) = stranger(&shared).await;
             let delivery = shared.registry.claim(&head(SEND)).unwrap();
             assert!(matches!(bridge.due(), Next::GoOn));
             assert!(bridge.session.is_lapsed());
@@ -572,7 +599,7 @@ mod tests {
         for delivered in [false, true] {
             let shared = shared();
             let (mut bridge, alice) = due(&shared).await;
-            let (bob, mut bobs) = stranger().await;
+            let (bob, mut bobs) = stranger(&shared).await;
             let delivery = shared.registry.claim(&head(SEND)).unwrap();
             // Alice's own request waits for the arrival.
             bridge.wires.hold_near = true;

@@ -4,7 +4,7 @@
 use std::{
     io,
     net::SocketAddr,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -20,10 +20,11 @@ use super::{
     Shared, Stage,
     bridge::Bridge,
     clock,
+    generation::Visit,
     login::{self, Claimant, Quoted, Verdict, Welcome},
     party::{Owned, Party},
-    policy::Generation,
     registry::Delivery,
+    stats::Counted,
     wire::Wire,
 };
 use crate::{
@@ -47,11 +48,14 @@ const CLOSE: Duration = Duration::from_secs(2);
 /// Serves a connection that has just been accepted.
 pub(super) async fn enter(
     shared: Arc<Shared>,
-    generation: Arc<Generation>,
+    visit: Visit,
     tcp: TcpStream,
     peer: SocketAddr,
 ) -> Stage {
     let deadline = clock() + PROBATION;
+    shared.stats.accepted.fetch_add(1, Ordering::Relaxed);
+    let counted = Counted::new(&shared.stats);
+    let generation = Arc::clone(visit.generation());
     let accepting = transport::accept(tcp, peer, generation.server.clone());
     let link = tokio::select! {
         link = timeout_at(deadline.into(), accepting) => link,
@@ -60,8 +64,8 @@ pub(super) async fn enter(
     match link {
         Ok(Ok(link)) => {
             let decoder = Decoder::new(MAX_STRANGERS_HEAD);
-            let party = Party::new(Wire::new(link), decoder, generation);
-            attend(shared, party, deadline).await
+            let party = Party::new(Wire::new(link), decoder, generation, counted);
+            attend(shared, party, visit, deadline).await
         }
         Ok(Err(error)) => {
             debug!("{error}");
@@ -77,17 +81,16 @@ pub(super) async fn enter(
 /// Serves a connection whose session went away before it had joined it. One that holds a session
 /// of its own goes back to that, which waits as before.
 pub(super) async fn return_to(shared: Arc<Shared>, mut party: Party) -> Stage {
-    match party.owned.take() {
-        Some(owned) => {
-            let arrival = owned.registration.wait();
-            Stage::Bridge(Box::new(Bridge::new(party, owned, arrival)))
-        }
-        None => attend(shared, party, clock() + PROBATION).await,
+    if let Some(owned) = party.owned.take() {
+        let arrival = owned.registration.wait();
+        return Stage::Bridge(Box::new(Bridge::new(party, owned, arrival)));
     }
+    let visit = Visit::new(Arc::clone(&party.generation));
+    attend(shared, party, visit, clock() + PROBATION).await
 }
 
-async fn attend(shared: Arc<Shared>, party: Party, deadline: Instant) -> Stage {
-    let mut visitor = Visitor { party, refused: 0, login: None, refusal: None };
+async fn attend(shared: Arc<Shared>, party: Party, visit: Visit, deadline: Instant) -> Stage {
+    let mut visitor = Visitor { party, visit, refused: 0, login: None, refusal: None };
     let outcome = tokio::select! {
         outcome = timeout_at(deadline.into(), visitor.serve(&shared)) => outcome,
         () = shared.stopping.cancelled() => Ok(Ok(Outcome::Leave)),
@@ -110,6 +113,8 @@ async fn attend(shared: Arc<Shared>, party: Party, deadline: Instant) -> Stage {
 /// A connection in the lobby.
 struct Visitor {
     party: Party,
+    /// Ends when the connection has a session, or none any more.
+    visit: Visit,
     /// Requests refused so far.
     refused: u32,
     /// The AUTH whose end-line has not come.
@@ -263,7 +268,9 @@ impl Visitor {
         };
         self.party.decoder.set_max_head(MAX_HEAD);
         let response = welcome.response(head, &uri);
-        let (registration, arrival) = shared.registry.register(uri.clone(), head.from_path.clone());
+        let (registration, arrival) =
+            shared.registry.register(self.visit.generation(), uri.clone(), head.from_path.clone());
+        shared.stats.started.fetch_add(1, Ordering::Relaxed);
         let span = info_span!(
             parent: None,
             "session",

@@ -12,7 +12,7 @@ use tracing::{debug, warn};
 
 use super::{Shared, clock, policy::Policy};
 use crate::{
-    auth::{Answer, AuthError, AuthRequest, Grant},
+    auth::{Answer, AuthError, AuthRequest, Grant, basic},
     msrp::{Head, HeaderError, Name, StatusCode, Uri, digest::Authorization},
     session::{self, Expiry, Reject},
 };
@@ -54,7 +54,7 @@ pub(super) struct Welcome {
     pub(super) realm: String,
     pub(super) expiry: Expiry,
     pub(super) expires: Duration,
-    pub(super) authentication_info: String,
+    pub(super) authentication_info: Option<String>,
 }
 
 impl Welcome {
@@ -69,11 +69,13 @@ impl Welcome {
         let relays = head.from_path.split_last().map_or(&[][..], |(_client, relays)| relays);
         let path = relays.iter().rev().chain([uri]).map(Uri::text);
         let use_path = path.map(|text| &text[..]).collect::<Vec<_>>().join(&b' ');
-        let headers = [
+        let mut headers = vec![
             (Name::UsePath, Bytes::from(use_path)),
             (Name::Expires, self.expires.as_secs().to_string().into()),
-            (Name::AuthenticationInfo, self.authentication_info.clone().into()),
         ];
+        if let Some(proof) = &self.authentication_info {
+            headers.push((Name::AuthenticationInfo, proof.clone().into()));
+        }
         session::answer(head, StatusCode::OK, "OK", &headers)
     }
 }
@@ -85,8 +87,14 @@ pub(super) async fn decide(
     head: &Head,
     arrived: Instant,
 ) -> Verdict {
+    // A session that would be new; those that are there may be refreshed.
+    let unwelcome = || claimant.session.is_none() && shared.is_leaving();
+    if unwelcome() {
+        return leaving(head);
+    }
     let attempt = head.headers.value(Name::Authorization).is_some();
     let refusal = match verify(shared, claimant, head, arrived).await {
+        Ok(_) if unwelcome() => return leaving(head),
         Ok(grant) => match lifetime(&claimant.policy, head) {
             Ok(expires) => return granted(grant, head, &claimant.policy, expires),
             Err(refusal) => refusal,
@@ -103,6 +111,12 @@ pub(super) async fn decide(
         failed,
         close: failed && limit.is_some_and(|limit| claimant.failures + 1 >= limit.get()),
     }
+}
+
+/// The answer to whoever comes too late; no fault of the client.
+fn leaving(head: &Head) -> Verdict {
+    let response = session::answer(head, StatusCode::UNAVAILABLE, "Relay is shutting down", &[]);
+    Verdict::Refused { response, failed: false, close: false }
 }
 
 fn granted(grant: Grant, head: &Head, policy: &Policy, expires: Duration) -> Verdict {
@@ -151,28 +165,58 @@ async fn verify(
     let Some(value) = head.headers.value(Name::Authorization) else {
         return Err(challenge(shared, claimant, head, &realm, false));
     };
-    let authorization =
-        Authorization::parse(value).map_err(|error| refuse(&AuthError::Malformed(error), ""))?;
+    let grant = match basic::Attempt::parse(value).filter(|_| policy.basic) {
+        Some(attempt) => by_basic(policy, attempt, &realm).await,
+        None => by_digest(shared, claimant, head, value, &realm, arrived).await,
+    };
+    let grant = grant.map_err(|(user, error)| refuse(&error, &user))?;
+    match &claimant.session {
+        Some((owner, _)) if *owner != grant.user => {
+            Err(refuse(&AuthError::NotAllowed, &grant.user))
+        }
+        _ => Ok(grant),
+    }
+}
+
+/// The claimed user goes with the error, for the log.
+async fn by_digest(
+    shared: &Shared,
+    claimant: &Claimant,
+    head: &Head,
+    value: &[u8],
+    realm: &str,
+    arrived: Instant,
+) -> Result<Grant, (String, AuthError)> {
+    let (policy, target) = (&claimant.policy, head.to_path.last());
+    let authorization = Authorization::parse(value)
+        .map_err(|error| (String::new(), AuthError::Malformed(error)))?;
     let user = authorization.username().unwrap_or_default().to_owned();
     let uri_matches = authorization.uri().is_none_or(|uri| {
         Uri::parse(Bytes::copy_from_slice(uri.as_bytes())).is_ok_and(|uri| uri == *target)
     });
     let request = AuthRequest {
-        realm: &realm,
+        algorithms: &policy.algorithms,
+        realm,
         uri: target.text(),
         uri_matches,
         client: claimant.peer.ip(),
         nonce_lifetime: policy.nonce_lifetime,
     };
     let examined = shared.challenger.examine(&authorization, &request, arrived);
-    let attempt = examined.map_err(|error| refuse(&error, &user))?;
+    let attempt = examined.map_err(|error| (user.clone(), error))?;
     let found = policy.backend.credential(attempt.user(), attempt.realm()).await;
-    let settled = shared.challenger.settle(attempt, found, clock());
-    let grant = settled.map_err(|error| refuse(&error, &user))?;
-    match &claimant.session {
-        Some((owner, _)) if *owner != grant.user => Err(refuse(&AuthError::NotAllowed, &user)),
-        _ => Ok(grant),
-    }
+    shared.challenger.settle(attempt, found, clock()).map_err(|error| (user, error))
+}
+
+async fn by_basic(
+    policy: &Policy,
+    attempt: Result<basic::Attempt, AuthError>,
+    realm: &str,
+) -> Result<Grant, (String, AuthError)> {
+    let attempt = attempt.map_err(|error| (String::new(), error))?;
+    let user = attempt.user().to_owned();
+    let found = policy.backend.credential(&user, realm).await;
+    basic::settle(attempt, realm, found).map_err(|error| (user, error))
 }
 
 fn refuse(
@@ -211,8 +255,10 @@ fn challenge(
     realm: &str,
     stale: bool,
 ) -> Refusal {
-    let value = shared.challenger.challenge(realm, claimant.peer.ip(), stale, clock());
-    let headers = [(Name::WwwAuthenticate, Bytes::from(value))];
+    let algorithms = &claimant.policy.algorithms;
+    let values = shared.challenger.challenge(algorithms, realm, claimant.peer.ip(), stale, clock());
+    let headers: Vec<_> =
+        values.into_iter().map(|value| (Name::WwwAuthenticate, Bytes::from(value))).collect();
     let response = session::answer(head, StatusCode::UNAUTHORIZED, "Unauthenticated", &headers);
     Refusal { response, failed: false }
 }
@@ -245,9 +291,7 @@ fn next_step(arrived: Instant) -> Instant {
 /// The line that fail2ban reads: its form is fixed.
 fn log_failure(claimant: &Claimant, user: &str, realm: &str, error: &AuthError, failed: bool) {
     let (peer, user, realm) = (claimant.peer, Quoted(user), Quoted(realm));
-    if matches!(error, AuthError::BackendUnavailable(_)) {
-        tracing::error!("{error}");
-    } else if failed && claimant.policy.log_failed_auth {
+    if failed && claimant.policy.log_failed_auth {
         warn!("AUTH failed from {peer} for {user}@{realm}: {error}");
     } else {
         debug!("AUTH refused from {peer} for {user}@{realm}: {error}");

@@ -13,32 +13,51 @@
 //! A connection is served by one task at a time, which owns it; it is handed on by value.
 
 mod bridge;
+mod certificates;
+mod error;
+mod generation;
+mod handle;
+mod listeners;
 mod lobby;
 mod login;
 mod party;
 mod policy;
 mod registry;
+mod reload;
+mod stats;
+mod status;
+mod stores;
 mod wire;
 
 use std::{
     fmt, io,
-    net::SocketAddr,
     pin::Pin,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use rand::{TryRng, rngs::SysRng};
 use thiserror::Error;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{Instrument, debug_span, info, warn};
+use tracing::{Instrument, info, warn};
 
-pub use self::policy::Generation;
-use self::{bridge::Bridge, party::Party, registry::Registry};
+use self::{
+    bridge::Bridge, listeners::Plan, party::Party, registry::Registry, reload::Configuration,
+    stats::Stats,
+};
+pub use self::{
+    error::Located,
+    generation::Generation,
+    handle::{Handle, Phase},
+    listeners::{Bound, bind, resolve},
+    reload::{ReloadError, Reloaded, Source},
+    status::{Certificate, FailedReload, Sessions, Status},
+};
 use crate::{
-    auth::Challenger,
+    auth::{Challenger, UriError},
+    config::Config,
     transport::tls::{HostNameError, TlsError},
 };
 
@@ -46,8 +65,6 @@ use crate::{
 pub const STOP_TIME: Duration = Duration::from_secs(5);
 /// Port of a next hop that names none.
 const DEFAULT_PORT: u32 = 2855;
-/// Pause after a failed accept: most often there are no file descriptors left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Why the relay cannot start, or go on.
 #[derive(Debug, Error)]
@@ -67,9 +84,15 @@ pub enum RelayError {
     /// `[Memory]` names a user twice.
     #[error("[Memory] {0}")]
     DuplicateUser(String),
-    /// The configuration asks for what is not built.
-    #[error("[Relay] backend = database is not available in this release; use backend = memory")]
-    NoDatabase,
+    /// The database cannot be named so.
+    #[error("[Database] uri: {0}")]
+    DatabaseUri(#[from] UriError),
+    /// An address cannot be listened on.
+    #[error("{0}")]
+    Bind(#[source] io::Error),
+    /// The system does not let go on with a socket that is bound.
+    #[error("cannot accept connections: {0}")]
+    Listen(#[source] io::Error),
     /// The address to give out cannot be found.
     #[error("cannot tell the address of this machine, set hostname in [Relay]: {0}")]
     NoAddress(#[source] io::Error),
@@ -78,8 +101,6 @@ pub enum RelayError {
 /// The relay, listening.
 #[derive(Debug)]
 pub struct Relay {
-    generation: Arc<Generation>,
-    listeners: Vec<TcpListener>,
     shared: Arc<Shared>,
 }
 
@@ -87,9 +108,15 @@ pub struct Relay {
 struct Shared {
     registry: Arc<Registry>,
     challenger: Challenger,
+    configuration: Configuration,
+    stats: Arc<Stats>,
+    started: Instant,
     tasks: TaskTracker,
-    /// The relay is stopping.
+    phase: watch::Sender<Phase>,
+    /// The sessions are being ended.
     stopping: CancellationToken,
+    /// Nobody is waited for any more.
+    at_once: CancellationToken,
 }
 
 impl fmt::Debug for Shared {
@@ -106,41 +133,38 @@ enum Stage {
 }
 
 impl Relay {
-    /// A relay on listeners that are bound; must be called inside of a runtime.
-    pub fn new(generation: Generation, listeners: Vec<std::net::TcpListener>) -> io::Result<Self> {
-        let registry = Arc::new(Registry::default());
-        if let Ok(authority) = generation.policy.mint("authority") {
-            registry.add_authority(authority);
-        }
-        let shared = Shared {
-            registry,
-            challenger: Challenger::new(clock()),
-            tasks: TaskTracker::new(),
-            stopping: CancellationToken::new(),
-        };
-        Ok(Self {
-            generation: Arc::new(generation),
-            listeners: listeners
-                .into_iter()
-                .map(TcpListener::from_std)
-                .collect::<Result<_, _>>()?,
-            shared: Arc::new(shared),
-        })
+    /// A relay that accepts connections on listeners which are bound; must be called inside of a
+    /// runtime.
+    pub fn new(
+        source: Source,
+        config: Config,
+        generation: Generation,
+        listeners: Vec<Bound>,
+    ) -> io::Result<Self> {
+        let shared = Arc::new(Shared::new(Configuration::new(source, config, generation)));
+        let generation = shared.configuration.generation();
+        shared.registry.add_minter(&generation);
+        shared.probe(&generation);
+        shared.configuration.listeners().put_in_force(
+            Plan::of(listeners),
+            generation.number,
+            &shared,
+        )?;
+        shared.tasks.spawn(certificates::watch(Arc::clone(&shared)));
+        Ok(Self { shared })
     }
 
-    /// Serves until `stop` resolves; then ends all sessions in order, for [`STOP_TIME`] at most or
-    /// until `now` resolves.
-    pub async fn run(
-        self,
-        stop: impl Future<Output = ()>,
-        now: impl Future<Output = ()>,
-    ) -> io::Result<()> {
-        let Self { generation, listeners, shared } = self;
-        for listener in listeners {
-            let accepting = accept(listener, Arc::clone(&generation), Arc::clone(&shared));
-            shared.tasks.spawn(accepting);
-        }
-        stop.await;
+    /// What steers it.
+    pub fn handle(&self) -> Handle {
+        Handle::new(Arc::clone(&self.shared))
+    }
+
+    /// Serves until it is told to stop, or has drained; then ends all sessions in order, for
+    /// [`STOP_TIME`] at most.
+    pub async fn run(self) {
+        let Self { shared } = self;
+        shared.end_asked_for().await;
+        shared.advance(Phase::Stopping);
         info!("stopping: {} sessions", shared.registry.len());
         shared.stopping.cancel();
         shared.registry.stop_all();
@@ -148,43 +172,9 @@ impl Relay {
         tokio::select! {
             () = shared.tasks.wait() => info!("stopped"),
             () = tokio::time::sleep(STOP_TIME) => warn!("stopped; some peers did not take their last bytes"),
-            () = now => warn!("stopped at once"),
-        }
-        Ok(())
-    }
-}
-
-async fn accept(listener: TcpListener, generation: Arc<Generation>, shared: Arc<Shared>) {
-    let mut failing = false;
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = shared.stopping.cancelled() => return,
-        };
-        match accepted {
-            Ok((tcp, peer)) => {
-                failing = false;
-                admit(tcp, peer, Arc::clone(&generation), Arc::clone(&shared));
-            }
-            Err(error) => {
-                // One line for a series of failures; the pause keeps it from spinning.
-                if !std::mem::replace(&mut failing, true) {
-                    tracing::error!("cannot accept connections: {error}");
-                }
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
+            () = shared.at_once.cancelled() => warn!("stopped at once"),
         }
     }
-}
-
-fn admit(tcp: TcpStream, peer: SocketAddr, generation: Arc<Generation>, shared: Arc<Shared>) {
-    let span = debug_span!("connection", %peer);
-    let tasks = shared.tasks.clone();
-    let task = async move {
-        let stage = lobby::enter(Arc::clone(&shared), generation, tcp, peer).await;
-        serve(shared, stage).await;
-    };
-    tasks.spawn(task.instrument(span));
 }
 
 /// Goes from stage to stage until the connection is closed or another task's.
@@ -202,6 +192,77 @@ async fn serve(shared: Arc<Shared>, mut stage: Stage) {
 }
 
 impl Shared {
+    fn new(configuration: Configuration) -> Self {
+        Self {
+            registry: Arc::default(),
+            challenger: Challenger::new(clock()),
+            configuration,
+            stats: Arc::default(),
+            started: clock(),
+            tasks: TaskTracker::new(),
+            phase: watch::Sender::new(Phase::Running),
+            stopping: CancellationToken::new(),
+            at_once: CancellationToken::new(),
+        }
+    }
+
+    /// Resolves when the sessions that are left are to be ended.
+    async fn end_asked_for(&self) {
+        let mut phase = self.phase.subscribe();
+        let mut patience = None;
+        loop {
+            let now = *phase.borrow_and_update();
+            if now == Phase::Draining {
+                info!("draining: {} sessions", self.registry.len());
+            }
+            if now == Phase::Stopping && patience.is_none() {
+                let patience_time = self.configuration.in_force().config.relay.drain_timeout;
+                patience = Some(clock() + patience_time);
+            }
+            let out_of_patience = async {
+                match patience {
+                    Some(until) => tokio::time::sleep_until(until.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = self.at_once.cancelled() => return,
+                () = self.registry.emptied(), if now >= Phase::Draining => return,
+                () = out_of_patience => return,
+                // The sender is ours.
+                _ = phase.changed() => {}
+            }
+        }
+    }
+
+    /// Says in the log whether the new backends of a generation answer; nobody waits for that.
+    fn probe(self: &Arc<Self>, generation: &Arc<Generation>) {
+        let (shared, generation) = (Arc::clone(self), Arc::clone(generation));
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = generation.stores().probe() => {}
+                () = shared.stopping.cancelled() => {}
+            }
+        });
+    }
+
+    /// Whether new sessions are refused.
+    fn is_leaving(&self) -> bool {
+        *self.phase.borrow() >= Phase::Draining
+    }
+
+    /// Enters a later phase; false where that is none.
+    fn advance(&self, to: Phase) -> bool {
+        self.phase.send_if_modified(|phase| {
+            let later = to > *phase;
+            if later {
+                *phase = to;
+            }
+            later
+        })
+    }
+
     /// Gives a connection a task of its own again.
     fn rehome(self: &Arc<Self>, stage: Stage) {
         let task: Pin<Box<dyn Future<Output = ()> + Send>> =
@@ -224,4 +285,10 @@ fn session_id() -> String {
 #[expect(clippy::disallowed_methods, reason = "this is the room that meets the clock")]
 fn clock() -> Instant {
     Instant::now()
+}
+
+/// The time of day, by which certificates are valid and events are dated.
+#[expect(clippy::disallowed_methods, reason = "this is the room that meets the clock")]
+fn wall_clock() -> SystemTime {
+    SystemTime::now()
 }

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use tracing::Span;
 
-use super::{policy::Generation, registry::Registration, wire::Wire};
+use super::{generation::Generation, registry::Registration, stats::Counted, wire::Wire};
 use crate::{
     msrp::{ChunkQueue, Decoder},
     session::Holding,
@@ -18,6 +18,7 @@ pub(super) struct Party {
     pub(super) unsent: ChunkQueue,
     /// The rules under which it was admitted.
     pub(super) generation: Arc<Generation>,
+    pub(super) counted: Counted,
     /// Failed AUTHs so far.
     pub(super) failures: u32,
     /// The session that it holds, once it has authenticated.
@@ -38,8 +39,14 @@ pub(super) struct Owned {
 
 impl Party {
     /// A connection that has just been accepted.
-    pub(super) fn new(wire: Wire, decoder: Decoder, generation: Arc<Generation>) -> Self {
-        Self { wire, decoder, unsent: ChunkQueue::default(), generation, failures: 0, owned: None }
+    pub(super) fn new(
+        wire: Wire,
+        decoder: Decoder,
+        generation: Arc<Generation>,
+        counted: Counted,
+    ) -> Self {
+        let unsent = ChunkQueue::default();
+        Self { wire, decoder, unsent, generation, counted, failures: 0, owned: None }
     }
 
     /// The other end.

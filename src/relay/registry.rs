@@ -5,12 +5,13 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    ops::Range,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::Ordering},
 };
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
-use super::{DEFAULT_PORT, party::Party};
+use super::{DEFAULT_PORT, generation::Generation, party::Party, status::Sessions};
 use crate::{
     msrp::{Head, Path, Uri},
     session::{Reject, detail},
@@ -25,18 +26,30 @@ pub(super) type Arrival = oneshot::Receiver<Box<Party>>;
 #[derive(Debug, Default)]
 pub(super) struct Registry {
     state: Mutex<State>,
+    /// The last session has left.
+    emptied: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
     sessions: HashMap<String, Entry>,
-    /// Host and port that sessions are or were minted with: never to be dialled.
-    authorities: Vec<Uri>,
+    /// Those under which sessions live or may come.
+    minters: Vec<Minter>,
     stopping: bool,
+}
+
+/// A generation that mints, or minted, URIs of sessions.
+#[derive(Debug)]
+struct Minter {
+    generation: Weak<Generation>,
+    /// Its host and port: never to be dialled.
+    authority: Uri,
 }
 
 #[derive(Debug)]
 struct Entry {
+    /// Number of the generation that minted the URI.
+    generation: u64,
     uri: Uri,
     /// The way back to the client: what a stranger's To-Path must say behind our URI.
     client: Path,
@@ -72,18 +85,42 @@ pub(super) enum Join {
 }
 
 impl Registry {
-    /// Enters a new session, waiting to be joined.
-    pub(super) fn register(self: &Arc<Self>, uri: Uri, client: Path) -> (Registration, Arrival) {
+    /// Enters a new session, waiting to be joined; `generation` has minted its URI.
+    pub(super) fn register(
+        self: &Arc<Self>,
+        generation: &Generation,
+        uri: Uri,
+        client: Path,
+    ) -> (Registration, Arrival) {
         let (delivery, arrival) = oneshot::channel();
         let id = uri.session_id().unwrap_or_default().to_owned();
         let standing = Standing::Waiting(delivery);
-        self.lock().sessions.insert(id.clone(), Entry { uri, client, standing, stop: None });
+        let entry = Entry { generation: generation.number, uri, client, standing, stop: None };
+        self.lock().sessions.insert(id.clone(), entry);
         (Registration { registry: Arc::clone(self), id }, arrival)
     }
 
-    /// Sessions are minted with this host and port from now on.
-    pub(super) fn add_authority(&self, uri: Uri) {
-        self.lock().authorities.push(uri);
+    /// Sessions are minted under this generation from now on.
+    pub(super) fn add_minter(&self, generation: &Arc<Generation>) {
+        let mut state = self.lock();
+        state.minters.retain(|minter| minter.generation.strong_count() > 0);
+        state.minters.push(Minter {
+            generation: Arc::downgrade(generation),
+            authority: generation.policy.authority.clone(),
+        });
+    }
+
+    /// Whether somebody may still look for a session at an address that these generations gave out:
+    /// one that nobody has joined, or one that is about to be made.
+    pub(super) fn is_awaited(&self, numbers: &Range<u64>) -> bool {
+        let state = self.lock();
+        let mut minters = state.minters.iter().filter_map(|minter| minter.generation.upgrade());
+        minters.any(|generation| {
+            numbers.contains(&generation.number) && generation.visitors.load(Ordering::Relaxed) > 0
+        }) || state
+            .sessions
+            .values()
+            .any(|entry| numbers.contains(&entry.generation) && entry.is_unjoined())
     }
 
     /// Claims the session that a stranger's SEND names. A request that does not fit leaves the
@@ -111,6 +148,24 @@ impl Registry {
         self.lock().sessions.len()
     }
 
+    /// How many there are, by what they do.
+    pub(super) fn sessions(&self) -> Sessions {
+        let state = self.lock();
+        let waiting = state.sessions.values().filter(|entry| entry.is_unjoined()).count();
+        Sessions { waiting, bound: state.sessions.len() - waiting }
+    }
+
+    /// Resolves when there is no session.
+    pub(super) async fn emptied(&self) {
+        loop {
+            let emptied = self.emptied.notified();
+            if self.len() == 0 {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // No code but ours runs under the lock, and none of it can leave it half done.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -125,11 +180,18 @@ impl State {
 
     fn is_ours(&self, uri: &Uri) -> bool {
         let port = |uri: &Uri| uri.port().unwrap_or(DEFAULT_PORT);
-        self.authorities.iter().any(|ours| port(ours) == port(uri) && ours.same_host(uri))
+        let living = self.minters.iter().filter(|minter| minter.generation.strong_count() > 0);
+        living
+            .map(|minter| &minter.authority)
+            .any(|ours| port(ours) == port(uri) && ours.same_host(uri))
     }
 }
 
 impl Entry {
+    fn is_unjoined(&self) -> bool {
+        matches!(self.standing, Standing::Waiting(_) | Standing::Lapsed)
+    }
+
     fn claim(&mut self) -> Result<Delivery, Reject> {
         match std::mem::replace(&mut self.standing, Standing::Bound) {
             Standing::Waiting(delivery) => Ok(delivery),
@@ -219,6 +281,10 @@ impl State {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.registry.lock().sessions.remove(&self.id);
+        let mut state = self.registry.lock();
+        state.sessions.remove(&self.id);
+        if state.sessions.is_empty() {
+            self.registry.emptied.notify_waiters();
+        }
     }
 }

@@ -7,6 +7,7 @@
 use std::{
     fmt, io,
     net::{SocketAddr, TcpListener},
+    os::fd::AsFd,
     sync::Arc,
     time::Duration,
 };
@@ -70,14 +71,52 @@ pub const LINGER_BYTES: usize = 1024 * 1024;
 ///
 /// An IPv6 address takes IPv6 only, so that `0.0.0.0` and `[::]` can be bound side by side.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    bind(address).map_err(|cause| {
-        io::Error::new(cause.kind(), format!("cannot listen on {address}: {cause}"))
-    })
+    bind(address, false).map_err(|cause| advised(&cause, address))
 }
 
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+/// [`listen`] beside `own`, listeners on the same port whose addresses cover this one or are
+/// covered by it, such as 0.0.0.0.
+///
+/// The kernel allows that only while all agree, and where the same user made them.
+pub fn listen_beside(address: SocketAddr, own: &[impl AsFd]) -> io::Result<TcpListener> {
+    let agree = |agree: bool| {
+        own.iter().try_for_each(|listener| SockRef::from(listener).set_reuse_port(agree))
+    };
+    agree(true)?;
+    let bound = bind(address, true);
+    // Nobody else is to share the port.
+    agree(false)?;
+    let listener = bound.map_err(|cause| advised(&cause, address))?;
+    SockRef::from(&listener).set_reuse_port(false)?;
+    Ok(listener)
+}
+
+fn advised(cause: &io::Error, address: SocketAddr) -> io::Error {
+    let advice = bind_advice(cause, address.port());
+    io::Error::new(cause.kind(), format!("cannot listen on {address}: {cause}{advice}"))
+}
+
+/// What an operator can do about an address that cannot be bound; begins with its own `: `.
+fn bind_advice(cause: &io::Error, port: u16) -> String {
+    match cause.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            ": another program listens there, `ss -ltnp sport = :{port}` names it; stop it or set \
+             another address"
+        ),
+        io::ErrorKind::PermissionDenied => {
+            ": ports below 1024 are for root and for whoever has CAP_NET_BIND_SERVICE".to_owned()
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            ": this machine has no such address, `ip address` lists those it has".to_owned()
+        }
+        _ => String::new(),
+    }
+}
+
+fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }

@@ -9,6 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use nix::unistd::{Group, getegid};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls_pemfile::Item;
 
@@ -163,7 +164,7 @@ impl fmt::Display for PemFile {
 }
 
 /// Who may read `path`, and how to let the relay do so. The lock may be on a directory above it.
-fn access(path: &Path) -> String {
+pub fn access(path: &Path) -> String {
     let Some((barrier, seen)) =
         path.ancestors().find_map(|part| Some((part, fs::metadata(part).ok()?)))
     else {
@@ -172,12 +173,19 @@ fn access(path: &Path) -> String {
     let (thing, mode) = if seen.is_dir() { ("the directory", "0750") } else { ("it", "0640") };
     format!(
         "{thing} belongs to {}:{} with mode {:04o}, let the relay's group in with \
-         `chgrp msrprelay {path} && chmod {mode} {path}`",
+         `chgrp {group} {path} && chmod {mode} {path}`",
         seen.uid(),
         seen.gid(),
         seen.mode() & 0o7777,
+        group = own_group(),
         path = barrier.display(),
     )
+}
+
+/// The group that the relay runs as.
+fn own_group() -> String {
+    let own = getegid();
+    Group::from_gid(own).ok().flatten().map_or_else(|| own.to_string(), |group| group.name)
 }
 
 /// All certificates of a file, at least one.
@@ -298,12 +306,13 @@ mod tests {
         };
         let owner = fs::metadata(&key).unwrap();
         let (path, uid, gid) = (key.display(), owner.uid(), owner.gid());
+        let group = own_group();
         assert_eq!(
             denied(&key),
             format!(
                 "key file {path} cannot be read (permission denied): it belongs to {uid}:{gid} \
                  with mode 0600, let the relay's group in with \
-                 `chgrp msrprelay {path} && chmod 0640 {path}`"
+                 `chgrp {group} {path} && chmod 0640 {path}`"
             )
         );
         let error = denied(&dir.path().join("hidden/k"));

@@ -34,8 +34,10 @@ use x509_parser::{
 
 use super::pem::{FileProblem, PemError, PemFile, certificates, private_key};
 
-/// How long before its end a certificate is reported as expiring.
-pub const EXPIRY_NOTICE: Duration = Duration::from_hours(14 * 24);
+/// How long before its end a certificate is reported as expiring: from the first of these on when
+/// it is loaded, and at each of them while it is in use.
+pub const EXPIRY_NOTICES: [Duration; 3] =
+    [Duration::from_hours(30 * 24), Duration::from_hours(7 * 24), Duration::from_hours(24)];
 
 /// A certificate chain and its private key: who the relay is.
 ///
@@ -111,6 +113,11 @@ impl Identity {
         &self.certified.cert
     }
 
+    /// The file that the certificates were read from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The subject's distinguished name, possibly empty.
     pub fn subject(&self) -> &str {
         &self.subject
@@ -134,11 +141,18 @@ impl Identity {
     /// What an operator should hear about at `now`; the relay starts all the same.
     pub fn findings(&self, now: SystemTime) -> Vec<Finding> {
         let mut findings = self.file_findings.clone();
-        findings.extend(self.date_finding(now));
+        findings.extend(self.expiry(now));
         findings
     }
 
-    fn date_finding(&self, now: SystemTime) -> Option<Finding> {
+    /// How many of the [`EXPIRY_NOTICES`] are due at `now`, and one more for the end itself.
+    pub fn notices(&self, now: SystemTime) -> usize {
+        let due = EXPIRY_NOTICES.iter().filter(|notice| now + **notice > self.not_after);
+        due.count() + usize::from(now > self.not_after)
+    }
+
+    /// What is to be said of its dates at `now`.
+    pub fn expiry(&self, now: SystemTime) -> Option<Finding> {
         let path = self.path.clone();
         if now > self.not_after {
             return Some(Finding::Expired { path, not_after: self.not_after });
@@ -146,7 +160,7 @@ impl Identity {
         if now < self.not_before {
             return Some(Finding::NotYetValid { path, not_before: self.not_before });
         }
-        if now + EXPIRY_NOTICE > self.not_after {
+        if self.notices(now) > 0 {
             return Some(Finding::ExpiresSoon { path, not_after: self.not_after });
         }
         None
@@ -196,7 +210,7 @@ pub enum Finding {
         /// When it begins.
         not_before: SystemTime,
     },
-    /// The certificate ends within [`EXPIRY_NOTICE`].
+    /// The certificate ends within the first of the [`EXPIRY_NOTICES`].
     #[error("certificate {} expires at {}: renew it and reload", path.display(), Utc(*not_after))]
     ExpiresSoon {
         /// The certificate file.
@@ -640,7 +654,8 @@ fn system_time(time: ASN1Time) -> SystemTime {
 }
 
 /// A moment as operators read it.
-struct Utc(SystemTime);
+#[derive(Debug, Clone, Copy)]
+pub struct Utc(pub SystemTime);
 
 impl fmt::Display for Utc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

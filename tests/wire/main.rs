@@ -4,10 +4,13 @@
 //! `r4975_`, `r4976_` and so on is the witness of that row of the requirements; see `tests/README.md`.
 
 mod auth;
+mod backends;
+mod certificates;
 mod chains;
 mod chunking;
 mod clients;
 mod connections;
+mod control;
 mod expiry;
 mod forwarding;
 mod framing;
@@ -16,9 +19,12 @@ mod joining;
 mod limits;
 mod next_hops;
 mod original_bugs;
+mod outages;
 mod races;
+mod reload;
 mod reports;
 mod responses;
+mod stopping;
 mod transfers;
 mod uri;
 mod use_path;

@@ -85,7 +85,7 @@ fn parameters(list: &[(&str, String)]) -> String {
 }
 
 fn quoted(value: &str) -> String {
-    format!("\"{value}\"")
+    format!("\"{}\"", value.replace('\\', r"\\").replace('"', "\\\""))
 }
 
 pub(crate) fn hex(octets: &[u8]) -> String {

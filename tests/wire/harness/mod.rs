@@ -3,21 +3,29 @@
 //! Nothing here uses the library under test: a codec must not be its own witness.
 
 mod credentials;
+mod crowd;
+mod gate;
 mod message;
+mod operator;
 mod peer;
 mod relay;
 mod scene;
 mod script;
+mod servers;
 mod tls;
 
 use std::time::{Duration, Instant};
 
-pub(crate) use credentials::{Algorithm, Credentials};
+pub(crate) use credentials::{Algorithm, Credentials, hex};
+pub(crate) use crowd::{Claim, Login, crowd, times};
+pub(crate) use gate::{Gate, Mode};
 pub(crate) use message::{Message, Transfer};
 pub(crate) use peer::{Listener, Peer, file, file_head};
 pub(crate) use relay::Relay;
 pub(crate) use scene::{Scene, Session, TOPOLOGIES, Topology, empty_send, first, quiet_send};
 pub(crate) use script::{TAKEN, UNKNOWN, bare_auth, report, send, send_with};
+pub(crate) use servers::{Database, Kind, Server};
+pub(crate) use tls::Identity;
 
 use script::Names;
 
@@ -38,6 +46,21 @@ pub(crate) fn now() -> Instant {
 /// Waits, where a test is about time.
 pub(crate) fn sleep(milliseconds: u64) {
     std::thread::sleep(Duration::from_millis(milliseconds));
+}
+
+/// Waits for what must come about soon.
+#[track_caller]
+pub(crate) fn until(what: &str, is_so: impl FnMut() -> bool) {
+    until_within(PATIENCE, what, is_so);
+}
+
+#[track_caller]
+pub(crate) fn until_within(patience: Duration, what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = now() + patience;
+    while !is_so() {
+        assert!(now() < deadline, "never: {what}");
+        sleep(20);
+    }
 }
 
 /// `length` octets that nothing compresses or repeats, the same in each run (xorshift64*).

@@ -14,7 +14,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 use super::{
     Algorithm, Credentials, Message, PATIENCE, SILENCE, Transfer, now,
     script::{Names, Outcome, Script, bare_auth, escaped},
-    tls::IDENTITY,
+    tls::{IDENTITY, Identity},
 };
 
 trait Duplex: Read + Write + Send {}
@@ -41,8 +41,18 @@ pub(crate) struct Peer {
 impl Peer {
     /// A connection to the relay; `{me}` is this peer's own URI.
     pub(crate) fn connect(me: &str, names: &Names, relay: SocketAddr, secure: bool) -> Self {
+        Self::connect_to(me, names, relay, secure.then_some(&IDENTITY))
+    }
+
+    /// A connection to the relay, over TLS if an identity is expected there.
+    pub(crate) fn connect_to(
+        me: &str,
+        names: &Names,
+        relay: SocketAddr,
+        expected: Option<&Identity>,
+    ) -> Self {
         let socket = TcpStream::connect(relay).expect("a connection to the relay");
-        Self::over(socket, me, names, secure)
+        Self::over(socket, me, names, expected)
     }
 
     /// A connection to the relay from another address of this machine.
@@ -51,15 +61,15 @@ impl Peer {
         let from = SocketAddr::from((from, 0));
         socket.bind(&from.into()).expect("a free port");
         socket.connect(&relay.into()).expect("a connection to the relay");
-        Self::over(socket.into(), me, names, false)
+        Self::over(socket.into(), me, names, None)
     }
 
-    fn over(socket: TcpStream, me: &str, names: &Names, secure: bool) -> Self {
+    fn over(socket: TcpStream, me: &str, names: &Names, expected: Option<&Identity>) -> Self {
         socket.set_nodelay(true).expect("TCP_NODELAY");
-        let stream: Box<dyn Duplex> = if secure {
+        let stream: Box<dyn Duplex> = if let Some(identity) = expected {
             let name = ServerName::try_from("localhost").expect("a name");
             let tls =
-                ClientConnection::new(Arc::clone(&IDENTITY.client), name).expect("a TLS client");
+                ClientConnection::new(Arc::clone(&identity.client), name).expect("a TLS client");
             Box::new(StreamOwned::new(tls, clone(&socket)))
         } else {
             Box::new(clone(&socket))
@@ -356,6 +366,11 @@ impl Peer {
     /// The name that [`Self::logs_in`] binds: `A` for alice.
     pub(crate) fn session_name(&self) -> String {
         self.me[..1].to_uppercase()
+    }
+
+    /// The URI that it was given when it logged in.
+    pub(crate) fn session_uri(&self) -> String {
+        self.names.text(&self.session_name())
     }
 
     // Leaving.

@@ -3,17 +3,13 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader},
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     process::{Child, ChildStderr, Command, Stdio},
     sync::{Arc, Mutex, PoisonError, Weak, mpsc},
     thread,
     time::Duration,
 };
 
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
 use tempfile::TempDir;
 
 use super::{now, tls::IDENTITY};
@@ -25,12 +21,14 @@ const START: Duration = Duration::from_secs(20);
 
 /// A running relay; dropping it ends the process.
 pub(crate) struct Relay {
-    child: Child,
+    pub(super) child: Mutex<Child>,
     address: SocketAddr,
+    /// The addresses that it says it listens on.
+    told: Mutex<mpsc::Receiver<SocketAddr>>,
     log: Arc<Mutex<String>>,
-    secure: bool,
+    pub(super) secure: bool,
     /// Holds the configuration, its certificate and the runtime directory.
-    _directory: TempDir,
+    pub(super) directory: TempDir,
 }
 
 impl Relay {
@@ -52,12 +50,35 @@ impl Relay {
 
     /// Starts a relay; `options` are lines of `[Relay]` that add to or replace the usual ones.
     pub(crate) fn start(options: &str, secure: bool) -> Self {
+        Self::configured(options, secure, "")
+    }
+
+    /// The same, with `more` at the end of the file: users, then other sections.
+    pub(crate) fn configured(options: &str, secure: bool, more: &str) -> Self {
+        let mut relay = Self::launch(options, secure, more);
+        match relay.listens() {
+            Some(address) => relay.address = address,
+            None => panic!("the relay does not listen; it said:\n{}", relay.log()),
+        }
+        relay
+    }
+
+    /// What a relay says that does not start.
+    pub(crate) fn refuses(options: &str, more: &str) -> String {
+        let relay = Self::launch(options, false, more);
+        if let Some(address) = relay.listens() {
+            panic!("the relay listens on {address}; it said:\n{}", relay.log());
+        }
+        relay.log()
+    }
+
+    fn launch(options: &str, secure: bool, more: &str) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let file = directory.path().join("config.ini");
         fs::write(directory.path().join("relay.crt"), &IDENTITY.certificate_pem)
             .expect("a certificate file");
         fs::write(directory.path().join("relay.key"), &IDENTITY.key_pem).expect("a key file");
-        fs::write(&file, configuration(options, secure)).expect("a configuration file");
+        fs::write(&file, configuration(options, secure) + more).expect("a configuration file");
         let mut child = Command::new(env!("CARGO_BIN_EXE_msrprelay"))
             .arg("--no-fork")
             .arg("--config-file")
@@ -71,15 +92,14 @@ impl Relay {
             .expect("the relay's program");
         let log = Arc::new(Mutex::new(String::new()));
         let stderr = child.stderr.take().expect("its standard error");
-        let Some(address) = first_address(stderr, &log) else {
-            let _ = child.kill();
-            let _ = child.wait();
-            panic!(
-                "the relay does not listen; it said:\n{}",
-                log.lock().unwrap_or_else(PoisonError::into_inner)
-            );
-        };
-        Self { child, address, log, secure, _directory: directory }
+        let told = read_log(stderr, &log);
+        let address = (Ipv4Addr::LOCALHOST, 0).into();
+        Self { child: Mutex::new(child), address, told, log, secure, directory }
+    }
+
+    /// The first address that it listens on, once it does; `None` when it ends instead.
+    fn listens(&self) -> Option<SocketAddr> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(START).ok()
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -116,30 +136,17 @@ impl Relay {
         panic!("{what:?} is not in the log:\n{}", self.log());
     }
 
-    /// Asks it to stop (SIGTERM), and returns the line with which it begins to.
-    #[track_caller]
-    pub(crate) fn stops(&self) -> String {
-        let pid = i32::try_from(self.child.id()).expect("a process id");
-        kill(Pid::from_raw(pid), Signal::SIGTERM).expect("a process to stop");
-        self.logs("stopping: ")
-    }
-
     /// Resident memory in KiB.
     pub(crate) fn resident_kib(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))
-            .expect("the process's status");
-        status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok())
-            .expect("VmRSS")
+        self.process_status("VmRSS:")
     }
 }
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = child.kill();
+        let _ = child.wait();
     }
 }
 
@@ -154,7 +161,7 @@ fn shared(slot: &Mutex<Weak<Relay>>, secure: bool) -> Arc<Relay> {
 }
 
 /// `config.ini`: the usual options, those of the test, and the accounts.
-fn configuration(options: &str, secure: bool) -> String {
+pub(super) fn configuration(options: &str, secure: bool) -> String {
     let mut relay: Vec<(&str, &str)> = vec![
         ("address", "127.0.0.1:0"),
         ("backend", "memory"),
@@ -186,23 +193,26 @@ fn configuration(options: &str, secure: bool) -> String {
     text
 }
 
-/// Reads the log for as long as the process lives; the first address that it listens on.
-fn first_address(stderr: ChildStderr, log: &Arc<Mutex<String>>) -> Option<SocketAddr> {
+/// Reads the log for as long as the process lives; passes on the addresses that it listens on.
+fn read_log(stderr: ChildStderr, log: &Arc<Mutex<String>>) -> Mutex<mpsc::Receiver<SocketAddr>> {
     let (tell, told) = mpsc::channel();
     let log = Arc::clone(log);
     thread::spawn(move || {
         for line in BufReader::new(stderr).split(b'\n') {
             let Ok(line) = line else { return };
             let line = String::from_utf8_lossy(&line).into_owned();
-            if let Some(address) = address_in(&line) {
+            let address = address_in(&line);
+            {
+                let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+                log.push_str(&line);
+                log.push('\n');
+            }
+            if let Some(address) = address {
                 let _ = tell.send(address);
             }
-            let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
-            log.push_str(&line);
-            log.push('\n');
         }
     });
-    told.recv_timeout(START).ok()
+    Mutex::new(told)
 }
 
 fn address_in(line: &str) -> Option<SocketAddr> {

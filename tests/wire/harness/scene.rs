@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Listener, Names, Peer, Relay,
+    Identity, Listener, Names, Peer, Relay,
     peer::loopback,
     script::{send, send_with},
 };
@@ -36,6 +36,11 @@ impl Scene {
         Self::on(Arc::new(Relay::start(options, false)))
     }
 
+    /// The same over TLS.
+    pub(crate) fn secure_with(options: &str) -> Self {
+        Self::on(Arc::new(Relay::start(options, true)))
+    }
+
     /// With a relay that others may use too.
     pub(crate) fn on(relay: Arc<Relay>) -> Self {
         let names = Names::default();
@@ -51,6 +56,12 @@ impl Scene {
     /// Somebody who connects to the relay and has said nothing yet.
     pub(crate) fn stranger(&self, me: &str) -> Peer {
         Peer::connect(me, &self.names, self.relay.address(), self.relay.is_secure())
+    }
+
+    /// A stranger who connects to that address, and over TLS wants that identity there.
+    pub(crate) fn stranger_at(&self, me: &str, address: SocketAddr, identity: &Identity) -> Peer {
+        let secure = self.relay.is_secure().then_some(identity);
+        Peer::connect_to(me, &self.names, address, secure)
     }
 
     /// A stranger who connects from that address of this machine.

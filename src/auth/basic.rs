@@ -1,0 +1,181 @@
+//! Basic authentication (RFC 7617), which RFC 4976 §9.1 forbids: for clients that know nothing
+//! else, where the operator allows it and TLS hides the password on the way.
+
+use std::fmt;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use secrecy::{ExposeSecret, SecretString};
+
+use super::{AuthError, Credential, Grant, digest::USER_MAX};
+use crate::msrp::digest::{Algorithm, Ha1, ParseError, VALUE_MAX};
+
+/// A user and the password, in clear.
+pub struct Attempt {
+    user: String,
+    password: SecretString,
+}
+
+impl Attempt {
+    /// Reads the value of an `Authorization` header. `None`: it is of another scheme.
+    pub fn parse(value: &[u8]) -> Option<Result<Self, AuthError>> {
+        let value = value.trim_ascii_start();
+        let end = value.iter().position(|byte| *byte == b' ').unwrap_or(value.len());
+        let (scheme, token) = value.split_at(end);
+        scheme.eq_ignore_ascii_case(b"Basic").then(|| Self::decode(token.trim_ascii()))
+    }
+
+    fn decode(token: &[u8]) -> Result<Self, AuthError> {
+        if token.len() > VALUE_MAX {
+            return Err(ParseError::TooLong.into());
+        }
+        let text = STANDARD.decode(token).map_err(|_| ParseError::Base64)?;
+        let text = String::from_utf8(text).map_err(|_| ParseError::NotUtf8)?;
+        // RFC 7617 §2: neither part holds control characters, and the first colon parts them.
+        if text.contains(char::is_control) {
+            return Err(ParseError::ControlCharacter.into());
+        }
+        let (user, password) = text.split_once(':').ok_or(ParseError::NoValue)?;
+        if user.is_empty() {
+            return Err(AuthError::Missing("user name"));
+        }
+        if user.len() > USER_MAX {
+            return Err(AuthError::UserTooLong);
+        }
+        Ok(Self { user: user.to_owned(), password: SecretString::from(password) })
+    }
+
+    /// Whom to ask the backend for. Free of control characters, otherwise any text.
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+}
+
+impl fmt::Debug for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attempt").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+/// The verdict, given what the backend `found` for the user in `realm`.
+///
+/// An unknown user costs the same work as a wrong password.
+pub fn settle(
+    attempt: Attempt,
+    realm: &str,
+    found: Result<Credential, AuthError>,
+) -> Result<Grant, AuthError> {
+    let (credential, refusal) = match found {
+        Ok(credential) => (credential, None),
+        Err(error @ (AuthError::UnknownUser | AuthError::AmbiguousUser)) => {
+            (Credential::Password(SecretString::from("password")), Some(error))
+        }
+        Err(error) => return Err(error),
+    };
+    // Hashes are compared, of equal length whatever the password: a table may hold nothing else.
+    let mut verdict = Err(AuthError::UnusableCredential);
+    for algorithm in [Algorithm::Sha256, Algorithm::Md5] {
+        if let Some(stored) = credential.ha1(algorithm, &attempt.user, realm) {
+            let given = Ha1::new(algorithm, &attempt.user, realm, &attempt.password);
+            verdict = if stored.matches(&given) { Ok(()) } else { Err(AuthError::WrongPassword) };
+            break;
+        }
+    }
+    // HA1 of an empty password may stand in a table; it is no password here either.
+    if attempt.password.expose_secret().is_empty() {
+        verdict = verdict.and(Err(AuthError::WrongPassword));
+    }
+    refusal.map_or(verdict, Err)?;
+    Ok(Grant { user: attempt.user, realm: realm.to_owned(), authentication_info: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_schemes_are_none_of_ours() {
+        for value in ["", "Digest x=y", "Basics YTpi", "Bearer YTpi"] {
+            assert!(Attempt::parse(value.as_bytes()).is_none(), "{value}");
+        }
+    }
+
+    #[test]
+    fn user_and_password_are_parted_at_the_first_colon() {
+        for (value, user, password) in [
+            ("Basic YWxpY2U6c2VjcmV0", "alice", "secret"),
+            ("basic  YWxpY2U6c2VjcmV0 ", "alice", "secret"),
+            ("Basic YWxpY2U6YTpi", "alice", "a:b"),
+            ("Basic YWxpY2U6", "alice", ""),
+        ] {
+            let attempt = Attempt::parse(value.as_bytes()).unwrap().unwrap();
+            assert_eq!((attempt.user(), attempt.password.expose_secret()), (user, password));
+            let shown = format!("{attempt:?}");
+            assert!(password.is_empty() || !shown.contains(password), "{shown}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_refused() {
+        let encoded = |text: &str| format!("Basic {}", STANDARD.encode(text));
+        for (value, error) in [
+            ("Basic".to_owned(), AuthError::Malformed(ParseError::NoValue)),
+            ("Basic *".to_owned(), AuthError::Malformed(ParseError::Base64)),
+            ("Basic /w==".to_owned(), AuthError::Malformed(ParseError::NotUtf8)),
+            (encoded("alice"), AuthError::Malformed(ParseError::NoValue)),
+            (encoded("al\0ice:x"), AuthError::Malformed(ParseError::ControlCharacter)),
+            (encoded("alice:x\r\n"), AuthError::Malformed(ParseError::ControlCharacter)),
+            (encoded(":x"), AuthError::Missing("user name")),
+            (encoded(&format!("{}:x", "u".repeat(256))), AuthError::UserTooLong),
+            (
+                format!("Basic {}", "A".repeat(VALUE_MAX + 4)),
+                AuthError::Malformed(ParseError::TooLong),
+            ),
+        ] {
+            assert_eq!(Attempt::parse(value.as_bytes()).unwrap().unwrap_err(), error, "{value}");
+        }
+    }
+
+    #[test]
+    fn the_password_or_either_hash_decides() {
+        // Of alice:R:secret and alice:R: with nothing behind, by other programs.
+        let hash = |algorithm, password| {
+            SecretString::from(match (algorithm, password) {
+                (Algorithm::Md5, "secret") => "1f7ce4d4f6b2495234041d7f73be0c20",
+                (Algorithm::Md5, _) => "c88cb818644b72a434f80644339c6d56",
+                (Algorithm::Sha256, _) => {
+                    "38d8fae2636f954fd0d74f95b2f1a4f30b2c3a447b3acca4de1bdeabfa6decbd"
+                }
+            })
+        };
+        let known = |password: &str| Credential::Password(SecretString::from(password));
+        let md5 =
+            |password| Credential::Ha1 { md5: Some(hash(Algorithm::Md5, password)), sha256: None };
+        let sha256 = |password| Credential::Ha1 {
+            md5: None,
+            sha256: Some(hash(Algorithm::Sha256, password)),
+        };
+        let down = || AuthError::BackendUnavailable("refused".to_owned());
+        for (password, found, verdict) in [
+            ("secret", Ok(known("secret")), Ok(())),
+            ("secret", Ok(md5("secret")), Ok(())),
+            ("secret", Ok(sha256("secret")), Ok(())),
+            ("guess", Ok(known("secret")), Err(AuthError::WrongPassword)),
+            ("guess", Ok(md5("secret")), Err(AuthError::WrongPassword)),
+            ("guess", Ok(sha256("secret")), Err(AuthError::WrongPassword)),
+            ("", Ok(known("")), Err(AuthError::UnusableCredential)),
+            ("", Ok(md5("")), Err(AuthError::WrongPassword)),
+            (
+                "x",
+                Ok(Credential::Ha1 { md5: None, sha256: None }),
+                Err(AuthError::UnusableCredential),
+            ),
+            ("password", Err(AuthError::UnknownUser), Err(AuthError::UnknownUser)),
+            ("password", Err(AuthError::AmbiguousUser), Err(AuthError::AmbiguousUser)),
+            ("secret", Err(down()), Err(down())),
+        ] {
+            let attempt =
+                Attempt { user: "alice".to_owned(), password: SecretString::from(password) };
+            assert_eq!(settle(attempt, "R", found).map(|_| ()), verdict, "{password}");
+        }
+    }
+}

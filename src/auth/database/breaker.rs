@@ -1,0 +1,192 @@
+//! A circuit breaker: while the database is away, nobody waits to be told so, but for one look-up
+//! now and then that finds out whether it is back. Pure: the time is an argument.
+//!
+//! ```text
+//!             failed                      answered
+//!   closed ------------> open (trials) --------------> closed
+//! ```
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// The least time between trials: the database is back in service that soon after its return.
+const TRIAL_PAUSE: Duration = Duration::from_secs(1);
+
+/// A trial at a database that does not answer lasts as long as a look-up may; no more than so
+/// many run at once.
+const TRIALS_MAX: u32 = 8;
+
+#[derive(Debug)]
+pub(super) struct Breaker {
+    pause: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    open: Option<Open>,
+    /// When the newest look-up began that was answered.
+    answered: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Open {
+    cause: Arc<str>,
+    next_trial: Instant,
+}
+
+/// What a look-up may do.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// Ask as usual.
+    Pass,
+    /// Ask over a new connection, whatever becomes of it.
+    Trial,
+    /// Do not ask; this is why.
+    Refuse(Arc<str>),
+}
+
+/// What a failure or an answer changed, for the log.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    None,
+    /// The database is gone, or for another reason than before.
+    Lost,
+    /// The database is back.
+    Back,
+}
+
+impl Breaker {
+    /// A closed one, for look-ups that last `timeout` at most.
+    pub(super) fn new(timeout: Duration) -> Self {
+        Self {
+            pause: TRIAL_PAUSE.max(timeout / TRIALS_MAX),
+            state: Mutex::new(State { open: None, answered: None }),
+        }
+    }
+
+    pub(super) fn admit(&self, now: Instant) -> Admission {
+        let pause = self.pause;
+        match &mut self.lock().open {
+            None => Admission::Pass,
+            Some(open) if now >= open.next_trial => {
+                open.next_trial = now + pause;
+                Admission::Trial
+            }
+            Some(open) => Admission::Refuse(Arc::clone(&open.cause)),
+        }
+    }
+
+    /// Why nothing is asked at present.
+    pub(super) fn cause(&self) -> Option<Arc<str>> {
+        self.lock().open.as_ref().map(|open| Arc::clone(&open.cause))
+    }
+
+    /// A look-up that began at `began` failed.
+    ///
+    /// The next one is a trial at once: this one may have been unlucky. One that began before the
+    /// last answered one tells of the past.
+    pub(super) fn failed(&self, cause: &Arc<str>, began: Instant, now: Instant) -> Change {
+        let mut state = self.lock();
+        if state.answered.is_some_and(|answered| began <= answered) {
+            return Change::None;
+        }
+        match &mut state.open {
+            None => state.open = Some(Open { cause: Arc::clone(cause), next_trial: now }),
+            Some(open) if open.cause == *cause => return Change::None,
+            Some(open) => open.cause = Arc::clone(cause),
+        }
+        Change::Lost
+    }
+
+    /// A look-up that began at `began` was answered.
+    pub(super) fn answered(&self, began: Instant) -> Change {
+        let mut state = self.lock();
+        state.answered = state.answered.max(Some(began));
+        if state.open.take().is_some() { Change::Back } else { Change::None }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_opens_it_and_one_look_up_a_second_tries() {
+        let (breaker, start) = (Breaker::new(SECOND * 5), start());
+        assert_eq!(breaker.admit(start), Admission::Pass);
+        assert_eq!(breaker.failed(&cause("refused"), start, start), Change::Lost);
+        assert_eq!(breaker.admit(start), Admission::Trial);
+        for milliseconds in [0, 1, 999] {
+            let now = start + Duration::from_millis(milliseconds);
+            assert_eq!(breaker.admit(now), Admission::Refuse(cause("refused")));
+        }
+        assert_eq!(breaker.admit(start + SECOND), Admission::Trial);
+        assert_eq!(breaker.admit(start + SECOND), Admission::Refuse(cause("refused")));
+    }
+
+    #[test]
+    fn an_answer_closes_it() {
+        let (breaker, start) = (Breaker::new(SECOND), start());
+        breaker.failed(&cause("refused"), start, start);
+        assert_eq!(breaker.answered(start + SECOND), Change::Back);
+        assert_eq!(breaker.answered(start + SECOND), Change::None);
+        assert_eq!(breaker.admit(start + SECOND), Admission::Pass);
+        assert_eq!(breaker.cause(), None);
+    }
+
+    #[test]
+    fn each_cause_is_told_once() {
+        let (breaker, start) = (Breaker::new(SECOND), start());
+        for (text, change) in [
+            ("refused", Change::Lost),
+            ("refused", Change::None),
+            ("no such table", Change::Lost),
+            ("no such table", Change::None),
+        ] {
+            assert_eq!(breaker.failed(&cause(text), start, start), change, "{text}");
+            assert_eq!(breaker.cause(), Some(cause(text)));
+        }
+    }
+
+    /// Look-ups that hung when the database went away end after its return.
+    #[test]
+    fn the_past_does_not_open_it() {
+        let (breaker, start) = (Breaker::new(SECOND), start());
+        assert_eq!(breaker.answered(start + SECOND), Change::None);
+        let now = start + SECOND * 2;
+        assert_eq!(breaker.failed(&cause("timeout"), start, now), Change::None);
+        assert_eq!(breaker.failed(&cause("timeout"), start + SECOND, now), Change::None);
+        assert_eq!(breaker.admit(now), Admission::Pass);
+        assert_eq!(breaker.failed(&cause("timeout"), now, now), Change::Lost);
+    }
+
+    #[test]
+    fn trials_that_hang_stay_few() {
+        let (breaker, start) = (Breaker::new(SECOND * 60), start());
+        breaker.failed(&cause("timeout"), start, start);
+        let trials = (0..600)
+            .filter(|tenth| {
+                breaker.admit(start + Duration::from_millis(tenth * 100)) == Admission::Trial
+            })
+            .count();
+        assert_eq!(trials, TRIALS_MAX as usize);
+    }
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn cause(text: &str) -> Arc<str> {
+        Arc::from(text)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "any fixed moment will do")]
+    fn start() -> Instant {
+        Instant::now()
+    }
+}

@@ -1,0 +1,175 @@
+//! Users found of late, for `cache_time`. Pure: the time is an argument.
+//!
+//! Nobody who is not found is remembered: a new user can log in at once, and strangers with made-up
+//! names fill nothing.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use crate::auth::Credential;
+
+/// The most users remembered, in some 40 MiB; the one asked for longest ago goes first.
+const USERS_MAX: usize = 1 << 16;
+
+/// User and realm.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Key(Arc<(String, String)>);
+
+#[derive(Debug)]
+pub(super) struct Cache {
+    time: Duration,
+    max: usize,
+    entries: Mutex<Entries>,
+}
+
+#[derive(Debug, Default)]
+struct Entries {
+    /// With the time at which the database was asked.
+    known: HashMap<Key, (Instant, Credential)>,
+    /// In the order in which they end: all last equally long.
+    order: VecDeque<(Instant, Key)>,
+}
+
+impl Cache {
+    /// One that remembers for `time`; zero: nothing.
+    pub(super) fn new(time: Duration) -> Self {
+        Self { time, max: USERS_MAX, entries: Mutex::default() }
+    }
+
+    pub(super) fn get(&self, user: &str, realm: &str, now: Instant) -> Option<Credential> {
+        if self.time.is_zero() {
+            return None;
+        }
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let (asked, credential) = entries.known.get(&Key::new(user, realm))?;
+        (now.saturating_duration_since(*asked) < self.time).then(|| credential.clone())
+    }
+
+    /// Remembers what the database said when it was `asked`: a password changed since must not be
+    /// outlived by more than the cache's time.
+    pub(super) fn insert(&self, user: &str, realm: &str, found: &Credential, asked: Instant) {
+        if self.time.is_zero() {
+            return;
+        }
+        let key = Key::new(user, realm);
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.prune(|first| asked.saturating_duration_since(first) >= self.time);
+        entries.order.push_back((asked, key.clone()));
+        entries.known.insert(key, (asked, found.clone()));
+        while entries.known.len() > self.max || entries.order.len() > 2 * self.max {
+            entries.pop();
+        }
+    }
+}
+
+impl Entries {
+    fn prune(&mut self, over: impl Fn(Instant) -> bool) {
+        while self.order.front().is_some_and(|(asked, _)| over(*asked)) {
+            self.pop();
+        }
+    }
+
+    fn pop(&mut self) {
+        let Some((asked, key)) = self.order.pop_front() else { return };
+        // Unless it was asked for again, and stands further back too.
+        if self.known.get(&key).is_some_and(|(newest, _)| *newest == asked) {
+            self.known.remove(&key);
+        }
+    }
+}
+
+impl Key {
+    fn new(user: &str, realm: &str) -> Self {
+        Self(Arc::new((user.to_owned(), realm.to_owned())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::{ExposeSecret, SecretString};
+
+    use super::*;
+
+    #[test]
+    fn a_user_is_remembered_for_the_time_and_no_longer() {
+        let (cache, start) = (Cache::new(SECOND * 10), start());
+        cache.insert("alice", "R", &password("1"), start);
+        for (user, realm, after, expected) in [
+            ("alice", "R", 0, Some("1")),
+            ("alice", "R", 9, Some("1")),
+            ("alice", "R", 10, None),
+            ("alice", "r", 0, None),
+            ("Alice", "R", 0, None),
+            ("bob", "R", 0, None),
+        ] {
+            let found = cache.get(user, realm, start + SECOND * after);
+            assert_eq!(shown(found).as_deref(), expected, "{user}@{realm} after {after}");
+        }
+    }
+
+    #[test]
+    fn the_newest_answer_counts_and_its_time() {
+        let (cache, start) = (Cache::new(SECOND * 10), start());
+        cache.insert("alice", "R", &password("1"), start);
+        cache.insert("alice", "R", &password("2"), start + SECOND * 5);
+        cache.insert("bob", "R", &password("3"), start + SECOND * 11);
+        assert_eq!(shown(cache.get("alice", "R", start + SECOND * 14)).as_deref(), Some("2"));
+        assert!(cache.get("alice", "R", start + SECOND * 15).is_none());
+    }
+
+    #[test]
+    fn without_time_nothing_is_kept() {
+        let (cache, start) = (Cache::new(Duration::ZERO), start());
+        cache.insert("alice", "R", &password("1"), start);
+        assert!(cache.get("alice", "R", start).is_none());
+        assert!(cache.entries.lock().unwrap().known.is_empty());
+    }
+
+    #[test]
+    fn it_never_grows_beyond_its_limit() {
+        let (mut cache, start) = (Cache::new(SECOND * 3600), start());
+        cache.max = 3;
+        for user in ["a", "b", "c", "d"] {
+            cache.insert(user, "R", &password(user), start);
+        }
+        assert!(cache.get("a", "R", start).is_none() && cache.get("b", "R", start).is_some());
+        for _ in 0..100 {
+            cache.insert("d", "R", &password("d"), start);
+        }
+        let entries = cache.entries.lock().unwrap();
+        assert!(entries.known.len() <= 3 && entries.order.len() <= 6);
+    }
+
+    /// What has ended is freed by whoever comes next.
+    #[test]
+    fn what_is_over_is_freed() {
+        let (cache, start) = (Cache::new(SECOND), start());
+        for user in 0..100 {
+            cache.insert(&user.to_string(), "R", &password("x"), start);
+        }
+        cache.insert("late", "R", &password("x"), start + SECOND);
+        let entries = cache.entries.lock().unwrap();
+        assert_eq!((entries.known.len(), entries.order.len()), (1, 1));
+    }
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn password(text: &str) -> Credential {
+        Credential::Password(SecretString::from(text))
+    }
+
+    fn shown(found: Option<Credential>) -> Option<String> {
+        found.map(|credential| match credential {
+            Credential::Password(password) => password.expose_secret().to_owned(),
+            Credential::Ha1 { .. } => panic!("passwords only"),
+        })
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "any fixed moment will do")]
+    fn start() -> Instant {
+        Instant::now()
+    }
+}

@@ -1,0 +1,234 @@
+//! Users in a table of MySQL, MariaDB, PostgreSQL or SQLite: the `subscriber` table of the SIP
+//! proxy, read and never written.
+//!
+//! ```text
+//!   look-up ──► Cache ──► limit ──► Breaker ──┬─ Pass ──► a place in the pool ──┬──► rows ──► Query::judge
+//!                                             ├─ Trial ─► a new connection ─────┘
+//!                                             └─ Refuse ─► unavailable, at once
+//! ```
+//!
+//! A database that is slow, down or hostile costs a look-up `timeout` at most and the relay
+//! nothing: no task, no lock across a wait, a limited number of look-ups.
+
+mod breaker;
+mod cache;
+mod pool;
+mod query;
+mod uri;
+
+use std::{
+    fmt,
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+
+use futures_util::future::BoxFuture;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::timeout_at,
+};
+use tracing::{error, info, warn};
+
+pub use self::uri::UriError;
+use self::{
+    breaker::{Admission, Breaker, Change},
+    cache::Cache,
+    pool::{Pool, is_about_the_name},
+    query::{Dialect, Query},
+    uri::Target,
+};
+use super::{AuthError, Backend, Credential};
+use crate::{config::DatabaseOptions, msrp::digest::Algorithm};
+
+/// The most look-ups at once, in the pool and waiting for it: a second's worth of a large relay.
+const LOOKUPS_MAX: usize = 1024;
+
+/// A message of a server that is longer is cut, in characters.
+const MESSAGE_MAX: usize = 300;
+
+/// A backend that asks a database.
+pub struct Database {
+    /// Where it is, for the log.
+    place: String,
+    /// Never to be seen in a message.
+    password: Option<SecretString>,
+    timeout: Duration,
+    query: Query,
+    pool: Pool,
+    /// Places in the pool.
+    places: Semaphore,
+    /// Look-ups that may begin.
+    room: Semaphore,
+    overloaded: AtomicBool,
+    breaker: Breaker,
+    cache: Cache,
+}
+
+impl Database {
+    /// Takes the options apart and connects nowhere; needs no runtime. `algorithms` are those
+    /// whose hashes are read where there are no passwords.
+    ///
+    /// Also returns what in the URI is of no effect.
+    pub fn open(
+        options: &DatabaseOptions,
+        algorithms: &[Algorithm],
+    ) -> Result<(Self, Vec<String>), UriError> {
+        let (target, warnings) = Target::parse(&options.uri)?;
+        let (dialect, password) = match &target {
+            Target::MySql(server) => (Dialect::MySql, server.password.clone()),
+            Target::Postgres(server) => (Dialect::Postgres, server.password.clone()),
+            Target::Sqlite(_) => (Dialect::Sqlite, None),
+        };
+        let size = usize::try_from(options.pool_size.get()).unwrap_or(usize::MAX);
+        let query = Query::new(dialect, options, algorithms);
+        let database = Self {
+            place: target.to_string(),
+            password: password.filter(|password| !password.expose_secret().is_empty()),
+            timeout: options.timeout,
+            pool: Pool::new(target, query.sql(), size, options.timeout),
+            query,
+            places: Semaphore::new(size),
+            room: Semaphore::new(LOOKUPS_MAX),
+            overloaded: AtomicBool::new(false),
+            breaker: Breaker::new(options.timeout),
+            cache: Cache::new(options.cache_time),
+        };
+        Ok((database, warnings))
+    }
+
+    async fn look_up(&self, user: &str, realm: &str) -> Result<Credential, AuthError> {
+        let began = clock();
+        if let Some(credential) = self.cache.get(user, realm, began) {
+            return Ok(credential);
+        }
+        let _room = self.room()?;
+        match self.breaker.admit(began) {
+            Admission::Refuse(cause) => Err(unavailable(&cause)),
+            // Does not queue behind those that hang.
+            Admission::Trial => self.ask(user, realm, began, true).await,
+            Admission::Pass => {
+                let _place = self.place(began).await?;
+                self.ask(user, realm, began, false).await
+            }
+        }
+    }
+
+    /// A place among the look-ups at once. One line in the log for each time they run out.
+    fn room(&self) -> Result<SemaphorePermit<'_>, AuthError> {
+        let Ok(permit) = self.room.try_acquire() else {
+            if !self.overloaded.swap(true, Ordering::Relaxed) {
+                warn!("{}: {LOOKUPS_MAX} look-ups are waiting, others get 500", self.place);
+            }
+            return Err(unavailable("too many look-ups at once"));
+        };
+        if self.room.available_permits() > LOOKUPS_MAX / 2 {
+            self.overloaded.store(false, Ordering::Relaxed);
+        }
+        Ok(permit)
+    }
+
+    /// A place in the pool.
+    async fn place(&self, began: Instant) -> Result<SemaphorePermit<'_>, AuthError> {
+        let Ok(Ok(place)) = timeout_at(self.deadline(began), self.places.acquire()).await else {
+            return Err(unavailable("no connection was free in time"));
+        };
+        // The database may have gone away meanwhile.
+        self.breaker.cause().map_or(Ok(place), |cause| Err(unavailable(&cause)))
+    }
+
+    /// The database's word on a user.
+    async fn ask(
+        &self,
+        user: &str,
+        realm: &str,
+        began: Instant,
+        fresh: bool,
+    ) -> Result<Credential, AuthError> {
+        let asked = clock();
+        let rows = timeout_at(self.deadline(began), self.pool.rows(user, realm, fresh)).await;
+        let cause = match rows {
+            Ok(Ok(rows)) => {
+                let found = self.query.judge(rows, user, realm);
+                return self.answered(user, realm, began, found);
+            }
+            Ok(Err(error)) if is_about_the_name(&error) => {
+                return self.answered(user, realm, began, Err(AuthError::UnknownUser));
+            }
+            Ok(Err(error)) => self.message(&error),
+            Err(_) if asked - began > self.timeout / 2 => {
+                // It had little time left, most of which others took.
+                return Err(unavailable("no answer in time"));
+            }
+            Err(_) => {
+                self.pool.clear();
+                format!("no answer within {} s", self.timeout.as_secs())
+            }
+        };
+        let cause = std::sync::Arc::from(cause);
+        if self.breaker.failed(&cause, began, clock()) == Change::Lost {
+            error!("{}: {cause}; until it is back, users are answered 500", self.place);
+        }
+        Err(unavailable(&cause))
+    }
+
+    fn answered(
+        &self,
+        user: &str,
+        realm: &str,
+        began: Instant,
+        found: Result<Credential, AuthError>,
+    ) -> Result<Credential, AuthError> {
+        if self.breaker.answered(began) == Change::Back {
+            info!("{} is back", self.place);
+        }
+        if let Ok(credential) = &found {
+            self.cache.insert(user, realm, credential, began);
+        }
+        found
+    }
+
+    fn deadline(&self, began: Instant) -> tokio::time::Instant {
+        (began + self.timeout).into()
+    }
+
+    /// The driver's own words on one line, without the password.
+    fn message(&self, error: &sqlx::Error) -> String {
+        let mut text = error.to_string();
+        if let Some(password) = &self.password {
+            text = text.replace(password.expose_secret(), "[password]");
+        }
+        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MESSAGE_MAX).collect()
+    }
+}
+
+impl Backend for Database {
+    fn credential<'a>(
+        &'a self,
+        user: &'a str,
+        realm: &'a str,
+    ) -> BoxFuture<'a, Result<Credential, AuthError>> {
+        Box::pin(self.look_up(user, realm))
+    }
+
+    fn probe(&self) -> BoxFuture<'_, ()> {
+        // Nobody's name: the query is tried out, table and columns included.
+        Box::pin(async { _ = self.look_up("", "").await })
+    }
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Database").field("place", &self.place).finish_non_exhaustive()
+    }
+}
+
+fn unavailable(cause: &str) -> AuthError {
+    AuthError::BackendUnavailable(cause.to_owned())
+}
+
+/// How long users are remembered, and when to try again, goes by the clock of the process.
+#[expect(clippy::disallowed_methods, reason = "a look-up waits, so nobody can tell it the time")]
+fn clock() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,279 @@
+//! Connections to the database, opened when they are needed and kept for a while.
+//!
+//! Not sqlx's own pool: that one hides why it cannot connect behind a time-out, tries a refused
+//! connection again for as long, asks the server twice whether it is there around each query, and
+//! starts tasks when it is made. Here a look-up owns its connection while it lasts, and a look-up
+//! that is given up takes its connection with it.
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use secrecy::ExposeSecret;
+use sqlx::{
+    AssertSqlSafe, ColumnIndex, ConnectOptions, Connection, Decode, Encode, Executor,
+    IntoArguments, MySql, Postgres, Row as _, Sqlite, Type,
+    mysql::{MySqlConnectOptions, MySqlDatabaseError, MySqlSslMode},
+    postgres::{PgConnectOptions, PgSslMode},
+    sqlite::SqliteConnectOptions,
+};
+
+use super::{
+    clock,
+    query::Row,
+    uri::{Server, Target},
+};
+
+/// A connection is used for so long: firewalls forget idle ones, names get other addresses, and
+/// files are replaced.
+const AGE_MAX: Duration = Duration::from_mins(5);
+
+/// Where a server of this machine listens, by Debian, by 1.x' client library, and by others.
+const MYSQL_SOCKETS: [&str; 3] =
+    ["/run/mysqld/mysqld.sock", "/var/lib/mysql/mysql.sock", "/tmp/mysql.sock"];
+
+/// What the three databases have in common.
+#[derive(Debug)]
+pub(super) enum Pool {
+    MySql(Typed<MySql>),
+    Postgres(Typed<Postgres>),
+    Sqlite(Typed<Sqlite>),
+}
+
+impl Pool {
+    /// A pool without connections; `size` are kept at most. `timeout` is how long SQLite waits for
+    /// a writer.
+    pub(super) fn new(target: Target, sql: Arc<str>, size: usize, timeout: Duration) -> Self {
+        match target {
+            Target::MySql(server) => {
+                Self::MySql(Typed::new(sql, size, move || mysql_options(&server)))
+            }
+            Target::Postgres(server) => {
+                Self::Postgres(Typed::new(sql, size, move || postgres_options(&server)))
+            }
+            Target::Sqlite(file) => {
+                let options = SqliteConnectOptions::new()
+                    .filename(file)
+                    .read_only(true)
+                    .busy_timeout(timeout)
+                    .disable_statement_logging();
+                Self::Sqlite(Typed::new(sql, size, move || options.clone()))
+            }
+        }
+    }
+
+    /// The rows of one user; `fresh`: over a new connection.
+    pub(super) async fn rows(
+        &self,
+        user: &str,
+        realm: &str,
+        fresh: bool,
+    ) -> Result<Vec<Row>, sqlx::Error> {
+        match self {
+            Self::MySql(pool) => pool.rows(user, realm, fresh).await,
+            Self::Postgres(pool) => pool.rows(user, realm, fresh).await,
+            Self::Sqlite(pool) => pool.rows(user, realm, fresh).await,
+        }
+    }
+
+    /// Forgets all connections: what happened to one may have happened to all.
+    pub(super) fn clear(&self) {
+        match self {
+            Self::MySql(pool) => pool.clear(),
+            Self::Postgres(pool) => pool.clear(),
+            Self::Sqlite(pool) => pool.clear(),
+        }
+    }
+}
+
+/// Connections to one kind of database.
+pub(super) struct Typed<DB: sqlx::Database> {
+    sql: Arc<str>,
+    size: usize,
+    options: Box<dyn Fn() -> <DB::Connection as Connection>::Options + Send + Sync>,
+    /// Those that nobody uses, the one used last on top, with the time since when they are open.
+    idle: Mutex<Vec<(DB::Connection, Instant)>>,
+}
+
+impl<DB: sqlx::Database> Typed<DB> {
+    fn new(
+        sql: Arc<str>,
+        size: usize,
+        options: impl Fn() -> <DB::Connection as Connection>::Options + Send + Sync + 'static,
+    ) -> Self {
+        Self { sql, size, options: Box::new(options), idle: Mutex::default() }
+    }
+
+    async fn rows(&self, user: &str, realm: &str, fresh: bool) -> Result<Vec<Row>, sqlx::Error>
+    where
+        for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
+        DB::Arguments: IntoArguments<DB>,
+        for<'q> String: Encode<'q, DB> + Type<DB>,
+        for<'r> Option<Vec<u8>>: Decode<'r, DB>,
+        usize: ColumnIndex<DB::Row>,
+    {
+        while !fresh && let Some((mut connection, since)) = self.take() {
+            if clock().saturating_duration_since(since) > AGE_MAX {
+                // In good order, so that no server logs an aborted client; it does not matter.
+                _ = connection.close().await;
+                continue;
+            }
+            match fetch(&mut connection, &self.sql, user, realm).await {
+                Err(error) if !is_about_the_name(&error) => {
+                    // The server was restarted, was tired of waiting, has another table now: a new
+                    // connection tells.
+                    self.clear();
+                    break;
+                }
+                answer => {
+                    self.keep(connection, since);
+                    return answer;
+                }
+            }
+        }
+        let mut connection = (self.options)().connect().await?;
+        let answer = fetch(&mut connection, &self.sql, user, realm).await;
+        if answer.as_ref().err().is_none_or(is_about_the_name) {
+            self.keep(connection, clock());
+        }
+        answer
+    }
+
+    fn take(&self) -> Option<(DB::Connection, Instant)> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    fn keep(&self, connection: DB::Connection, since: Instant) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < self.size {
+            idle.push((connection, since));
+        }
+    }
+
+    fn clear(&self) {
+        let idle = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(idle);
+    }
+}
+
+impl<DB: sqlx::Database> std::fmt::Debug for Typed<DB> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Typed")
+            .field("sql", &self.sql)
+            .field("size", &self.size)
+            .finish_non_exhaustive()
+    }
+}
+
+async fn fetch<DB: sqlx::Database>(
+    connection: &mut DB::Connection,
+    sql: &Arc<str>,
+    user: &str,
+    realm: &str,
+) -> Result<Vec<Row>, sqlx::Error>
+where
+    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
+    DB::Arguments: IntoArguments<DB>,
+    for<'q> String: Encode<'q, DB> + Type<DB>,
+    for<'r> Option<Vec<u8>>: Decode<'r, DB>,
+    usize: ColumnIndex<DB::Row>,
+{
+    // Made of names that are identifiers, and parameters.
+    let query = sqlx::query::<DB>(AssertSqlSafe(Arc::clone(sql)));
+    let rows = query.bind(user.to_owned()).bind(realm.to_owned()).fetch_all(connection).await?;
+    rows.iter()
+        .map(|row| {
+            // As octets, whatever the type: what does not look like a secret is none.
+            let columns = (0..row.len()).map(|index| row.try_get_unchecked(index));
+            columns.collect::<Result<_, _>>().map(Row)
+        })
+        .collect()
+}
+
+/// Whether the server only says that no row can have such a name: an emoji has no place in a table
+/// that is in Latin-1. A stranger can cause it, so it must not count as trouble.
+pub(super) fn is_about_the_name(error: &sqlx::Error) -> bool {
+    const CANNOT_MIX_COLLATIONS: [u16; 3] = [1267, 1270, 1271];
+    const CANNOT_CONVERT: [u16; 2] = [1300, 3854];
+
+    let Some(error) = error.as_database_error() else { return false };
+    if let Some(error) = error.try_downcast_ref::<MySqlDatabaseError>() {
+        let number = error.number();
+        return CANNOT_MIX_COLLATIONS.contains(&number) || CANNOT_CONVERT.contains(&number);
+    }
+    // Of PostgreSQL: not in the repertoire, untranslatable.
+    error.code().is_some_and(|code| matches!(&*code, "22021" | "22P05"))
+}
+
+fn mysql_options(server: &Server<MySqlSslMode>) -> MySqlConnectOptions {
+    let mut options = MySqlConnectOptions::new()
+        .username(&server.user)
+        .database(&server.database)
+        .charset(server.charset.as_deref().unwrap_or("utf8mb4"))
+        .pipes_as_concat(false)
+        .no_engine_substitution(false)
+        .timezone(None)
+        .disable_statement_logging();
+    if let Some(password) = &server.password {
+        options = options.password(password.expose_secret());
+    }
+    // localhost is the socket to MySQL's own client library, and so it was to 1.x.
+    let here = server.host.as_deref().is_none_or(|host| host == "localhost");
+    let usual = || {
+        let sockets = MYSQL_SOCKETS.map(Path::new);
+        sockets.into_iter().find(|socket| here && server.port.is_none() && socket.exists())
+    };
+    if let Some(socket) = server.socket.as_deref().or_else(usual) {
+        options = options.socket(socket);
+    }
+    options = options.host(server.host.as_deref().unwrap_or("localhost"));
+    options = options.port(server.port.unwrap_or(3306));
+    let tls = &server.tls;
+    if let Some(mode) = tls.mode.or(tls.ca.as_ref().map(|_| MySqlSslMode::VerifyCa)) {
+        options = options.ssl_mode(mode);
+    }
+    if let Some(file) = &tls.ca {
+        options = options.ssl_ca(file);
+    }
+    if let Some(file) = &tls.certificate {
+        options = options.ssl_client_cert(file);
+    }
+    if let Some(file) = &tls.key {
+        options = options.ssl_client_key(file);
+    }
+    options
+}
+
+fn postgres_options(server: &Server<PgSslMode>) -> PgConnectOptions {
+    let mut options = PgConnectOptions::new_without_pgpass()
+        .username(&server.user)
+        .database(&server.database)
+        .port(server.port.unwrap_or(5432))
+        .application_name("msrprelay")
+        .disable_statement_logging();
+    if let Some(password) = &server.password {
+        options = options.password(password.expose_secret());
+    }
+    if let Some(host) = &server.host {
+        options = options.host(host);
+    }
+    if let Some(directory) = &server.socket {
+        options = options.socket(directory);
+    }
+    let tls = &server.tls;
+    if let Some(mode) = tls.mode.or(tls.ca.as_ref().map(|_| PgSslMode::VerifyCa)) {
+        options = options.ssl_mode(mode);
+    }
+    if let Some(file) = &tls.ca {
+        options = options.ssl_root_cert(file);
+    }
+    if let Some(file) = &tls.certificate {
+        options = options.ssl_client_cert(file);
+    }
+    if let Some(file) = &tls.key {
+        options = options.ssl_client_key(file);
+    }
+    options
+}

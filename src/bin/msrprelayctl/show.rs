@@ -1,0 +1,236 @@
+//! A status as people read it: the headline first, then what is in force, then what goes on.
+
+use std::{
+    fmt::Write as _,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use msrprelay::{
+    relay::{Certificate, Phase, Status},
+    transport::tls::{EXPIRY_NOTICES, Utc},
+};
+
+const MINUTE: u64 = 60;
+const HOUR: u64 = 60 * MINUTE;
+const DAY: u64 = 24 * HOUR;
+
+/// All of it, as of `now` in seconds since 1970.
+pub(crate) fn status(status: &Status, now: u64) -> String {
+    let mut lines = Lines::default();
+    lines.headline(&format!(
+        "msrprelay {} is {}, pid {}, up {}",
+        status.version,
+        match status.phase {
+            Phase::Running => "running",
+            Phase::Reloading => "running and reloading",
+            Phase::Draining => "draining: it takes no new sessions",
+            Phase::Stopping => "stopping",
+        },
+        status.pid,
+        duration(status.uptime),
+    ));
+    if let Some(failed) = &status.last_failed_reload {
+        let later = if failed.kept < status.generation {
+            "a later one succeeded"
+        } else {
+            "what was in force before still is"
+        };
+        lines.add("FAILED RELOAD", &format!("{}, {later}", moment(failed.at, now)));
+        for reason in failed.reason.lines() {
+            lines.add("", reason);
+        }
+    }
+    lines.add("configuration", &status.configuration.display().to_string());
+    lines.add(
+        "generation",
+        &format!("{}, since {}", status.generation, moment(status.generation_since, now)),
+    );
+    lines.add("host name", &format!("{}, port {}", status.host_name, status.port));
+    lines.add("listening on", &list(&status.addresses));
+    if !status.left_addresses.is_empty() {
+        let left = list(&status.left_addresses);
+        lines.add("", &format!("{left} (left behind; open for sessions reserved there)"));
+    }
+    lines.add("backends", &list(&status.backends));
+    if status.certificates.is_empty() {
+        lines.add("certificate", "none: plain TCP");
+    }
+    for certificate in &status.certificates {
+        lines.certificate(certificate, now);
+    }
+    lines.add(
+        "connections",
+        &format!("{}, {} since the start", status.connections, status.connections_accepted),
+    );
+    let sessions = status.sessions;
+    lines.add(
+        "sessions",
+        &format!(
+            "{} ({} bound, {} waiting to be joined), {} since the start",
+            sessions.waiting + sessions.bound,
+            sessions.bound,
+            sessions.waiting,
+            status.sessions_started
+        ),
+    );
+    lines.add("queued", &format!("{} bytes", status.queued_bytes));
+    lines.0
+}
+
+/// Seconds since 1970.
+#[expect(clippy::disallowed_methods, reason = "ages are shown as of now")]
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+#[derive(Default)]
+struct Lines(String);
+
+impl Lines {
+    fn headline(&mut self, text: &str) {
+        let _ = writeln!(self.0, "{text}\n");
+    }
+
+    fn add(&mut self, name: &str, text: &str) {
+        let _ = writeln!(self.0, "  {name:<14} {text}");
+    }
+
+    fn certificate(&mut self, certificate: &Certificate, now: u64) {
+        let Certificate { subject, serial, expires, file } = certificate;
+        self.add("certificate", &file.display().to_string());
+        let subject = if subject.is_empty() { "no subject" } else { subject };
+        self.add("", &format!("{subject}, serial {serial}"));
+        let alarm = if *expires < now {
+            "EXPIRED "
+        } else if *expires < now + EXPIRY_NOTICES[0].as_secs() {
+            "EXPIRES SOON, "
+        } else {
+            "valid until "
+        };
+        self.add("", &format!("{alarm}{}", moment(*expires, now)));
+    }
+}
+
+fn list(items: &[impl ToString]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// A moment, and how far away it is.
+fn moment(at: u64, now: u64) -> String {
+    let time = Utc(UNIX_EPOCH + Duration::from_secs(at));
+    if at > now {
+        format!("{time} (in {})", duration(at - now))
+    } else {
+        format!("{time} ({} ago)", duration(now - at))
+    }
+}
+
+/// The two largest units.
+fn duration(seconds: u64) -> String {
+    match seconds {
+        0..MINUTE => format!("{seconds} s"),
+        MINUTE..HOUR => format!("{} min {} s", seconds / MINUTE, seconds % MINUTE),
+        HOUR..DAY => format!("{} h {} min", seconds / HOUR, seconds % HOUR / MINUTE),
+        _ => format!("{} d {} h", seconds / DAY, seconds % DAY / HOUR),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use msrprelay::relay::{FailedReload, Sessions};
+
+    use super::*;
+
+    const NOW: u64 = 1_790_000_000;
+
+    fn certificate(subject: &str, expires: u64) -> Certificate {
+        Certificate {
+            subject: subject.to_owned(),
+            serial: "0a:ff".to_owned(),
+            expires,
+            file: PathBuf::from("/etc/msrprelay/tls/relay.crt"),
+        }
+    }
+
+    fn example() -> Status {
+        Status {
+            version: "2.0.0".to_owned(),
+            pid: 4711,
+            uptime: 3 * DAY + 4 * HOUR + 5,
+            phase: Phase::Draining,
+            generation: 3,
+            generation_since: NOW - 90 * MINUTE,
+            configuration: PathBuf::from("/etc/msrprelay/config.ini"),
+            host_name: "relay.example.com".to_owned(),
+            port: 2855,
+            addresses: vec![
+                "192.0.2.1:2855".parse().unwrap(),
+                "[2001:db8::1]:2855".parse().unwrap(),
+            ],
+            left_addresses: vec!["0.0.0.0:2856".parse().unwrap()],
+            backends: vec!["memory".to_owned(), "database".to_owned()],
+            certificates: vec![
+                certificate("CN=relay.example.com", NOW + 90 * DAY),
+                certificate("", NOW + 5 * DAY + HOUR),
+                certificate("CN=old", NOW - 61),
+            ],
+            connections: 12,
+            connections_accepted: 345,
+            sessions: Sessions { waiting: 2, bound: 5 },
+            sessions_started: 67,
+            queued_bytes: 131_072,
+            last_failed_reload: Some(FailedReload {
+                at: NOW - 61,
+                kept: 3,
+                reason: "config.ini:3: one\nconfig.ini:9: two".to_owned(),
+            }),
+        }
+    }
+
+    /// What an operator reads at three in the morning.
+    #[test]
+    fn all_of_a_status() {
+        let expected = "\
+msrprelay 2.0.0 is draining: it takes no new sessions, pid 4711, up 3 d 4 h
+
+  FAILED RELOAD  2026-09-21 14:12:19 UTC (1 min 1 s ago), what was in force before still is
+                 config.ini:3: one
+                 config.ini:9: two
+  configuration  /etc/msrprelay/config.ini
+  generation     3, since 2026-09-21 12:43:20 UTC (1 h 30 min ago)
+  host name      relay.example.com, port 2855
+  listening on   192.0.2.1:2855, [2001:db8::1]:2855
+                 0.0.0.0:2856 (left behind; open for sessions reserved there)
+  backends       memory, database
+  certificate    /etc/msrprelay/tls/relay.crt
+                 CN=relay.example.com, serial 0a:ff
+                 valid until 2026-12-20 14:13:20 UTC (in 90 d 0 h)
+  certificate    /etc/msrprelay/tls/relay.crt
+                 no subject, serial 0a:ff
+                 EXPIRES SOON, 2026-09-26 15:13:20 UTC (in 5 d 1 h)
+  certificate    /etc/msrprelay/tls/relay.crt
+                 CN=old, serial 0a:ff
+                 EXPIRED 2026-09-21 14:12:19 UTC (1 min 1 s ago)
+  connections    12, 345 since the start
+  sessions       7 (5 bound, 2 waiting to be joined), 67 since the start
+  queued         131072 bytes
+";
+        assert_eq!(status(&example(), NOW), expected);
+    }
+
+    #[test]
+    fn a_failure_that_was_mended_stays_in_sight() {
+        let mut example = example();
+        example.generation = 4;
+        let text = status(&example, NOW);
+        assert!(text.contains("(1 min 1 s ago), a later one succeeded\n"), "{text}");
+        example.last_failed_reload = None;
+        example.left_addresses.clear();
+        example.certificates.clear();
+        let text = status(&example, NOW);
+        assert!(!text.contains("FAILED") && !text.contains("left behind"), "{text}");
+        assert!(text.contains("  certificate    none: plain TCP\n"), "{text}");
+    }
+}

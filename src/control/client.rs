@@ -1,0 +1,83 @@
+//! The other end of the control socket, for `msrprelayctl`.
+
+use std::{
+    io::{self, BufRead as _, BufReader, Write as _},
+    net::Shutdown,
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use thiserror::Error;
+
+use super::{Request, Response};
+
+/// What a relay may take to respond. A reload resolves names and reads files.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// Why there is no response.
+#[derive(Debug, Error)]
+pub enum AskError {
+    /// Nobody listens on the socket.
+    #[error("no relay is running at {}: {cause}", path.display())]
+    NotRunning {
+        /// The socket.
+        path: PathBuf,
+        /// How the system puts it.
+        cause: io::Error,
+    },
+    /// The socket is there, and not for this user.
+    #[error(
+        "{}: permission denied; become root, the relay's user or a member of its group",
+        .0.display()
+    )]
+    Forbidden(PathBuf),
+    /// Anything else that went wrong on the way.
+    #[error("{}: {cause}", path.display())]
+    System {
+        /// The socket.
+        path: PathBuf,
+        /// What.
+        cause: io::Error,
+    },
+    /// The relay said nothing, or something else.
+    #[error("{}: the relay's response is not understood: {cause}", path.display())]
+    Unintelligible {
+        /// The socket.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: serde_json::Error,
+    },
+}
+
+/// Asks the relay that listens on the socket `path`, and waits for its response.
+pub fn ask(path: &Path, request: Request) -> Result<Response, AskError> {
+    let system = |cause| AskError::System { path: path.to_owned(), cause };
+    let stream = UnixStream::connect(path).map_err(|cause| match cause.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            AskError::NotRunning { path: path.to_owned(), cause }
+        }
+        io::ErrorKind::PermissionDenied => AskError::Forbidden(path.to_owned()),
+        _ => system(cause),
+    })?;
+    let line = exchange(&stream, request).map_err(system)?;
+    serde_json::from_str(&line)
+        .map_err(|cause| AskError::Unintelligible { path: path.to_owned(), cause })
+}
+
+fn exchange(mut stream: &UnixStream, request: Request) -> io::Result<String> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut line = serde_json::to_string(&request)?;
+    line.push('\n');
+    stream.write_all(line.as_bytes())?;
+    stream.shutdown(Shutdown::Write)?;
+    let mut response = String::new();
+    BufReader::new(stream).read_line(&mut response)?;
+    if response.is_empty() {
+        return Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            "the relay hung up without a word",
+        ));
+    }
+    Ok(response)
+}

@@ -1,0 +1,253 @@
+//! The relay's side of the control socket.
+
+use std::{
+    fs, io,
+    os::unix::{
+        fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
+        net::UnixListener,
+    },
+    path::{self, Path, PathBuf},
+    time::Duration,
+};
+
+use nix::{
+    sys::stat::{Mode, fchmod},
+    unistd::{Gid, Uid, User, getegid, geteuid, getgrouplist},
+};
+use socket2::{Domain, SockAddr, Socket, Type};
+use thiserror::Error;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::unix::UCred,
+    task::JoinSet,
+    time::timeout,
+};
+use tracing::{debug, warn};
+
+use super::{Request, Response};
+use crate::relay::Handle;
+
+/// Owner and group may connect.
+const MODE: u32 = 0o660;
+/// Clients served at the same time; the others wait.
+const MAX_CLIENTS: usize = 32;
+/// Longest request, in bytes.
+const MAX_REQUEST: u64 = 4096;
+/// What a client may take for its request, and for reading the response.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// What the last clients may take once the relay ends.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// Pause after a failed accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Why there is no control socket.
+#[derive(Debug, Error)]
+pub enum BindError {
+    /// Some process answers there.
+    #[error("control socket {}: another relay is listening there", .0.display())]
+    InUse(PathBuf),
+    /// A file that we did not make.
+    #[error("control socket {}: there is a file of that name that is no socket", .0.display())]
+    NotASocket(PathBuf),
+    /// The system says no.
+    #[error("control socket {}: {cause}", path.display())]
+    System {
+        /// Where it was to be.
+        path: PathBuf,
+        /// Why not.
+        cause: io::Error,
+    },
+}
+
+/// Makes the control socket, not blocking and with mode 0660. One that a dead relay has left is
+/// replaced. Made before privileges are dropped, it belongs to root until its owner is changed.
+pub fn bind(path: &Path) -> Result<UnixListener, BindError> {
+    // The relay may change its directory, and removes the socket at its end.
+    let path = path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let failed = |cause| BindError::System { path: path.clone(), cause };
+    match fs::symlink_metadata(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
+        Ok(found) if !found.file_type().is_socket() => return Err(BindError::NotASocket(path)),
+        Ok(_) => match connect(&path) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                fs::remove_file(&path).map_err(failed)?;
+            }
+            // Somebody listens, who is slow to answer.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Err(BindError::InUse(path));
+            }
+            Err(error) => return Err(failed(error)),
+            Ok(()) => return Err(BindError::InUse(path)),
+        },
+    }
+    open(&path).map_err(failed)
+}
+
+/// Finds out, without waiting, whether somebody listens.
+fn connect(path: &Path) -> io::Result<()> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.connect(&SockAddr::unix(path)?)
+}
+
+fn open(path: &Path) -> io::Result<UnixListener> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // Linux makes the file with the mode of the socket, less the umask: at no time may it be more
+    // open than it is meant to be.
+    fchmod(&socket, Mode::from_bits_truncate(MODE))?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(MODE))?;
+    socket.set_nonblocking(true)?;
+    socket.listen(i32::try_from(MAX_CLIENTS).unwrap_or(i32::MAX))?;
+    Ok(socket.into())
+}
+
+/// Serves clients until the relay ends, then removes the socket. Must be called inside of a
+/// runtime.
+pub async fn serve(listener: UnixListener, handle: Handle) {
+    let place = Place::of(&listener);
+    let listener = match tokio::net::UnixListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            warn!("msrprelayctl cannot be used: {error}");
+            return;
+        }
+    };
+    let mut clients = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept(), if clients.len() < MAX_CLIENTS => accepted,
+            Some(_) = clients.join_next() => continue,
+            () = handle.ending() => break,
+        };
+        match accepted {
+            Ok((client, _)) => {
+                clients.spawn(attend(client, handle.clone(), place.as_ref().map(|p| p.group)));
+            }
+            Err(error) => {
+                warn!("control socket: {error}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    if let Some(place) = place {
+        place.clear();
+    }
+    let last = async { while clients.join_next().await.is_some() {} };
+    if timeout(FAREWELL, last).await.is_err() {
+        debug!("a client of the control socket did not take its response");
+    }
+}
+
+/// The file of a socket.
+struct Place {
+    path: PathBuf,
+    identity: (u64, u64),
+    group: Gid,
+}
+
+impl Place {
+    fn of(listener: &UnixListener) -> Option<Self> {
+        let path = listener.local_addr().ok()?.as_pathname()?.to_owned();
+        let found = fs::symlink_metadata(&path).ok()?;
+        let group = Gid::from_raw(found.gid());
+        Some(Self { path, identity: (found.dev(), found.ino()), group })
+    }
+
+    /// Removes the file, if it is still this one.
+    fn clear(&self) {
+        let ours = fs::symlink_metadata(&self.path)
+            .is_ok_and(|found| (found.dev(), found.ino()) == self.identity);
+        if ours && let Err(error) = fs::remove_file(&self.path) {
+            debug!("control socket {} stays behind: {error}", self.path.display());
+        }
+    }
+}
+
+async fn attend(mut client: tokio::net::UnixStream, handle: Handle, group: Option<Gid>) {
+    if let Err(error) = converse(&mut client, &handle, group).await {
+        debug!("control socket: {error}");
+    }
+}
+
+async fn converse(
+    client: &mut tokio::net::UnixStream,
+    handle: &Handle,
+    group: Option<Gid>,
+) -> io::Result<()> {
+    let peer = client.peer_cred()?;
+    // Read in any case: what is closed with input unread takes its last words along.
+    let Some(line) = request(client).await? else { return Ok(()) };
+    // Groups are looked up where the system keeps them, which may take its time.
+    let allowed = tokio::task::spawn_blocking(move || is_allowed(&peer, group)).await;
+    let response = if allowed.unwrap_or(false) {
+        match serde_json::from_str(&line) {
+            Ok(request) => respond(request, handle).await,
+            Err(error) => failed(&format!("the request is not understood: {error}")),
+        }
+    } else {
+        warn!("control socket: user {} may not use it", peer.uid());
+        failed(
+            "permission denied: only root, the relay's user and the members of its group may \
+             steer it",
+        )
+    };
+    say(client, &response).await
+}
+
+/// One line; none where somebody only looked whether we are there.
+async fn request(client: &mut tokio::net::UnixStream) -> io::Result<Option<String>> {
+    let mut line = Vec::new();
+    let mut input = BufReader::new(client).take(MAX_REQUEST);
+    let read = timeout(PATIENCE, input.read_until(b'\n', &mut line)).await;
+    let octets = read.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    Ok((octets > 0).then(|| String::from_utf8_lossy(&line).into_owned()))
+}
+
+fn failed(error: &str) -> Response {
+    Response::Failed { error: error.to_owned() }
+}
+
+/// Root, the relay's own user, and the members of the socket's group and of the relay's.
+fn is_allowed(peer: &UCred, socket_group: Option<Gid>) -> bool {
+    let (user, group) = (Uid::from_raw(peer.uid()), Gid::from_raw(peer.gid()));
+    let ours = |group: Gid| group == getegid() || Some(group) == socket_group;
+    user.is_root() || user == geteuid() || ours(group) || groups(user, group).into_iter().any(ours)
+}
+
+/// The groups of a user, by the system's own account of them.
+fn groups(user: Uid, group: Gid) -> Vec<Gid> {
+    let Ok(Some(account)) = User::from_uid(user) else { return Vec::new() };
+    let Ok(name) = std::ffi::CString::new(account.name) else { return Vec::new() };
+    getgrouplist(&name, group).unwrap_or_default()
+}
+
+async fn respond(request: Request, handle: &Handle) -> Response {
+    match request {
+        Request::Status => Response::Status(Box::new(handle.status())),
+        Request::Reload => match handle.reload().await {
+            Ok(reloaded) => Response::Reloaded {
+                generation: reloaded.generation,
+                in_force: reloaded.in_force,
+                warnings: reloaded.warnings,
+            },
+            Err(error) => failed(&error.to_string()),
+        },
+        Request::Drain => {
+            handle.drain();
+            let sessions = handle.status().sessions;
+            Response::Draining { sessions: sessions.waiting + sessions.bound }
+        }
+    }
+}
+
+async fn say(client: &mut tokio::net::UnixStream, response: &Response) -> io::Result<()> {
+    let mut line = serde_json::to_vec(response)?;
+    line.push(b'\n');
+    let said = async {
+        client.write_all(&line).await?;
+        client.shutdown().await
+    };
+    timeout(PATIENCE, said).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+}

@@ -1,0 +1,111 @@
+//! `--check-config`: everything that a start would find wrong, in one go, and nothing bound.
+
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    process::ExitCode,
+};
+
+use super::{Failure, Owner, load, unreadable, wall_clock};
+use crate::{
+    cli::msrprelay::Args,
+    config::Config,
+    relay::{self, Generation, RelayError},
+    transport::tls::Identity,
+};
+
+/// Findings go to the standard error, the verdict to the standard output.
+pub(super) fn run(arguments: &Args) -> ExitCode {
+    let mut findings = Findings::default();
+    match load(arguments) {
+        Ok(config) => findings.look_at(&config),
+        Err(failure) => {
+            if let Failure::Config(error) = &failure {
+                findings.warnings.extend_from_slice(&error.warnings);
+            }
+            findings.errors.extend(failure.to_string().lines().map(str::to_owned));
+        }
+    }
+    findings.tell();
+    if findings.errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+#[derive(Default)]
+struct Findings {
+    errors: Vec<String>,
+    warnings: Vec<String>,
+    /// What would be in force.
+    in_force: Option<String>,
+}
+
+impl Findings {
+    /// What only the world can tell: users, names, files.
+    fn look_at(&mut self, config: &Config) {
+        self.warnings.extend(config.remarks());
+        let owner = Owner::of(config, &mut self.warnings);
+        let mut addresses = Vec::new();
+        for address in &config.relay.address {
+            match relay::resolve(address) {
+                Ok(resolved) => addresses.extend(resolved),
+                Err(error) => self.refuse(error, config),
+            }
+        }
+        let unusable = unusable_pairs(config);
+        if unusable.is_empty() {
+            self.build(config, &addresses);
+        }
+        for error in unusable {
+            self.refuse(error, config);
+        }
+        if let Err(failure) = owner.and_then(|owner| self.look_as(owner.as_ref(), config)) {
+            self.errors.push(failure.to_string());
+        }
+    }
+
+    /// What the relay will not be able to read once it is not root any more.
+    fn look_as(&mut self, owner: Option<&Owner>, config: &Config) -> Result<(), Failure> {
+        if let Some(owner) = owner {
+            owner.take_over()?;
+            self.warnings.extend(unreadable(config, owner));
+        }
+        Ok(())
+    }
+
+    fn build(&mut self, config: &Config, addresses: &[SocketAddr]) {
+        match Generation::build(config, addresses.first().copied(), wall_clock()) {
+            Ok(generation) => {
+                self.warnings.extend_from_slice(&generation.warnings);
+                self.in_force = Some(generation.describe(config, addresses));
+            }
+            Err(error) => self.refuse(error, config),
+        }
+    }
+
+    fn refuse(&mut self, error: RelayError, config: &Config) {
+        self.errors.push(error.located(config).to_string());
+    }
+
+    fn tell(&self) {
+        let mut findings = io::stderr().lock();
+        for warning in &self.warnings {
+            let _ = writeln!(findings, "warning: {warning}");
+        }
+        for error in &self.errors {
+            let _ = writeln!(findings, "error: {error}");
+        }
+        if let (Some(in_force), []) = (&self.in_force, &self.errors[..]) {
+            let _ = writeln!(io::stdout(), "{in_force}\nthe configuration is good");
+        }
+    }
+}
+
+/// What is wrong with each certificate and its key; a start would stop at the first.
+fn unusable_pairs(config: &Config) -> Vec<RelayError> {
+    let relay = &config.relay;
+    if relay.debug_notls {
+        return Vec::new();
+    }
+    let pairs = relay.certificate.iter().zip(&relay.key);
+    let failures = pairs.filter_map(|(certificate, key)| Identity::load(certificate, key).err());
+    failures.map(RelayError::from).collect()
+}

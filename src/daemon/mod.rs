@@ -1,0 +1,304 @@
+//! The process around the relay: start-up, privileges, signals, the service manager.
+//!
+//! ```text
+//!   configuration -> log -> pid file -> sockets -> generation     what an operator can get wrong
+//!        -> fork (none in the foreground) -> pid -> user          no thread runs up to here
+//!        -> runtime -> the relay listens -> "ready"               the launching process ends
+//!        -> signals, until the relay has stopped
+//! ```
+
+mod background;
+mod check;
+mod failure;
+mod listeners;
+mod notify;
+mod owner;
+mod pid_file;
+mod resources;
+mod serve;
+
+use std::{
+    env,
+    fs::{self, File},
+    io::{self, Write},
+    iter,
+    net::SocketAddr,
+    os::unix::net::UnixListener,
+    path::{self, Path},
+    process::ExitCode,
+    time::SystemTime,
+};
+
+use nix::sys::signal::SigSet;
+use tracing::{error, info, level_filters::LevelFilter, warn};
+
+use self::{
+    background::Launcher,
+    failure::{Failure, RUNTIME_DIR_ADVICE},
+    listeners::Inherited,
+    notify::Manager,
+    owner::Owner,
+    pid_file::PidFile,
+    serve::Serving,
+};
+use crate::{
+    cli::msrprelay::Args,
+    config::{self, Config, LogLevel},
+    control,
+    logging::{self, Level, Target},
+    relay::{Generation, Relay, RelayError, Source},
+    transport::pem,
+};
+
+/// Runs the relay, or checks its configuration, as the command line says.
+pub fn run(arguments: &Args) -> ExitCode {
+    if arguments.check_config {
+        return check::run(arguments);
+    }
+    let mode = Mode::of(arguments);
+    let mut remarks = Vec::new();
+    let inherited = Inherited::take(&mut remarks);
+    if mode == Mode::Background {
+        background::close_strays(&inherited.descriptors());
+    }
+    // Signals that whoever started us blocked would never arrive.
+    let _ = SigSet::empty().thread_set_mask();
+
+    let loaded = load(arguments);
+    if let Err(Failure::Config(error)) = &loaded {
+        remarks.extend_from_slice(&error.warnings);
+    }
+    let level = loaded.as_ref().map_or(LogLevel::Info, |config| config.relay.log_level);
+    let at_least = if arguments.debug { LevelFilter::DEBUG } else { LevelFilter::OFF };
+    let (target, level) = match start_log(mode, level, at_least, &mut remarks) {
+        Ok(started) => started,
+        Err(cause) => {
+            let failure = Failure::System { what: "cannot write a log", cause };
+            return report(&failure, Target::Terminal);
+        }
+    };
+    // Outlives the report of a failure, which the launching process waits for.
+    let mut launcher = None;
+    let mut start = Start { arguments, mode, level, remarks };
+    match loaded.and_then(|config| start.run(config, inherited, &mut launcher)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // One of these may be why.
+            start.warn();
+            report(&failure, target)
+        }
+    }
+}
+
+/// How the relay relates to whoever started it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// Somebody looks on.
+    Foreground,
+    /// A service manager keeps it.
+    Service,
+    /// It is on its own.
+    Background,
+}
+
+impl Mode {
+    fn of(arguments: &Args) -> Self {
+        match arguments {
+            Args { systemd: true, .. } => Self::Service,
+            Args { no_fork: true, .. } => Self::Foreground,
+            _ => Self::Background,
+        }
+    }
+}
+
+/// One start, from the configuration on.
+struct Start<'a> {
+    arguments: &'a Args,
+    mode: Mode,
+    level: Level,
+    /// What is worth a warning.
+    remarks: Vec<String>,
+}
+
+impl Start<'_> {
+    fn run(
+        &mut self,
+        config: Config,
+        inherited: Inherited,
+        launcher: &mut Option<Launcher>,
+    ) -> Result<(), Failure> {
+        info!("starting msrprelay {}", env!("CARGO_PKG_VERSION"));
+        resources::raise_descriptor_limit();
+        self.remarks.extend(config.remarks());
+        let owner = Owner::of(&config, &mut self.remarks)?;
+        let given = &self.arguments.runtime_dir;
+        // The daemon changes its working directory.
+        let directory = path::absolute(given).unwrap_or_else(|_| given.clone());
+        let made = make_runtime_dir(&directory, owner.as_ref());
+        let mut pid_file = match self.mode {
+            Mode::Background => {
+                made?;
+                Some(PidFile::claim(&directory)?)
+            }
+            // Whether there can be a control socket shows when it is bound.
+            Mode::Foreground | Mode::Service => None,
+        };
+
+        let located = |error: RelayError| error.located(&config);
+        let listeners =
+            inherited.bind(&config.relay.address, &mut self.remarks).map_err(located)?;
+        let bound: Vec<SocketAddr> = listeners
+            .iter()
+            .map(|listener| listener.socket.local_addr())
+            .collect::<io::Result<_>>()
+            .map_err(|cause| Failure::System { what: "cannot listen", cause })?;
+        let generation =
+            Generation::build(&config, bound.first().copied(), wall_clock()).map_err(located)?;
+        self.remarks.extend_from_slice(&generation.warnings);
+        let control = self.control_socket(&config, &directory, owner.as_ref());
+        self.warn();
+
+        if let Some(pid_file) = &mut pid_file {
+            let failed = |cause| Failure::System { what: "cannot go into the background", cause };
+            *launcher = Some(background::detach().map_err(failed)?);
+            pid_file.write()?;
+        }
+        if let Some(owner) = &owner {
+            owner.take_over()?;
+            info!("running as {owner}");
+            self.remarks = unreadable(&config, owner);
+            self.warn();
+        }
+        let level = self.level.clone();
+        let source = Source::new(config.source.clone(), move |to| level.set(to));
+        let serving = Serving {
+            manager: Manager::new(self.mode == Mode::Service),
+            debug_memory: self.arguments.debug_memory,
+            control,
+        };
+        serving.run(launcher, || {
+            info!("{}", generation.describe(&config, &bound));
+            Relay::new(source, config, generation, listeners)
+        })
+    }
+
+    /// A relay without it does all but listen to `msrprelayctl`.
+    fn control_socket(
+        &mut self,
+        config: &Config,
+        directory: &Path,
+        owner: Option<&Owner>,
+    ) -> Option<UnixListener> {
+        let configured = config.relay.control_socket.clone();
+        let path = configured.unwrap_or_else(|| directory.join(control::SOCKET_NAME));
+        let bound = control::bind(&path).map_err(|error| error.to_string()).and_then(|socket| {
+            let given = owner.map_or(Ok(()), |owner| owner.give(&path));
+            given.map(|()| socket).map_err(|error| format!("{}: {error}", path.display()))
+        });
+        let failed = |error| {
+            self.remarks.push(format!(
+                "no {error}; msrprelayctl will not reach this relay, --runtime-dir or [Relay] \
+                 control_socket name another place"
+            ));
+        };
+        bound.map_err(failed).ok()
+    }
+
+    /// To the log; also to whoever sees a daemon start, who does not see its log.
+    fn warn(&mut self) {
+        for remark in self.remarks.drain(..) {
+            warn!("{remark}");
+            if self.mode == Mode::Background {
+                let _ = writeln!(io::stderr(), "msrprelay: warning: {remark}");
+            }
+        }
+    }
+}
+
+fn start_log(
+    mode: Mode,
+    level: LogLevel,
+    at_least: LevelFilter,
+    remarks: &mut Vec<String>,
+) -> io::Result<(Target, Level)> {
+    let (wanted, instead) = match mode {
+        Mode::Foreground => (Target::Terminal, Target::Terminal),
+        Mode::Service => (Target::Journal, Target::Terminal),
+        Mode::Background => {
+            let found = Target::of_the_system();
+            if found.is_none() {
+                remarks.push(
+                    "there is no system log, /dev/log leads nowhere: what the relay says is lost \
+                     until one is there"
+                        .to_owned(),
+                );
+            }
+            (found.unwrap_or(Target::Syslog), Target::Syslog)
+        }
+    };
+    match logging::start(wanted, level, at_least) {
+        Err(error) if wanted != instead => {
+            remarks.push(format!("the journal cannot be reached: {error}"));
+            Ok((instead, logging::start(instead, level, at_least)?))
+        }
+        started => Ok((wanted, started?)),
+    }
+}
+
+/// Says why the relay ends: to the log, and to whoever started it unless he reads that anyway.
+fn report(failure: &Failure, target: Target) -> ExitCode {
+    for line in failure.to_string().lines() {
+        if target != Target::Terminal {
+            error!("{line}");
+        }
+        if !(target == Target::Journal && target.has_stderr()) {
+            let _ = writeln!(io::stderr(), "msrprelay: {line}");
+        }
+    }
+    ExitCode::FAILURE
+}
+
+fn load(arguments: &Args) -> Result<Config, Failure> {
+    let program = env::args_os().next().unwrap_or_default();
+    let directory = arguments.config_dir.as_deref();
+    let file = config::find(Path::new(&program), directory, arguments.config_file.as_deref())?;
+    Ok(Config::load(&file)?)
+}
+
+/// Makes the directory if it is missing, for the relay's user to write in. One that is there stays
+/// whose it is: it may be everybody's.
+fn make_runtime_dir(path: &Path, owner: Option<&Owner>) -> Result<(), Failure> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let made = fs::create_dir_all(path);
+    let given = made.and_then(|()| owner.map_or(Ok(()), |owner| owner.give(path)));
+    given.map_err(|cause| Failure::RuntimeDir { path: path.to_owned(), cause })
+}
+
+/// What the relay has read as root and cannot read again, now that it is somebody else.
+fn unreadable(config: &Config, owner: &Owner) -> Vec<String> {
+    let relay = &config.relay;
+    let of = |option| move |path| (Some(option), path);
+    let files = iter::once((None, &config.source))
+        .chain(relay.certificate.iter().map(of("certificate")))
+        .chain(relay.key.iter().map(of("key")));
+    let closed = files.filter(|(_, path)| {
+        File::open(path).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+    });
+    closed
+        .map(|(option, path)| {
+            let place = option.map_or_else(
+                || path.display().to_string(),
+                |option| format!("{} = {}", config.place("Relay", option), path.display()),
+            );
+            let access = pem::access(path);
+            format!("{place}: {owner} cannot read it, and no reload will: {access}")
+        })
+        .collect()
+}
+
+#[expect(clippy::disallowed_methods, reason = "certificates are valid by the wall clock")]
+fn wall_clock() -> SystemTime {
+    SystemTime::now()
+}

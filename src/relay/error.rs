@@ -1,0 +1,64 @@
+//! Errors as an operator meets them: with the place in the file that must be mended.
+
+use thiserror::Error;
+
+use super::RelayError;
+use crate::{
+    config::Config,
+    transport::{
+        pem::PemFile,
+        tls::{Finding, TlsError},
+    },
+};
+
+/// A configuration that cannot be put in force.
+#[derive(Debug, Error)]
+#[error("{place}: {cause}")]
+pub struct Located {
+    /// File, line, section and option, as far as they can be told.
+    place: String,
+    /// What is wrong.
+    #[source]
+    cause: RelayError,
+}
+
+impl RelayError {
+    /// Finds the option that is to blame in the configuration.
+    pub fn located(self, config: &Config) -> Located {
+        let place = match self.option() {
+            Some(option) => config.place("Relay", option),
+            None => config.source.display().to_string(),
+        };
+        Located { place, cause: self }
+    }
+
+    fn option(&self) -> Option<&'static str> {
+        match self {
+            Self::Tls(error) => tls_option(error),
+            Self::HostName(_) | Self::UriHost { .. } | Self::NoAddress(_) => Some("hostname"),
+            Self::Bind(_) => Some("address"),
+            // These name their place.
+            Self::DuplicateUser(_) | Self::DatabaseUri(_) | Self::Listen(_) => None,
+        }
+    }
+}
+
+/// The same for what is merely odd.
+pub(super) fn located(finding: &Finding, config: &Config) -> String {
+    let option = if matches!(finding, Finding::KeyExposed { .. }) { "key" } else { "certificate" };
+    format!("{}: {finding}", config.place("Relay", option))
+}
+
+fn tls_option(error: &TlsError) -> Option<&'static str> {
+    match error {
+        TlsError::File(error) => Some(match &error.file {
+            PemFile::Certificate(_) => "certificate",
+            PemFile::Key(_) => "key",
+            PemFile::Authorities(_) => "ca",
+        }),
+        TlsError::KeyMismatch { .. } => Some("key"),
+        TlsError::NoIdentity => Some("certificate"),
+        TlsError::NoTrustAnchors => Some("verify_next_hop"),
+        TlsError::Configuration(_) => None,
+    }
+}

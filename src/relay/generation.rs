@@ -1,0 +1,236 @@
+//! Everything that is built from one reading of the configuration.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::SystemTime,
+};
+
+use rustls::{ClientConfig, ServerConfig};
+
+use super::{RelayError, certificates::Files, error, policy::Policy, stores::Stores};
+use crate::{
+    config::Config,
+    transport::tls::{self, Identity, Verification},
+};
+
+/// Everything built from one `config.ini`. Connections take it when they are accepted and keep it.
+pub struct Generation {
+    /// Counted from 1, the start.
+    pub(super) number: u64,
+    pub(super) policy: Arc<Policy>,
+    /// None: plain TCP.
+    pub(super) server: Option<Arc<ServerConfig>>,
+    pub(super) client: Arc<ClientConfig>,
+    /// Empty: plain TCP.
+    pub(super) identities: Vec<Identity>,
+    /// What those were read from.
+    pub(super) files: Files,
+    /// The time by which they were judged.
+    pub(super) built: SystemTime,
+    /// What is not wrong enough to refuse the start.
+    pub warnings: Vec<String>,
+    /// Connections without a session that may get one under these rules.
+    pub(super) visitors: AtomicUsize,
+    stores: Stores,
+}
+
+/// A connection without a session, which may get one under the rules of this generation.
+#[derive(Debug)]
+pub(super) struct Visit(Arc<Generation>);
+
+impl Visit {
+    pub(super) fn new(generation: Arc<Generation>) -> Self {
+        generation.visitors.fetch_add(1, Ordering::Relaxed);
+        Self(generation)
+    }
+
+    pub(super) fn generation(&self) -> &Arc<Generation> {
+        &self.0
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        self.0.visitors.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What was in force before: what is built from the same is carried over.
+#[derive(Clone, Copy)]
+pub(super) struct Predecessor<'a> {
+    pub(super) config: &'a Config,
+    pub(super) generation: &'a Generation,
+}
+
+impl fmt::Debug for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Generation")
+            .field("number", &self.number)
+            .field("policy", &self.policy)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Generation {
+    /// Reads certificates and opens backends. `bound` is the first address listened on, if it is
+    /// known already: its port is the one given out where the configuration leaves it open.
+    pub fn build(
+        config: &Config,
+        bound: Option<SocketAddr>,
+        now: SystemTime,
+    ) -> Result<Self, RelayError> {
+        Self::succeed(None, config, bound, now)
+    }
+
+    /// [`Self::build`], with what can be carried over from the predecessor.
+    pub(super) fn succeed(
+        previous: Option<Predecessor<'_>>,
+        config: &Config,
+        bound: Option<SocketAddr>,
+        now: SystemTime,
+    ) -> Result<Self, RelayError> {
+        let relay = &config.relay;
+        // Before they are read: a change that comes meanwhile is found later.
+        let files = Files::of(relay);
+        let identities = if relay.debug_notls { Vec::new() } else { identities(config)? };
+        let host = match identities.first() {
+            Some(identity) => tls::host_name(relay.hostname.as_deref(), identity)?,
+            None => plain_host(config, bound)?,
+        };
+        let (server, client) = tls_configurations(&identities, previous)?;
+        let first = relay.address.first();
+        let port = relay
+            .advertised_port
+            .or(bound.map(|address| address.port()))
+            .or(first.map(|address| address.port))
+            .unwrap_or_default();
+        let findings = identities.iter().flat_map(|identity| identity.findings(now));
+        let mut warnings: Vec<String> =
+            findings.map(|finding| error::located(&finding, config)).collect();
+        warnings.extend(basic_warning(config).map(str::to_owned));
+        let stores = Stores::open(config, previous)?;
+        warnings.extend(stores.warnings());
+        let policy = Policy::new(relay, host, port, stores.backend())?;
+        Ok(Self {
+            number: previous.map_or(1, |previous| previous.generation.number + 1),
+            client,
+            policy: Arc::new(policy),
+            server,
+            identities,
+            files,
+            built: now,
+            warnings,
+            visitors: AtomicUsize::new(0),
+            stores,
+        })
+    }
+
+    /// Whether both have the same certificates. A key belongs to its certificate, so the chains tell
+    /// all.
+    pub(super) fn has_certificates_of(&self, other: &Self) -> bool {
+        same_chains(&self.identities, &other.identities)
+    }
+
+    /// One line on what is in force, with the addresses that are listened on.
+    pub fn describe(&self, config: &Config, addresses: &[SocketAddr]) -> String {
+        let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        let backends: Vec<String> = self.stores.names().collect();
+        let certificate = if self.identities.is_empty() {
+            "none (plain TCP)".to_owned()
+        } else {
+            let identities: Vec<String> = self.identities.iter().map(ToString::to_string).collect();
+            identities.join("; ")
+        };
+        format!(
+            "msrprelay {}, configuration {}, listening on {}, host name {}, port {}, backend {}, \
+             certificate {certificate}",
+            env!("CARGO_PKG_VERSION"),
+            config.source.display(),
+            addresses.join(", "),
+            self.policy.host,
+            self.policy.port,
+            backends.join(", "),
+        )
+    }
+
+    /// The backends.
+    pub(super) fn stores(&self) -> &Stores {
+        &self.stores
+    }
+}
+
+fn identities(config: &Config) -> Result<Vec<Identity>, RelayError> {
+    let pairs = config.relay.certificate.iter().zip(&config.relay.key);
+    Ok(pairs
+        .map(|(certificate, key)| Identity::load(certificate, key))
+        .collect::<Result<_, _>>()?)
+}
+
+/// The same ones as before while the certificates are the same: they remember TLS sessions.
+fn tls_configurations(
+    identities: &[Identity],
+    previous: Option<Predecessor<'_>>,
+) -> Result<(Option<Arc<ServerConfig>>, Arc<ClientConfig>), RelayError> {
+    if let Some(Predecessor { generation, .. }) = previous
+        && same_chains(&generation.identities, identities)
+    {
+        return Ok((generation.server.clone(), Arc::clone(&generation.client)));
+    }
+    let server = match identities {
+        [] => None,
+        identities => Some(tls::server_config(identities)?),
+    };
+    Ok((server, tls::client_config(Verification::Off, identities.first())?))
+}
+
+fn same_chains(some: &[Identity], others: &[Identity]) -> bool {
+    let chains = |identities: &[Identity]| -> Vec<_> {
+        identities.iter().map(|identity| identity.chain().to_vec()).collect()
+    };
+    chains(some) == chains(others)
+}
+
+fn basic_warning(config: &Config) -> Option<&'static str> {
+    let relay = &config.relay;
+    match (relay.allow_basic_auth, relay.debug_notls) {
+        (false, _) => None,
+        (true, false) => Some(
+            "[Relay] allow_basic_auth is on: RFC 4976 forbids Basic authentication, by which the \
+             relay learns every password",
+        ),
+        (true, true) => Some("[Relay] allow_basic_auth has no effect with debug_notls"),
+    }
+}
+
+/// Without a certificate to take it from: the address that clients can reach.
+fn plain_host(config: &Config, bound: Option<SocketAddr>) -> Result<String, RelayError> {
+    if let Some(name) = &config.relay.hostname {
+        return Ok(name.clone());
+    }
+    let bound = bound.map(|address| address.ip());
+    let written = config.relay.address.first().map(|address| address.host.clone());
+    match (bound, written) {
+        (Some(address), _) if !address.is_unspecified() => Ok(address.to_string()),
+        (None, Some(host)) if host.parse().is_ok_and(|ip: IpAddr| !ip.is_unspecified()) => Ok(host),
+        (bound, _) => Ok(default_route(bound.is_some_and(|address| address.is_ipv6()))
+            .map_err(RelayError::NoAddress)?
+            .to_string()),
+    }
+}
+
+/// The address that the kernel would use towards the rest of the world; nothing is sent.
+fn default_route(v6: bool) -> std::io::Result<IpAddr> {
+    let (any, beyond) =
+        if v6 { ("[::]:0", "[2001:db8::1]:9") } else { ("0.0.0.0:0", "192.0.2.1:9") };
+    let socket = UdpSocket::bind(any)?;
+    match socket.connect(beyond) {
+        Ok(()) => socket.local_addr().map(|address| address.ip()),
+        // A machine of its own, without a route: whoever is on it can reach it.
+        Err(_) => Ok(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+    }
+}

@@ -1,0 +1,305 @@
+//! Where connections come in: binding, accepting, and leaving an address behind.
+//!
+//! A listener that a reload replaced stays open while somebody may still look for a session at the
+//! address that it gave out.
+
+use std::{
+    io,
+    net::{SocketAddr, ToSocketAddrs},
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::oneshot,
+    time::{MissedTickBehavior, interval},
+};
+use tracing::{Instrument, debug_span, error, info};
+
+use super::{RelayError, Shared, lobby, serve};
+use crate::{config::ListenAddress, transport};
+
+/// Pause after a failed accept: most often there are no file descriptors left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often a replaced listener asks whether it is still needed.
+const LEAVE_PERIOD: Duration = Duration::from_secs(1);
+
+/// A listener that is bound, and the address that was asked for: its port may have been 0.
+#[derive(Debug)]
+pub struct Bound {
+    /// As the configuration has it.
+    pub requested: SocketAddr,
+    /// Not blocking.
+    pub socket: std::net::TcpListener,
+}
+
+/// Binds all addresses of the option `address`, unless `inherited` has a socket that listens there.
+pub fn bind(
+    addresses: &[ListenAddress],
+    mut inherited: impl FnMut(SocketAddr) -> Option<std::net::TcpListener>,
+) -> Result<Vec<Bound>, RelayError> {
+    let mut bound = Vec::new();
+    for requested in resolve_all(addresses)? {
+        bound.push(match inherited(requested) {
+            Some(socket) => Bound { requested, socket },
+            None => bind_one(requested)?,
+        });
+    }
+    Ok(bound)
+}
+
+fn bind_one(requested: SocketAddr) -> Result<Bound, RelayError> {
+    let socket = transport::listen(requested).map_err(RelayError::Bind)?;
+    Ok(Bound { requested, socket })
+}
+
+/// Whether one address stands for the other, too.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    one != other
+        && one.port() == other.port()
+        && one.is_ipv4() == other.is_ipv4()
+        && (one.ip().is_unspecified() || other.ip().is_unspecified())
+}
+
+/// All addresses of a host name; a number is its own.
+pub fn resolve(address: &ListenAddress) -> Result<Vec<SocketAddr>, RelayError> {
+    let found = (address.host.as_str(), address.port).to_socket_addrs();
+    let found = found.map_err(|cause| {
+        let text = format!("{} cannot be resolved: {cause}", address.host);
+        RelayError::Bind(io::Error::new(cause.kind(), text))
+    })?;
+    Ok(found.collect())
+}
+
+/// Everything that the option stands for, in its order; blocks.
+pub(super) fn resolve_all(addresses: &[ListenAddress]) -> Result<Vec<SocketAddr>, RelayError> {
+    let mut all = Vec::new();
+    for address in addresses {
+        all.extend(resolve(address)?);
+    }
+    Ok(all)
+}
+
+/// The listeners in use, and those that are being left.
+#[derive(Debug, Default)]
+pub(super) struct Listeners {
+    current: Vec<Listener>,
+    left: Vec<Door>,
+}
+
+/// One that is in use.
+#[derive(Debug)]
+struct Listener {
+    door: Door,
+    /// Tells its task the number of the generation that does without it.
+    replaced: oneshot::Sender<u64>,
+}
+
+/// A listening socket, as long as some task accepts on it.
+#[derive(Debug, Clone)]
+struct Door {
+    /// Number of the first generation that gave out this address.
+    since: u64,
+    requested: SocketAddr,
+    local: SocketAddr,
+    socket: Weak<TcpListener>,
+}
+
+/// Which listeners a configuration wants, each of them bound.
+#[derive(Debug)]
+pub(super) struct Plan(Vec<Planned>);
+
+#[derive(Debug)]
+enum Planned {
+    /// The current one at this place.
+    Kept(usize),
+    /// One that was being left.
+    Returned(Door, Arc<TcpListener>),
+    New(Bound),
+}
+
+/// A planned listener, on which nothing can fail any more.
+enum Opened {
+    Kept(usize),
+    New(Door, Arc<TcpListener>),
+}
+
+impl Planned {
+    fn open(self, number: u64) -> io::Result<Opened> {
+        match self {
+            Self::Kept(at) => Ok(Opened::Kept(at)),
+            Self::Returned(door, socket) => Ok(Opened::New(door, socket)),
+            Self::New(Bound { requested, socket }) => {
+                let local = socket.local_addr()?;
+                let socket = Arc::new(TcpListener::from_std(socket)?);
+                let weak = Arc::downgrade(&socket);
+                Ok(Opened::New(Door { since: number, requested, local, socket: weak }, socket))
+            }
+        }
+    }
+}
+
+impl Plan {
+    /// Of listeners that are bound already.
+    pub(super) fn of(bound: Vec<Bound>) -> Self {
+        Self(bound.into_iter().map(Planned::New).collect())
+    }
+}
+
+impl Listeners {
+    /// Finds or binds what the option `address` says, which is resolved; nothing changes yet.
+    pub(super) fn plan(&self, addresses: &[SocketAddr]) -> Result<Plan, RelayError> {
+        let mut planned = Vec::new();
+        for &requested in addresses {
+            let found = self.find(requested, &planned);
+            planned.push(match found {
+                Some(found) => found,
+                None => Planned::New(self.bind(requested)?),
+            });
+        }
+        Ok(Plan(planned))
+    }
+
+    /// Our own listeners on overlapping addresses must not stand in the way.
+    fn bind(&self, requested: SocketAddr) -> Result<Bound, RelayError> {
+        let current = self.current.iter().map(|listener| &listener.door);
+        let doors = current.chain(&self.left).filter(|door| overlap(door.local, requested));
+        let own: Vec<_> = doors.filter_map(|door| door.socket.upgrade()).collect();
+        if own.is_empty() {
+            return bind_one(requested);
+        }
+        let socket = transport::listen_beside(requested, &own).map_err(RelayError::Bind)?;
+        Ok(Bound { requested, socket })
+    }
+
+    /// The listener for an address that was bound already, and is not planned with.
+    fn find(&self, requested: SocketAddr, planned: &[Planned]) -> Option<Planned> {
+        let free = |at: &usize| !planned.iter().any(|p| matches!(p, Planned::Kept(k) if k == at));
+        let mut current = self.current.iter().enumerate();
+        let kept = current.find(|(at, one)| one.door.requested == requested && free(at));
+        if let Some((at, _)) = kept {
+            return Some(Planned::Kept(at));
+        }
+        self.left.iter().filter(|door| door.requested == requested).find_map(|door| {
+            let taken = |p: &Planned| matches!(p, Planned::Returned(d, _) if d.local == door.local);
+            let socket = door.socket.upgrade()?;
+            (!planned.iter().any(taken)).then(|| Planned::Returned(door.clone(), socket))
+        })
+    }
+
+    /// The address of the first listener of a plan.
+    pub(super) fn first(&self, plan: &Plan) -> Option<SocketAddr> {
+        match plan.0.first()? {
+            Planned::Kept(at) => self.current.get(*at).map(|listener| listener.door.local),
+            Planned::Returned(door, _) => Some(door.local),
+            Planned::New(bound) => bound.socket.local_addr().ok(),
+        }
+    }
+
+    /// Accepts on the listeners of a plan from now on, which generation `number` wants; the others
+    /// stay for the sessions of its predecessors. Must be called inside of a runtime.
+    pub(super) fn put_in_force(
+        &mut self,
+        plan: Plan,
+        number: u64,
+        shared: &Arc<Shared>,
+    ) -> io::Result<()> {
+        // All that may fail comes first.
+        let opened: Vec<Opened> =
+            plan.0.into_iter().map(|planned| planned.open(number)).collect::<io::Result<_>>()?;
+        self.left.retain(|door| door.socket.strong_count() > 0);
+        let mut before: Vec<Option<Listener>> =
+            std::mem::take(&mut self.current).into_iter().map(Some).collect();
+        for opened in opened {
+            let listener = match opened {
+                Opened::Kept(at) => before.get_mut(at).and_then(Option::take),
+                Opened::New(door, socket) => {
+                    self.left.retain(|left| left.local != door.local);
+                    let (replaced, told) = oneshot::channel();
+                    info!("listening on {}", door.local);
+                    let accepting = accept(socket, door.clone(), told, Arc::clone(shared));
+                    shared.tasks.spawn(accepting);
+                    Some(Listener { door, replaced })
+                }
+            };
+            self.current.extend(listener);
+        }
+        for listener in before.into_iter().flatten() {
+            let _: Result<(), _> = listener.replaced.send(number);
+            self.left.push(listener.door);
+        }
+        Ok(())
+    }
+
+    /// The addresses of those in use.
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        self.current.iter().map(|listener| listener.door.local).collect()
+    }
+
+    /// The addresses of those that are still open for sessions reserved earlier.
+    pub(super) fn left(&self) -> Vec<SocketAddr> {
+        let open = self.left.iter().filter(|door| door.socket.strong_count() > 0);
+        open.map(|door| door.local).collect()
+    }
+}
+
+/// Accepts connections until the relay stops, or until the listener is replaced and nobody can
+/// look for a session there any more.
+async fn accept(
+    listener: Arc<TcpListener>,
+    door: Door,
+    mut replaced: oneshot::Receiver<u64>,
+    shared: Arc<Shared>,
+) {
+    let mut failing = false;
+    // The generations that gave out the address, once it is replaced.
+    let mut users = None;
+    let mut period = interval(LEAVE_PERIOD);
+    period.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shared.stopping.cancelled() => return,
+            number = &mut replaced, if users.is_none() => {
+                users = Some(door.since..number.unwrap_or(u64::MAX));
+                period.reset_immediately();
+                continue;
+            }
+            _ = period.tick(), if users.is_some() => {
+                if users.as_ref().is_some_and(|users| !shared.registry.is_awaited(users)) {
+                    // Unless a later reload has returned to it.
+                    if Arc::strong_count(&listener) == 1 {
+                        info!("no longer listening on {}", door.local);
+                    }
+                    return;
+                }
+                continue;
+            }
+        };
+        match accepted {
+            Ok((tcp, peer)) => {
+                failing = false;
+                admit(tcp, peer, Arc::clone(&shared));
+            }
+            Err(error) => {
+                // One line for a series of failures; the pause keeps it from spinning.
+                if !std::mem::replace(&mut failing, true) {
+                    error!("cannot accept connections: {error}");
+                }
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn admit(tcp: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
+    let span = debug_span!("connection", %peer);
+    let visit = shared.configuration.visit();
+    let tasks = shared.tasks.clone();
+    let task = async move {
+        let stage = lobby::enter(Arc::clone(&shared), visit, tcp, peer).await;
+        serve(shared, stage).await;
+    };
+    tasks.spawn(task.instrument(span));
+}

@@ -1,0 +1,334 @@
+//! The life of a configuration: one generation is in force, and a reload builds the next one whole
+//! or changes nothing.
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
+};
+
+use thiserror::Error;
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+use super::{
+    Generation, Located, Phase, RelayError, Shared,
+    generation::{Predecessor, Visit},
+    listeners::{self, Listeners, Plan},
+    wall_clock,
+};
+use crate::config::{Config, ConfigError, LogLevel};
+
+/// How the relay gets at its configuration again, and what of it concerns the whole process.
+pub struct Source {
+    file: PathBuf,
+    log_level: Box<dyn Fn(LogLevel) + Send + Sync>,
+}
+
+impl Source {
+    /// `file` is read at each reload; `log_level` is told the level that the option asks for.
+    pub fn new(file: PathBuf, log_level: impl Fn(LogLevel) + Send + Sync + 'static) -> Self {
+        Self { file, log_level: Box::new(log_level) }
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source").field("file", &self.file).finish_non_exhaustive()
+    }
+}
+
+/// What new connections get.
+#[derive(Debug)]
+pub(super) struct InForce {
+    pub(super) config: Config,
+    pub(super) generation: Arc<Generation>,
+    pub(super) since: SystemTime,
+}
+
+/// A reload that changed nothing.
+#[derive(Debug, Clone)]
+pub(super) struct Failure {
+    pub(super) at: SystemTime,
+    /// The generation that stayed in force.
+    pub(super) kept: u64,
+    pub(super) reason: String,
+    /// Certificates that had changed on disk.
+    renewal: bool,
+}
+
+/// The configuration in force and the way to the next one.
+#[derive(Debug)]
+pub(super) struct Configuration {
+    source: Source,
+    in_force: watch::Sender<Arc<InForce>>,
+    listeners: Mutex<Listeners>,
+    /// Held by whoever makes the next generation.
+    turn: tokio::sync::Mutex<()>,
+    failure: Mutex<Option<Failure>>,
+}
+
+/// A generation that was put in force.
+#[derive(Debug, Clone)]
+pub struct Reloaded {
+    /// Its number.
+    pub generation: u64,
+    /// One line on what holds now.
+    pub in_force: String,
+    /// What an operator should look at.
+    pub warnings: Vec<String>,
+}
+
+impl fmt::Display for Reloaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "generation {} in force: {}", self.generation, self.in_force)
+    }
+}
+
+/// Why everything stays as it was.
+#[derive(Debug, Error)]
+pub enum ReloadError {
+    /// The file.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// What the file names: certificates, addresses, backends.
+    #[error(transparent)]
+    Relay(#[from] Located),
+    /// The relay ends.
+    #[error("the relay is stopping")]
+    Stopping,
+    /// A fault of ours.
+    #[error("the reload broke off; see the log")]
+    Interrupted,
+}
+
+/// The next generation, complete; nothing of it holds yet.
+struct Next {
+    config: Config,
+    generation: Generation,
+    /// None: the listeners stay as they are.
+    listeners: Option<Plan>,
+}
+
+impl Configuration {
+    pub(super) fn new(source: Source, config: Config, generation: Generation) -> Self {
+        let in_force = InForce { config, generation: Arc::new(generation), since: wall_clock() };
+        Self {
+            source,
+            in_force: watch::Sender::new(Arc::new(in_force)),
+            listeners: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
+            failure: Mutex::default(),
+        }
+    }
+
+    pub(super) fn in_force(&self) -> Arc<InForce> {
+        Arc::clone(&self.in_force.borrow())
+    }
+
+    /// Gives a new connection the generation in force. After a reload every visit under an earlier
+    /// one has been counted.
+    pub(super) fn visit(&self) -> Visit {
+        Visit::new(Arc::clone(&self.in_force.borrow().generation))
+    }
+
+    pub(super) fn listeners(&self) -> MutexGuard<'_, Listeners> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn last_failure(&self) -> Option<Failure> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn generation(&self) -> Arc<Generation> {
+        Arc::clone(&self.in_force.borrow().generation)
+    }
+
+    /// Reads the file and all that it names.
+    pub(super) async fn reload(&self, shared: &Arc<Shared>) -> Result<Reloaded, ReloadError> {
+        let _turn = self.turn.lock().await;
+        let phase = Reloading::begin(shared)?;
+        info!("reloading {}", self.source.file.display());
+        let built = build(shared, Self::read).await;
+        let outcome = built.and_then(|next| self.put_in_force(next, shared));
+        drop(phase);
+        match &outcome {
+            Ok(reloaded) => reloaded.log("reloaded"),
+            Err(error) => self.log_failure(error, "not reloaded", false),
+        }
+        outcome
+    }
+
+    /// Reads the certificates of the configuration in force again, whose files have changed. None:
+    /// they hold the same as before.
+    pub(super) async fn renew(
+        &self,
+        shared: &Arc<Shared>,
+    ) -> Result<Option<Reloaded>, ReloadError> {
+        let _turn = self.turn.lock().await;
+        let outcome = match build(shared, Self::read_certificates).await {
+            Ok(Some(next)) => self.put_in_force(next, shared).map(Some),
+            Ok(None) => Ok(None),
+            Err(error) => Err(error),
+        };
+        match &outcome {
+            Ok(Some(reloaded)) => reloaded.log("certificate files have changed"),
+            Ok(None) => self.forget_failed_renewal(),
+            Err(error) => {
+                let what = "certificate files have changed, the old ones stay in use";
+                self.log_failure(error, what, true);
+            }
+        }
+        outcome
+    }
+
+    /// What was wrong with the certificates on disk is mended.
+    pub(super) fn forget_failed_renewal(&self) {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.take_if(|failure| failure.renewal);
+    }
+
+    fn log_failure(&self, error: &ReloadError, what: &str, renewal: bool) {
+        let reason = error.to_string();
+        // A file may have several faults; each gets a line of its own.
+        for line in reason.lines() {
+            error!("{what}: {line}");
+        }
+        let failure = Failure { at: wall_clock(), kept: self.generation().number, reason, renewal };
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
+    }
+
+    /// Reads the file and builds what it says; blocks.
+    fn read(&self) -> Result<Next, ReloadError> {
+        let config = Config::load(&self.source.file)?;
+        let failed = |cause: RelayError| cause.located(&config);
+        // Names may take long to resolve: others need the listeners meanwhile.
+        let addresses = listeners::resolve_all(&config.relay.address).map_err(failed)?;
+        let (plan, bound) = {
+            let listeners = self.listeners();
+            let plan = listeners.plan(&addresses).map_err(failed)?;
+            let bound = listeners.first(&plan);
+            (plan, bound)
+        };
+        let generation = self.in_force().succeed(&config, bound).map_err(failed)?;
+        Ok(Next { config, generation, listeners: Some(plan) })
+    }
+
+    /// Builds what the configuration in force says, if its certificates are others now; blocks.
+    fn read_certificates(&self) -> Result<Option<Next>, ReloadError> {
+        let in_force = self.in_force();
+        let config = in_force.config.clone();
+        let bound = self.listeners().addresses().first().copied();
+        let failed = |cause: RelayError| cause.located(&config);
+        let generation = in_force.succeed(&config, bound).map_err(failed)?;
+        if generation.has_certificates_of(&in_force.generation) {
+            return Ok(None);
+        }
+        Ok(Some(Next { config, generation, listeners: None }))
+    }
+
+    fn put_in_force(&self, next: Next, shared: &Arc<Shared>) -> Result<Reloaded, ReloadError> {
+        let Next { config, generation, listeners: plan } = next;
+        let generation = Arc::new(generation);
+        let level = config.relay.log_level;
+        let mut warnings = generation.warnings.clone();
+        let renewed_whole = plan.is_some();
+        if renewed_whole {
+            warnings.extend(config.remarks());
+            warnings.extend(self.in_force().fixed_options(&config));
+        }
+        shared.registry.add_minter(&generation);
+        let next = InForce { config, generation: Arc::clone(&generation), since: wall_clock() };
+        let before = self.in_force.send_replace(Arc::new(next));
+        if let Some(plan) = plan
+            && let Err(cause) = self.listeners().put_in_force(plan, generation.number, shared)
+        {
+            let failed = RelayError::Listen(cause).located(&self.in_force().config);
+            self.in_force.send_replace(before);
+            return Err(failed.into());
+        }
+        if renewed_whole {
+            (self.source.log_level)(level);
+        }
+        shared.probe(&generation);
+        let in_force = self.describe();
+        Ok(Reloaded { generation: generation.number, in_force, warnings })
+    }
+
+    /// One line on what is in force.
+    fn describe(&self) -> String {
+        let in_force = self.in_force();
+        in_force.generation.describe(&in_force.config, &self.listeners().addresses())
+    }
+}
+
+/// Runs what blocks on a thread where it may.
+async fn build<T: Send + 'static>(
+    shared: &Arc<Shared>,
+    read: impl FnOnce(&Configuration) -> Result<T, ReloadError> + Send + 'static,
+) -> Result<T, ReloadError> {
+    let shared = Arc::clone(shared);
+    let built = tokio::task::spawn_blocking(move || read(&shared.configuration)).await;
+    built.unwrap_or(Err(ReloadError::Interrupted))
+}
+
+impl Reloaded {
+    fn log(&self, what: &str) {
+        for warning in &self.warnings {
+            warn!("{warning}");
+        }
+        info!("{what}: {self}");
+    }
+}
+
+impl InForce {
+    fn succeed(
+        &self,
+        config: &Config,
+        bound: Option<SocketAddr>,
+    ) -> Result<Generation, RelayError> {
+        let previous = Predecessor { config: &self.config, generation: &self.generation };
+        Generation::succeed(Some(previous), config, bound, wall_clock())
+    }
+
+    /// The options that only a start can act on, and that are changed in `config`.
+    fn fixed_options(&self, config: &Config) -> impl Iterator<Item = String> {
+        let (old, new) = (&self.config.relay, &config.relay);
+        let changed = [
+            ("user", old.user != new.user),
+            ("group", old.group != new.group),
+            ("control_socket", old.control_socket != new.control_socket),
+        ];
+        let file = config.source.display().to_string();
+        changed.into_iter().filter(|(_, changed)| *changed).map(move |(name, _)| {
+            format!("{file}: [Relay] {name} has changed: that takes effect at the next start")
+        })
+    }
+}
+
+/// The phase meanwhile; a relay that drains goes on draining.
+struct Reloading<'a>(&'a Shared);
+
+impl<'a> Reloading<'a> {
+    fn begin(shared: &'a Shared) -> Result<Self, ReloadError> {
+        if *shared.phase.borrow() == Phase::Stopping {
+            return Err(ReloadError::Stopping);
+        }
+        shared.advance(Phase::Reloading);
+        Ok(Self(shared))
+    }
+}
+
+impl Drop for Reloading<'_> {
+    fn drop(&mut self) {
+        self.0.phase.send_if_modified(|phase| {
+            let reloading = *phase == Phase::Reloading;
+            if reloading {
+                *phase = Phase::Running;
+            }
+            reloading
+        });
+    }
+}

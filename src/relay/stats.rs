@@ -1,0 +1,70 @@
+//! Counters of what is alive, and of what there was.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, AtomicUsize, Ordering},
+};
+
+/// What the whole process counts.
+#[derive(Debug, Default)]
+pub(super) struct Stats {
+    pub(super) connections: AtomicUsize,
+    /// Bytes taken from one peer that wait for another to read.
+    pub(super) queued: AtomicUsize,
+    /// Connections accepted, and sessions made, since the start.
+    pub(super) accepted: AtomicU64,
+    pub(super) started: AtomicU64,
+}
+
+/// One open connection; a clone is another one.
+#[derive(Debug)]
+pub(super) struct Counted(Arc<Stats>);
+
+impl Counted {
+    pub(super) fn new(stats: &Arc<Stats>) -> Self {
+        stats.connections.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(stats))
+    }
+
+    /// The gauge of a session of this connection.
+    pub(super) fn queued(&self) -> Queued {
+        Queued { stats: Arc::clone(&self.0), bytes: 0 }
+    }
+}
+
+impl Clone for Counted {
+    fn clone(&self) -> Self {
+        Self::new(&self.0)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What one session has queued. Most turns leave nothing behind, and then the counter that all
+/// sessions share is not touched.
+#[derive(Debug)]
+pub(super) struct Queued {
+    stats: Arc<Stats>,
+    bytes: usize,
+}
+
+impl Queued {
+    pub(super) fn set(&mut self, bytes: usize) {
+        if bytes > self.bytes {
+            self.stats.queued.fetch_add(bytes - self.bytes, Ordering::Relaxed);
+        } else if bytes < self.bytes {
+            self.stats.queued.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
+        }
+        self.bytes = bytes;
+    }
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}

@@ -1,0 +1,12 @@
+//! The daemon as whoever keeps a machine sees it: command line, start-up mistakes, pid file,
+//! privileges, logs, service manager. A real process each time.
+//!
+//! What needs root (namespaces, another user) says so and is passed over when the tests do not run
+//! as root.
+
+mod background;
+mod harness;
+mod logs;
+mod mistakes;
+mod privileges;
+mod service;

@@ -1,0 +1,213 @@
+//! `--systemd`: what a service manager is told, its watchdog, and sockets that it hands over.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    os::{fd::AsRawFd as _, unix::net::UnixDatagram},
+    path::Path,
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use nix::{
+    fcntl::{FcntlArg, FdFlag, fcntl},
+    sys::signal::Signal,
+};
+
+use crate::harness::{Foreground, PATIENCE, Site, now};
+
+/// The socket to which a service reports.
+struct Manager(UnixDatagram);
+
+impl Manager {
+    fn at(path: &Path) -> Self {
+        let socket = UnixDatagram::bind(path).expect("a socket");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a time limit");
+        Self(socket)
+    }
+
+    /// The lines of the next message that is none of the watchdog's, and no mere status.
+    #[track_caller]
+    fn hears(&self) -> Vec<String> {
+        loop {
+            let lines = self.next();
+            let small =
+                |line: &String| line.starts_with("WATCHDOG=") || line.starts_with("STATUS=");
+            if !lines.iter().all(small) {
+                return lines;
+            }
+        }
+    }
+
+    #[track_caller]
+    fn next(&self) -> Vec<String> {
+        let mut buffer = [0; 4096];
+        let length = self.0.recv(&mut buffer).expect("a message of the relay");
+        String::from_utf8_lossy(&buffer[..length]).lines().map(str::to_owned).collect()
+    }
+
+    /// Waits for a message that begins so.
+    #[track_caller]
+    fn waits_for(&self, text: &str) -> String {
+        let deadline = now() + PATIENCE;
+        loop {
+            assert!(now() < deadline, "{text} never came");
+            if let Some(line) = self.next().into_iter().find(|line| line.starts_with(text)) {
+                return line;
+            }
+        }
+    }
+}
+
+fn service(site: &Site) -> Command {
+    let mut command = site.command(&["--systemd"]);
+    command.env("NOTIFY_SOCKET", site.path("notify"));
+    command
+}
+
+#[test]
+fn the_manager_hears_of_start_reload_and_stop() {
+    let site = Site::at(0, "");
+    let manager = Manager::at(&site.path("notify"));
+    let mut relay = Foreground::start(service(&site));
+    assert_eq!(manager.hears(), ["READY=1"]);
+    let status = manager.waits_for("STATUS=");
+    assert_eq!(status, "STATUS=relaying: 0 sessions, 0 of them joined, 0 connections");
+    assert!(!site.path("run/msrprelay.pid").exists(), "the manager knows the pid");
+
+    // One that succeeds, and one that fails: it is ready again after either.
+    for text in [site.read("config.ini"), "nonsense".to_owned()] {
+        site.write("config.ini", &text);
+        let before = monotonic_usec();
+        relay.signal(Signal::SIGHUP);
+        let reloading = manager.hears();
+        assert_eq!(reloading[0], "RELOADING=1");
+        let time = reloading[1].strip_prefix("MONOTONIC_USEC=").expect("the time");
+        let time: i128 = time.parse().expect("a number");
+        assert!(time >= before && time <= monotonic_usec(), "{before} {time}");
+        assert_eq!(manager.hears(), ["READY=1"]);
+    }
+
+    relay.signal(Signal::SIGTERM);
+    assert_eq!(manager.hears(), ["STOPPING=1"]);
+    assert!(relay.ends().success());
+}
+
+#[test]
+fn the_watchdog_hears_of_it_while_it_turns() {
+    let site = Site::at(0, "");
+    let manager = Manager::at(&site.path("notify"));
+    let mut command = service(&site);
+    command.env("WATCHDOG_USEC", "400000");
+    let relay = Foreground::start(command);
+    manager.waits_for("READY=1");
+    for _ in 0..5 {
+        manager.waits_for("WATCHDOG=1");
+    }
+    // A process that does not run has nothing to say.
+    relay.signal(Signal::SIGSTOP);
+    thread::sleep(Duration::from_millis(100));
+    manager.0.set_read_timeout(Some(Duration::from_millis(800))).unwrap();
+    let mut buffer = [0; 4096];
+    while let Ok(length) = manager.0.recv(&mut buffer) {
+        // What was sent before it stopped.
+        assert!(length > 0);
+    }
+    manager.0.set_read_timeout(Some(PATIENCE)).unwrap();
+    relay.signal(Signal::SIGCONT);
+    manager.waits_for("WATCHDOG=1");
+}
+
+#[test]
+fn without_the_flag_nobody_is_told() {
+    let site = Site::at(0, "");
+    let manager = Manager::at(&site.path("notify"));
+    let mut command = site.command(&["--no-fork"]);
+    command.env("NOTIFY_SOCKET", site.path("notify"));
+    let mut relay = Foreground::start(command);
+    relay.logs("listening on");
+    relay.signal(Signal::SIGTERM);
+    assert!(relay.ends().success());
+    manager.0.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    assert!(manager.0.recv(&mut [0; 16]).is_err());
+}
+
+/// As a service manager does it: the socket outlives the relay, and nobody is refused meanwhile.
+#[test]
+fn a_socket_that_is_handed_over_is_used() {
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let site = Site::new();
+    site.configure(&format!("address = 127.0.0.1:{port}\ndebug_notls = yes\n"));
+
+    let mut waiting = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    for _ in 0..2 {
+        let mut relay = handed_over(&socket, &site.command(&["--systemd"]));
+        relay.logs("listening on");
+        assert_eq!(authenticate(&mut waiting), "MSRP t0000001 401 Unauthenticated");
+        relay.signal(Signal::SIGTERM);
+        assert!(relay.ends().success());
+        assert!(!relay.log.contains("not used"), "{}", relay.log);
+        waiting = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    }
+}
+
+#[test]
+fn a_socket_that_does_not_fit_is_told() {
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let local = socket.local_addr().unwrap();
+    let site = Site::at(0, "");
+    let mut relay = handed_over(&socket, &site.command(&["--no-fork"]));
+    let line = relay.logs("that was handed over is not used");
+    assert!(line.contains(&local.to_string()), "{line}");
+    relay.logs("listening on");
+}
+
+#[test]
+fn the_memory_is_told_at_the_end() {
+    let site = Site::at(0, "");
+    let mut relay = Foreground::start(site.command(&["--no-fork", "--debug-memory"]));
+    relay.logs("listening on");
+    relay.signal(Signal::SIGTERM);
+    let line = relay.logs("memory: ");
+    let (_, figures) = line.split_once("memory: ").unwrap();
+    let resident: u64 = figures.split_once(' ').unwrap().0.parse().unwrap();
+    assert!(resident > 1000, "{line}");
+    assert!(line.ends_with("still alive: 0 connections, 0 sessions, 0 queued bytes"), "{line}");
+    assert!(relay.ends().success());
+}
+
+/// Starts a relay with the socket as descriptor 3 (`sd_listen_fds(3)`).
+fn handed_over(socket: &TcpListener, command: &Command) -> Foreground {
+    let inherited = socket.try_clone().expect("a copy");
+    fcntl(&inherited, FcntlArg::F_SETFD(FdFlag::empty())).expect("a descriptor");
+    let script =
+        format!("exec 3<&{}; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$@\"", inherited.as_raw_fd());
+    let mut shell = Command::new("bash");
+    shell.args(["-c", &script, "sh"]).arg(command.get_program()).args(command.get_args());
+    shell.stdin(Stdio::null());
+    Foreground::start(shell)
+}
+
+/// The start line of the answer to an AUTH.
+fn authenticate(stream: &mut TcpStream) -> String {
+    let request = "MSRP t0000001 AUTH\r\nTo-Path: msrp://127.0.0.1:2855;tcp\r\n\
+                   From-Path: msrp://127.0.0.1:9/x;tcp\r\n-------t0000001$\r\n";
+    stream.set_read_timeout(Some(PATIENCE)).expect("a time limit");
+    stream.write_all(request.as_bytes()).expect("a connection");
+    let mut answer = Vec::new();
+    let mut buffer = [0; 1024];
+    while !answer.windows(2).any(|end| end == b"\r\n") {
+        let length = stream.read(&mut buffer).expect("an answer");
+        assert!(length > 0, "closed");
+        answer.extend_from_slice(&buffer[..length]);
+    }
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    answer.lines().next().unwrap_or_default().to_owned()
+}
+
+fn monotonic_usec() -> i128 {
+    let uptime = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).expect("a clock");
+    i128::from(uptime.tv_sec()) * 1_000_000 + i128::from(uptime.tv_nsec()) / 1000
+}
