@@ -11,7 +11,6 @@ use crate::{
     cli::msrprelay::Args,
     config::Config,
     relay::{self, Generation, RelayError},
-    transport::tls::Identity,
 };
 
 /// Findings go to the standard error, the verdict to the standard output.
@@ -50,11 +49,11 @@ impl Findings {
                 Err(error) => self.refuse(error, config),
             }
         }
-        let unusable = unusable_pairs(config);
-        if unusable.is_empty() {
+        let faults = Generation::faults(config, addresses.first().copied());
+        if faults.is_empty() {
             self.build(config, &addresses);
         }
-        for error in unusable {
+        for error in faults {
             self.refuse(error, config);
         }
         if let Err(failure) = owner.and_then(|owner| self.look_as(owner.as_ref(), config)) {
@@ -97,15 +96,4 @@ impl Findings {
             let _ = writeln!(io::stdout(), "{in_force}\nthe configuration is good");
         }
     }
-}
-
-/// What is wrong with each certificate and its key; a start would stop at the first.
-fn unusable_pairs(config: &Config) -> Vec<RelayError> {
-    let relay = &config.relay;
-    if relay.debug_notls {
-        return Vec::new();
-    }
-    let pairs = relay.certificate.iter().zip(&relay.key);
-    let failures = pairs.filter_map(|(certificate, key)| Identity::load(certificate, key).err());
-    failures.map(RelayError::from).collect()
 }

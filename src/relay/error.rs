@@ -26,19 +26,22 @@ impl RelayError {
     /// Finds the option that is to blame in the configuration.
     pub fn located(self, config: &Config) -> Located {
         let place = match self.option() {
-            Some(option) => config.place("Relay", option),
+            Some((section, option)) => config.place(section, option),
             None => config.source.display().to_string(),
         };
         Located { place, cause: self }
     }
 
-    fn option(&self) -> Option<&'static str> {
+    /// Section and name.
+    fn option(&self) -> Option<(&'static str, &'static str)> {
+        let relay = |option| Some(("Relay", option));
         match self {
-            Self::Tls(error) => tls_option(error),
-            Self::HostName(_) | Self::UriHost { .. } | Self::NoAddress(_) => Some("hostname"),
-            Self::Bind(_) => Some("address"),
-            // These name their place.
-            Self::DuplicateUser(_) | Self::DatabaseUri(_) | Self::Listen(_) => None,
+            Self::Tls(error) => tls_option(error).and_then(relay),
+            Self::HostName(_) | Self::UriHost { .. } | Self::NoAddress(_) => relay("hostname"),
+            Self::Bind(_) => relay("address"),
+            Self::DatabaseUri(_) => Some(("Database", "uri")),
+            // The one names its place, the other has none.
+            Self::DuplicateUser(_) | Self::Listen(_) => None,
         }
     }
 }

@@ -87,6 +87,29 @@ impl Generation {
         Self::succeed(None, config, bound, now)
     }
 
+    /// Everything that [`Self::build`] would stop at, one after the other.
+    pub fn faults(config: &Config, bound: Option<SocketAddr>) -> Vec<RelayError> {
+        let relay = &config.relay;
+        let mut faults = Vec::new();
+        if relay.debug_notls {
+            faults.extend(plain_host(config, bound).err());
+        } else {
+            let pairs = relay.certificate.iter().zip(&relay.key);
+            for (index, (certificate, key)) in pairs.enumerate() {
+                match Identity::load(certificate, key) {
+                    Ok(first) if index == 0 => {
+                        let host = tls::host_name(relay.hostname.as_deref(), &first);
+                        faults.extend(host.err().map(RelayError::from));
+                    }
+                    Ok(_) => {}
+                    Err(error) => faults.push(error.into()),
+                }
+            }
+        }
+        faults.extend(Stores::faults(config));
+        faults
+    }
+
     /// [`Self::build`], with what can be carried over from the predecessor.
     pub(super) fn succeed(
         previous: Option<Predecessor<'_>>,
@@ -112,7 +135,7 @@ impl Generation {
         let findings = identities.iter().flat_map(|identity| identity.findings(now));
         let mut warnings: Vec<String> =
             findings.map(|finding| error::located(&finding, config)).collect();
-        warnings.extend(basic_warning(config).map(str::to_owned));
+        warnings.extend(basic_warning(config));
         let stores = Stores::open(config, previous)?;
         warnings.extend(stores.warnings());
         let policy = Policy::new(relay, host, port, stores.backend())?;
@@ -195,16 +218,16 @@ fn same_chains(some: &[Identity], others: &[Identity]) -> bool {
     chains(some) == chains(others)
 }
 
-fn basic_warning(config: &Config) -> Option<&'static str> {
+fn basic_warning(config: &Config) -> Option<String> {
     let relay = &config.relay;
-    match (relay.allow_basic_auth, relay.debug_notls) {
-        (false, _) => None,
-        (true, false) => Some(
-            "[Relay] allow_basic_auth is on: RFC 4976 forbids Basic authentication, by which the \
-             relay learns every password",
-        ),
-        (true, true) => Some("[Relay] allow_basic_auth has no effect with debug_notls"),
-    }
+    let text = match (relay.allow_basic_auth, relay.debug_notls) {
+        (false, _) => return None,
+        (true, false) => {
+            "is on: RFC 4976 forbids Basic authentication, by which the relay learns every password"
+        }
+        (true, true) => "has no effect with debug_notls",
+    };
+    Some(format!("{} {text}", config.place("Relay", "allow_basic_auth")))
 }
 
 /// Without a certificate to take it from: the address that clients can reach.

@@ -85,7 +85,7 @@ pub enum RelayError {
     #[error("[Memory] {0}")]
     DuplicateUser(String),
     /// The database cannot be named so.
-    #[error("[Database] uri: {0}")]
+    #[error("{0}")]
     DatabaseUri(#[from] UriError),
     /// An address cannot be listened on.
     #[error("{0}")]

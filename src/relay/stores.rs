@@ -34,6 +34,12 @@ impl Stores {
         config.relay.backend.iter().map(open).collect::<Result<_, _>>().map(Self)
     }
 
+    /// Everything that [`Self::open`] would stop at.
+    pub(super) fn faults(config: &Config) -> Vec<RelayError> {
+        let kinds = config.relay.backend.iter();
+        kinds.filter_map(|&kind| Store::open(kind, config).err()).collect()
+    }
+
     /// What knows all users.
     pub(super) fn backend(&self) -> Arc<dyn Backend> {
         match &self.0[..] {
@@ -98,7 +104,9 @@ impl Store {
             BackendKind::Database => {
                 let algorithms = policy::algorithms(&config.relay);
                 let (database, warnings) = Database::open(&config.database, &algorithms)?;
-                (Arc::new(database), warnings)
+                let place = config.place("Database", "uri");
+                let located = warnings.iter().map(|warning| format!("{place}: {warning}"));
+                (Arc::new(database), located.collect())
             }
         };
         Ok(Self { kind, backend, warnings, new: true })

@@ -376,8 +376,11 @@ fn a_check_finds_all_at_once() {
     site.write("other.key", &other_key);
     site.configure(
         "certificate = missing.crt, relay.crt, relay.crt\nkey = relay.key, other.key, relay.key\n\
-         address = nowhere.invalid:1\nuser = no-such-user\nadress = x",
+         address = nowhere.invalid:1\nuser = no-such-user\nadress = x\n[Database]\n\n\n\
+         uri = mysql://db/x",
     );
+    edit(&site, "backend = memory", "backend = memory, database");
+    edit(&site, "[Memory]\n", "[Memory]\nalice@Example.com = x\n");
     let checked = site.run(&["--check-config"]);
     assert_eq!(checked.status.code(), Some(1));
     for found in [
@@ -386,6 +389,8 @@ fn a_check_finds_all_at_once() {
         "error: {dir}/config.ini:5: [Relay] address: nowhere.invalid cannot be resolved",
         "error: {dir}/config.ini:3: [Relay] certificate: certificate file {dir}/missing.crt",
         "error: {dir}/config.ini:4: [Relay] key: the private key in {dir}/other.key",
+        "error: {dir}/config.ini: [Memory] user alice@example.com is listed twice",
+        "error: {dir}/config.ini:11: [Database] uri: no user: accepted is scheme://user:",
     ] {
         let dir = site.path("").display().to_string();
         let found = found.replace("{dir}", dir.trim_end_matches('/'));

@@ -246,7 +246,7 @@ impl Parameters {
             return Some(charset);
         }
         self.warnings.push(
-            "[Database] uri: charset has no effect unless it is utf8 or utf8mb4: UTF-8 is spoken, \
+            "charset has no effect unless it is utf8 or utf8mb4: UTF-8 is spoken, \
              and the server converts"
                 .to_owned(),
         );
@@ -254,9 +254,10 @@ impl Parameters {
     }
 
     fn warnings(mut self) -> Vec<String> {
-        let unknown = self.left.iter().map(|(name, _)| {
-            format!("[Database] uri: parameter {} has no effect", name.escape_debug())
-        });
+        let unknown = self
+            .left
+            .iter()
+            .map(|(name, _)| format!("parameter {} has no effect", name.escape_debug()));
         self.warnings.extend(unknown);
         self.warnings
     }
@@ -394,7 +395,7 @@ mod tests {
         assert!(warnings[0].contains("charset") && warnings[1].contains("parameter debug "));
         assert!(!warnings.join("").contains("SECRET"));
         let (_, warnings) = parsed("sqlite:/users.db?debug=1").unwrap();
-        assert_eq!(warnings, ["[Database] uri: parameter debug has no effect"]);
+        assert_eq!(warnings, ["parameter debug has no effect"]);
     }
 
     #[test]

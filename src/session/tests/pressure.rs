@@ -188,6 +188,48 @@ fn a_peer_that_takes_nothing_is_stalled() {
 }
 
 #[test]
+fn for_a_blocked_peer_nothing_is_read() {
+    let mut pair = Pair::dialled();
+    pair.session.set_blocked(Far, true, pair.now);
+    assert!(!pair.session.wants_read(Near));
+    assert!(pair.session.wants_read(Far));
+    pair.says(Near, &chat("R B", "A"));
+    pair.hears_nothing(Far);
+    pair.session.set_blocked(Far, false, pair.now);
+    pair.read(Near);
+    assert_eq!(property::messages(&pair.take(Far)).len(), 1);
+}
+
+#[test]
+fn a_blocked_peer_is_stalled_unless_it_takes_something() {
+    // What waits is in the buffers of the connection.
+    let mut pair = Pair::dialled();
+    pair.session.set_blocked(Far, true, pair.now);
+    pair.passes(seconds(119));
+    pair.session.set_blocked(Far, true, pair.now);
+    pair.passes(seconds(119));
+    pair.session.set_blocked(Far, false, pair.now);
+    pair.passes(seconds(1000));
+    pair.session.set_blocked(Far, true, pair.now);
+    assert_eq!(pair.advance(seconds(120)), [Timeout::Stalled(Far)]);
+}
+
+#[test]
+fn no_answer_is_missed_from_a_peer_that_is_not_read() {
+    let mut pair = Pair::dialled();
+    pair.says(Near, &chat("R B", "A"));
+    pair.take(Far);
+    pair.take(Near);
+    // Its answer may be in the socket.
+    pair.session.set_blocked(Near, true, pair.now);
+    pair.passes(seconds(60));
+    pair.hears_nothing(Near);
+    pair.session.set_blocked(Near, false, pair.now);
+    pair.passes(seconds(30));
+    assert_eq!(property::messages(&pair.take(Near)).len(), 1);
+}
+
+#[test]
 fn requests_wait_for_a_far_leg_that_is_being_dialled() {
     let mut pair = Pair::with(SMALL, |_| {});
     assert!(matches!(pair.asks(Near, &chat("R B", "A")), Received::NeedsFar(_)));
