@@ -3,7 +3,8 @@
 use std::{sync::Arc, thread, time::Duration};
 
 use crate::harness::{
-    Claim, Database, Gate, Kind, Login, Mode, Relay, Scene, Server, crowd, now, sleep, times,
+    Claim, Database, Gate, Kind, Login, Mode, Relay, Scene, Server, crowd, now, refreshes, sleep,
+    times,
 };
 
 /// Half of them in memory, which no outage touches.
@@ -143,6 +144,20 @@ fn connections_that_the_server_closed_are_replaced_unnoticed() {
     }
     let log = relay.log();
     assert!(!log.contains("ERROR"), "{log}");
+}
+
+/// Look-ups over one connection to the database, by many who hold sessions: each its own answer.
+#[test]
+fn a_pool_of_one_serves_many() {
+    for kind in [Kind::Sqlite, Kind::MariaDb, Kind::Postgres] {
+        let Some(database) = Database::new(kind) else { continue };
+        database.run(TABLE);
+        database.run(ZOE);
+        let section = format!("\n[Database]\n{}pool_size = 1\n", database.options());
+        let relay = Relay::configured("backend = database", false, &section);
+        let (granted, _) = refreshes(relay.address(), CLAIMS[1], 64, Duration::from_millis(500));
+        assert!(granted >= 64, "{granted} granted");
+    }
 }
 
 /// The area under the ROC curve of telling an unknown user from a wrong password by the time that

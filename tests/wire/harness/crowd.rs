@@ -127,6 +127,38 @@ pub(crate) fn times(
     })
 }
 
+/// How many AUTHs are granted in `time` or a little more, and the time it took: over `connections`
+/// that each hold a session and ask for nothing else, one after the other.
+pub(crate) fn refreshes(
+    relay: SocketAddr,
+    claim: Claim,
+    connections: usize,
+    time: Duration,
+) -> (u32, Duration) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let start = now();
+        let each = (0..connections).map(|_| {
+            tokio::spawn(async move {
+                let mut client = Client::connect(relay).await.expect("a connection");
+                let mut granted = 0;
+                while start.elapsed() < time {
+                    let credentials = client.challenged(claim).await.expect("a challenge");
+                    let answer = client.auth(&credentials.header()).await.expect("an answer");
+                    assert!(answer.contains(" 200 "), "{answer}");
+                    granted += 1;
+                }
+                granted
+            })
+        });
+        let mut granted = 0;
+        for connection in each.collect::<Vec<_>>() {
+            granted += connection.await.expect("a count");
+        }
+        (granted, start.elapsed())
+    })
+}
+
 /// A connection that only logs in.
 struct Client {
     stream: TcpStream,

@@ -129,9 +129,14 @@ impl Relay {
         panic!("{text:?} is not in the log:\n{}", self.log());
     }
 
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Resident memory in KiB.
     pub(crate) fn resident_kib(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id()))
             .expect("the process's status");
         status
             .lines()
