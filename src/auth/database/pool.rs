@@ -15,9 +15,11 @@ use secrecy::ExposeSecret;
 use sqlx::{
     AssertSqlSafe, ColumnIndex, ConnectOptions, Connection, Decode, Encode, Executor,
     IntoArguments, MySql, Postgres, Row as _, Sqlite, Type,
-    mysql::{MySqlConnectOptions, MySqlDatabaseError, MySqlSslMode},
-    postgres::{PgConnectOptions, PgSslMode},
-    sqlite::SqliteConnectOptions,
+    encode::IsNull,
+    error::BoxDynError,
+    mysql::{MySqlConnectOptions, MySqlDatabaseError, MySqlSslMode, MySqlTypeInfo},
+    postgres::{PgArgumentBuffer, PgConnectOptions, PgSslMode, PgTypeInfo, types::Oid},
+    sqlite::{SqliteArgumentsBuffer, SqliteConnectOptions, SqliteTypeInfo},
 };
 
 use super::{
@@ -110,7 +112,7 @@ impl<DB: sqlx::Database> Typed<DB> {
     where
         for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
         DB::Arguments: IntoArguments<DB>,
-        for<'q> String: Encode<'q, DB> + Type<DB>,
+        for<'q> Name: Encode<'q, DB> + Type<DB>,
         for<'r> Option<Vec<u8>>: Decode<'r, DB>,
         usize: ColumnIndex<DB::Row>,
     {
@@ -176,13 +178,14 @@ async fn fetch<DB: sqlx::Database>(
 where
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
     DB::Arguments: IntoArguments<DB>,
-    for<'q> String: Encode<'q, DB> + Type<DB>,
+    for<'q> Name: Encode<'q, DB> + Type<DB>,
     for<'r> Option<Vec<u8>>: Decode<'r, DB>,
     usize: ColumnIndex<DB::Row>,
 {
     // Made of names that are identifiers, and parameters.
     let query = sqlx::query::<DB>(AssertSqlSafe(Arc::clone(sql)));
-    let rows = query.bind(user.to_owned()).bind(realm.to_owned()).fetch_all(connection).await?;
+    let [user, realm] = [user, realm].map(|name| Name(name.to_owned()));
+    let rows = query.bind(user).bind(realm).fetch_all(connection).await?;
     rows.iter()
         .map(|row| {
             // As octets, whatever the type: what does not look like a secret is none.
@@ -190,6 +193,49 @@ where
             columns.collect::<Result<_, _>>().map(Row)
         })
         .collect()
+}
+
+/// A name as parameter of a query.
+struct Name(String);
+
+impl Type<MySql> for Name {
+    fn type_info() -> MySqlTypeInfo {
+        <String as Type<MySql>>::type_info()
+    }
+}
+
+impl Encode<'_, MySql> for Name {
+    fn encode_by_ref(&self, buffer: &mut Vec<u8>) -> Result<IsNull, BoxDynError> {
+        <String as Encode<MySql>>::encode_by_ref(&self.0, buffer)
+    }
+}
+
+/// Of the type of the column that it is compared with: PostgreSQL would otherwise convert each
+/// CHAR of the table to TEXT, and use no index.
+impl Type<Postgres> for Name {
+    fn type_info() -> PgTypeInfo {
+        const UNKNOWN: Oid = Oid(705);
+
+        PgTypeInfo::with_oid(UNKNOWN)
+    }
+}
+
+impl Encode<'_, Postgres> for Name {
+    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        <String as Encode<Postgres>>::encode_by_ref(&self.0, buffer)
+    }
+}
+
+impl Type<Sqlite> for Name {
+    fn type_info() -> SqliteTypeInfo {
+        <String as Type<Sqlite>>::type_info()
+    }
+}
+
+impl Encode<'_, Sqlite> for Name {
+    fn encode_by_ref(&self, buffer: &mut SqliteArgumentsBuffer) -> Result<IsNull, BoxDynError> {
+        <String as Encode<Sqlite>>::encode_by_ref(&self.0, buffer)
+    }
 }
 
 /// Whether the server only says that no row can have such a name: an emoji has no place in a table
