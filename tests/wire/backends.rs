@@ -282,6 +282,44 @@ fn the_start_says_that_the_database_is_away_and_goes_on() {
     assert!(!relay.log().contains("s3cr3t"));
 }
 
+/// TLS where the server has it, whoever it is; verified where a file says by whom.
+#[test]
+fn the_way_to_the_database_can_be_verified() {
+    let other = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("another");
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let stranger = directory.path().join("other.crt");
+    std::fs::write(&stranger, other.cert.pem()).expect("a PEM file");
+    for (kind, mode, ca) in
+        [(Kind::MariaDb, "ssl_mode", "ssl_ca"), (Kind::Postgres, "sslmode", "sslrootcert")]
+    {
+        let Some(database) = create(kind) else { continue };
+        database.run(
+            "INSERT INTO subscriber (username, domain, password) VALUES ('a', 'example.com', 'b')",
+        );
+        let identity = if kind == Kind::MariaDb { "VERIFY_IDENTITY" } else { "verify-full" };
+        let options = database.options();
+        let (uri, authority) = (options.trim_end(), database.authority());
+        let named = uri.replace("127.0.0.1", "localhost");
+        for (uri, code) in [
+            (uri.to_owned(), "200"),
+            (format!("{uri}?{ca}={}", authority.display()), "200"),
+            (format!("{uri}?{ca}={}", stranger.display()), "500"),
+            (format!("{named}?{ca}={}&{mode}={identity}", authority.display()), "200"),
+            (format!("{uri}?{ca}={}&{mode}={identity}", authority.display()), "500"),
+        ] {
+            let section = format!("\n[Database]\n{uri}\n");
+            let relay = Relay::configured("backend = database", false, &section);
+            let store = Store { scene: Scene::of(Arc::new(relay)), database: None };
+            let answer = store.tries("a", "example.com", "b");
+            let log = store.scene.relay.log();
+            assert!(answer.what.starts_with(code), "{uri}: {answer:?}\n{log}");
+            if code == "500" {
+                store.scene.relay.logs("certificate: ");
+            }
+        }
+    }
+}
+
 /// The driver's own words, but for the password.
 #[test]
 fn a_wrong_password_for_the_database_is_told_without_it() {

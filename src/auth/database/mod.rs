@@ -12,6 +12,7 @@
 
 mod breaker;
 mod cache;
+mod connect;
 mod pool;
 mod query;
 mod uri;
