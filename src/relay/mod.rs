@@ -138,7 +138,10 @@ impl Relay {
         let Self { generation, listeners, shared } = self;
         // Nobody waits for a database that is down; the log tells.
         let backend = Arc::clone(&generation.policy.backend);
-        shared.tasks.spawn(async move { backend.probe().await });
+        let stopping = shared.stopping.clone();
+        shared.tasks.spawn(async move {
+            stopping.run_until_cancelled(backend.probe()).await;
+        });
         for listener in listeners {
             let accepting = accept(listener, Arc::clone(&generation), Arc::clone(&shared));
             shared.tasks.spawn(accepting);
