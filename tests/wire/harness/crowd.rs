@@ -38,13 +38,14 @@ pub(crate) struct Claim {
 }
 
 /// Logs in `rate` times a second for `time`, each of `claims` in turn, each over a connection of
-/// its own. Blocks until all have an answer.
+/// its own. Blocks until all have an answer. Also returns by how much this machine was late at
+/// worst: what it takes from the crowd it takes from the relay.
 pub(crate) fn crowd(
     relay: SocketAddr,
     claims: &'static [Claim],
     rate: u32,
     time: Duration,
-) -> Vec<Login> {
+) -> (Vec<Login>, Duration) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(async {
         let (tell, mut told) = mpsc::unbounded_channel();
@@ -53,8 +54,10 @@ pub(crate) fn crowd(
         ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
         let end = now() + time;
         let mut claims = claims.iter().cycle();
+        let mut late = Duration::ZERO;
         while now() < end {
-            ticks.tick().await;
+            let due = ticks.tick().await;
+            late = late.max(now().saturating_duration_since(due.into()));
             let (claim, tell) = (*claims.next().expect("claims"), tell.clone());
             tokio::spawn(async move {
                 let _ = tell.send(log_in(relay, claim).await);
@@ -65,7 +68,7 @@ pub(crate) fn crowd(
         while let Some(login) = told.recv().await {
             logins.push(login);
         }
-        logins
+        (logins, late)
     })
 }
 

@@ -303,6 +303,7 @@ impl Server {
         let done = unprivileged(&programs.initialise)
             .args(arguments)
             .current_dir(self.directory.path())
+            .env("TMPDIR", self.directory.path())
             .stdin(Stdio::null())
             .output()
             .expect("a program that runs");
@@ -327,6 +328,8 @@ impl Process {
         let mut shell = Command::new("sh")
             .args(["-c", "\"$@\" </dev/null >>\"$0\" 2>&1 & echo $!; read -r _; kill -9 $!"])
             .arg(log)
+            // MariaDB clears up what others have in the same place.
+            .env("TMPDIR", log.parent().expect("a directory"))
             .arg(server.get_program())
             .args(server.get_args())
             .stdin(Stdio::piped())
