@@ -45,7 +45,7 @@ fn fill(database: &Database) {
 
 fn measure(name: &str, backend: &str, section: &str, time: Duration) {
     let relay = Relay::configured(&format!("{backend}\nlog_level = INFO"), false, section);
-    let id = i32::try_from(relay.id()).expect("a process id");
+    let id = i32::try_from(relay.pid()).expect("a process id");
     let clock = clock_getcpuclockid(Pid::from_raw(id)).expect("a process clock");
     let cpu = || Duration::from(clock.now().expect("the time of a process"));
     refreshes(relay.address(), CLAIM, CONNECTIONS, time / 5);
