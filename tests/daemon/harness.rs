@@ -85,7 +85,10 @@ impl Site {
     /// The program from a place that every user can get at.
     pub(crate) fn share_program(&mut self) {
         let copy = self.path("msrprelay");
-        fs::copy(&self.program, &copy).expect("a copy of the program");
+        // By another process: a file that this one has open for writing, even in a child that has
+        // just been forked by another test, cannot be started.
+        let copied = Command::new("cp").arg(&self.program).arg(&copy).status();
+        assert!(copied.expect("cp").success());
         self.program = copy;
     }
 
