@@ -355,7 +355,7 @@ fn five_hundred_reloads_leave_nothing_behind() {
     /// Reloads in which sessions come, and after which all is there that is made once.
     const SETTLED: u64 = 200;
     /// A generation that is not given up costs more than 100 KiB.
-    const GROWTH: u64 = 3 * 1024;
+    const GROWTH: u64 = 6 * 1024;
     let database = Database::new(Kind::MariaDb).or_else(|| Database::new(Kind::Sqlite));
     let database = database.expect("a database");
     database.run(TABLE);
