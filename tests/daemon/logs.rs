@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io::Read as _,
+    net::Shutdown,
     os::unix::{fs::symlink, net::UnixDatagram},
     path::Path,
     process::{Command, Stdio},
@@ -103,21 +104,20 @@ impl Listener {
         Self(socket)
     }
 
-    #[track_caller]
-    fn next(&self) -> String {
-        let mut buffer = [0; 16384];
-        let length = self.0.recv(&mut buffer).expect("an entry");
-        String::from_utf8_lossy(&buffer[..length]).into_owned()
-    }
-
     /// The next entry that contains `text`.
     #[track_caller]
     fn hears(&self, text: &str) -> String {
+        let mut heard = String::new();
+        let mut buffer = [0; 16384];
         loop {
-            let entry = self.next();
+            let Ok(length) = self.0.recv(&mut buffer) else {
+                panic!("no entry has {text:?}:\n{heard}");
+            };
+            let entry = String::from_utf8_lossy(&buffer[..length]).into_owned();
             if entry.contains(text) {
                 return entry;
             }
+            heard.extend([entry.as_str(), "\n"]);
         }
     }
 
@@ -155,6 +155,8 @@ fn a_daemon_logs_to_syslog() {
 
     // syslogd is restarted.
     let path = site.path("dev/log");
+    // A child that another test is about to start may hold a copy of it.
+    syslog.0.shutdown(Shutdown::Both).unwrap();
     drop(syslog);
     fs::remove_file(&path).unwrap();
     let syslog = Listener::at(&path);
