@@ -62,7 +62,7 @@ config.ini:
 ##   make test        all tests; the two that dial a default port need 2855 to be free
 .PHONY: test
 test:
-	@.ci/need rust c certificates databases
+	@.ci/need rust c certificate-tools databases
 	mkdir -p target
 	# Most of the tests on the wire wait rather than compute.
 	export RUST_TEST_THREADS=$${RUST_TEST_THREADS:-16}

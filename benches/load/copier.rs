@@ -10,6 +10,8 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use msrprelay::transport::NOTSENT_LOWAT;
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead as _, AsyncWrite as _, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -39,8 +41,14 @@ pub(crate) async fn run(sink: SocketAddr, tls: Option<&Path>) -> Result<(), Fail
 }
 
 async fn relay(tcp: TcpStream, sink: SocketAddr, tls: &Tls) -> io::Result<()> {
+    let far = TcpStream::connect(sink).await?;
+    for tcp in [&tcp, &far] {
+        // Who lets the kernel queue megabytes sends in larger batches, and has next to nothing to
+        // do with back-pressure: that would not be a comparison of relays.
+        SockRef::from(tcp).set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
+    }
     let mut near = tls.accept(tcp).await?;
-    let mut far = tls.connect(sink).await?;
+    let mut far = tls.connect(far).await?;
     let (mut forth, mut back) = (Pump::new(), Pump::new());
     std::future::poll_fn(|context| {
         let forth = forth.poll(context, &mut near, &mut far)?;

@@ -9,6 +9,7 @@
 
 mod content;
 mod copier;
+mod duplex;
 mod net;
 mod process;
 mod receiver;

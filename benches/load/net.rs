@@ -1,7 +1,6 @@
-//! Connections of the load generator and of the baseline: the same crypto provider, the same
-//! socket options.
+//! Connections of the load generator and of the baseline, with the crypto provider of the relay.
 
-use std::{io, net::SocketAddr, path::Path, sync::Arc};
+use std::{io, path::Path, sync::Arc};
 
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
@@ -78,8 +77,7 @@ impl Tls {
     }
 
     /// Speaks first.
-    pub(crate) async fn connect(&self, address: SocketAddr) -> io::Result<Box<dyn Stream>> {
-        let tcp = TcpStream::connect(address).await?;
+    pub(crate) async fn connect(&self, tcp: TcpStream) -> io::Result<Box<dyn Stream>> {
         tcp.set_nodelay(true)?;
         let Some((_, connector)) = &self.0 else {
             return Ok(Box::new(tcp));

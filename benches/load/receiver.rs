@@ -19,8 +19,9 @@ use tokio::{
 use crate::{
     Failure,
     content::Content,
+    duplex::End,
     net::{Incoming, Outgoing, Over, Tls, split},
-    wire::{self, Event, Kind},
+    wire::{self, Event, Kind, Reply},
 };
 
 /// Where receivers are dialled; an arrival is told apart by the session-id it asks for.
@@ -84,9 +85,12 @@ async fn accept(listener: TcpListener, tls: Tls, expected: Arc<Expected>) {
 /// Reads and answers the first message, then hands the receiver to whoever expects it.
 async fn welcome(tcp: TcpStream, tls: &Tls, expected: &Expected) -> Result<(), Failure> {
     let (incoming, outgoing) = split(tls.accept(tcp).await?);
-    let mut receiver = Receiver { incoming, outgoing, session_id: String::new() };
+    let mut receiver =
+        Receiver { incoming, outgoing, own_uri: String::new(), sender_path: String::new() };
     receiver.message(|_| Ok(())).await?;
-    let waiting = expected.lock().remove(&receiver.session_id);
+    let session_id = wire::session_id(&receiver.own_uri);
+    let session_id = session_id.ok_or(Failure::Wire("a To-Path without session-id"))?;
+    let waiting = expected.lock().remove(session_id);
     let waiting = waiting.ok_or(Failure::Wire("a session that nobody expects"))?;
     // Whoever expected it may have given up.
     let _ = waiting.send(receiver);
@@ -97,14 +101,9 @@ async fn welcome(tcp: TcpStream, tls: &Tls, expected: &Expected) -> Result<(), F
 pub(crate) struct Receiver {
     incoming: Incoming,
     outgoing: Outgoing,
-    session_id: String,
-}
-
-/// What the heads of a message said.
-struct Open {
-    transact_id: String,
-    reply_to: String,
-    reply_from: String,
+    own_uri: String,
+    /// The way to the sender.
+    sender_path: String,
 }
 
 impl Receiver {
@@ -115,7 +114,7 @@ impl Receiver {
         mut check: impl FnMut(Piece<'_>) -> Result<(), Failure>,
     ) -> Result<u64, Failure> {
         let mut received = 0;
-        let mut open = Open::none();
+        let mut reply = Reply::default();
         loop {
             match self.incoming.next()? {
                 Some(Event::Head(head)) => {
@@ -125,12 +124,10 @@ impl Receiver {
                     if head.range_start()? != received + 1 {
                         return Err(Failure::Wire("a chunk is lost or out of order"));
                     }
-                    let to_path = head.header("To-Path")?;
-                    open.read(&head)?;
-                    if self.session_id.is_empty() {
-                        let session_id = wire::last_session_id(to_path);
-                        let missing = Failure::Wire("a To-Path without session-id");
-                        session_id.ok_or(missing)?.clone_into(&mut self.session_id);
+                    reply.read(&head)?;
+                    if self.own_uri.is_empty() {
+                        wire::last_uri(head.header("To-Path")?).clone_into(&mut self.own_uri);
+                        head.header("From-Path")?.clone_into(&mut self.sender_path);
                     }
                 }
                 Some(Event::Body(octets)) => {
@@ -138,9 +135,7 @@ impl Receiver {
                     received += octets.len() as u64;
                 }
                 Some(Event::End(flag)) => {
-                    let Open { transact_id, reply_to, reply_from } = &open;
-                    let out = &mut self.outgoing.buffer;
-                    wire::write_ok(transact_id, reply_to, reply_from, out);
+                    reply.write(&mut self.outgoing.buffer);
                     match flag {
                         b'+' => {}
                         b'$' => {
@@ -182,6 +177,12 @@ impl Receiver {
         Ok(digest.finalize().into())
     }
 
+    /// To be used both ways.
+    pub(crate) fn into_end(self) -> End {
+        let Self { incoming, outgoing, own_uri, sender_path } = self;
+        End { incoming, outgoing, to_path: sender_path, own_uri }
+    }
+
     pub(crate) async fn close(mut self) -> Result<(), Failure> {
         self.outgoing.close().await
     }
@@ -191,18 +192,4 @@ impl Receiver {
 struct Piece<'a> {
     offset: u64,
     octets: &'a [u8],
-}
-
-impl Open {
-    const fn none() -> Self {
-        Self { transact_id: String::new(), reply_to: String::new(), reply_from: String::new() }
-    }
-
-    /// Keeps what the answer needs, in the space of the chunk before.
-    fn read(&mut self, head: &wire::Head<'_>) -> Result<(), Failure> {
-        head.transact_id.clone_into(&mut self.transact_id);
-        wire::first_uri(head.header("From-Path")?).clone_into(&mut self.reply_to);
-        wire::first_uri(head.header("To-Path")?).clone_into(&mut self.reply_from);
-        Ok(())
-    }
 }

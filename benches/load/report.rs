@@ -16,9 +16,13 @@ const STALLED_GROWTH: u64 = 1024 * 1024;
 /// What it may grow by once, whatever the number of sessions: arenas of its threads.
 const STALLED_ONCE: u64 = 4 * 1024 * 1024;
 
+/// A line of chat that is under way for longer beside a file is not chat any more.
+const LINE_LIMIT: Duration = Duration::from_secs(1);
+
 /// The outcome of a scenario.
 pub(crate) enum Finding {
     Contest(Contest),
+    Duplex(Duplex),
     Idle(Idle),
     Stalled(Stalled),
     Crowd(Crowd),
@@ -84,6 +88,20 @@ pub(crate) struct Crowd {
     pub(crate) memory: Memory,
 }
 
+/// A file one way, lines the other way.
+pub(crate) struct Duplex {
+    pub(crate) over: Over,
+    /// Of the file.
+    pub(crate) octets: u64,
+    /// Whether its SHA-256 is right.
+    pub(crate) right: bool,
+    /// How long each line was under way; all have arrived, or there is no finding.
+    pub(crate) delays: Vec<Duration>,
+    pub(crate) sample: Sample,
+    pub(crate) memory: Memory,
+    pub(crate) judged: bool,
+}
+
 impl Over {
     /// Limits are stated for TLS; over TCP the copier has next to nothing to do.
     pub(crate) const fn is_judged(self) -> bool {
@@ -96,6 +114,7 @@ impl Finding {
     pub(crate) fn is_good(&self) -> bool {
         match self {
             Self::Contest(contest) => contest.is_good(),
+            Self::Duplex(duplex) => duplex.is_good(),
             Self::Idle(_) => true,
             Self::Stalled(stalled) => stalled.is_flat(),
             Self::Crowd(crowd) => crowd.right == crowd.sessions,
@@ -105,6 +124,7 @@ impl Finding {
     pub(crate) fn to_json(&self) -> Value {
         match self {
             Self::Contest(contest) => contest.to_json(),
+            Self::Duplex(duplex) => duplex.to_json(),
             Self::Idle(idle) => json!({
                 "scenario": "idle",
                 "over": idle.over.name(),
@@ -121,6 +141,7 @@ impl fmt::Display for Finding {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Contest(contest) => contest.fmt(out),
+            Self::Duplex(duplex) => duplex.fmt(out),
             Self::Idle(idle) => idle.fmt(out),
             Self::Stalled(stalled) => stalled.fmt(out),
             Self::Crowd(crowd) => crowd.fmt(out),
@@ -358,6 +379,53 @@ impl fmt::Display for Crowd {
             self.sample.cpu.as_secs_f64() / octets * GIB,
             float(self.memory.peak) / MIB,
             float(self.memory.peak) / KIB / sessions,
+        )
+    }
+}
+
+impl Duplex {
+    /// In milliseconds.
+    fn delay(&self) -> Spread {
+        Spread::of(self.delays.iter().map(|delay| delay.as_secs_f64() * 1e3))
+    }
+
+    fn is_good(&self) -> bool {
+        let slowest = self.delays.iter().max().copied().unwrap_or_default();
+        self.right && !(self.judged && slowest > LINE_LIMIT)
+    }
+
+    fn to_json(&self) -> Value {
+        json!({
+            "scenario": "duplex",
+            "over": self.over.name(),
+            "octets": self.octets,
+            "sha256_right": self.right,
+            "lines": self.delays.len(),
+            "line_ms": self.delay().to_json(),
+            "cpu_ns": nanoseconds(self.sample.cpu),
+            "wall_ns": nanoseconds(self.sample.wall),
+            "resident_octets": self.memory.resident,
+            "peak_octets": self.memory.peak,
+            "good": self.is_good(),
+        })
+    }
+}
+
+impl fmt::Display for Duplex {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Spread { median, max, .. } = self.delay();
+        write!(
+            out,
+            "duplex over {}: {:.1} MiB one way in {:.1} s, SHA-256 {}; meanwhile {} lines the \
+             other way, all arrived, in {median:.2} ms (median), {max:.1} ms (worst{}); peak \
+             memory {:.1} MiB",
+            self.over.name(),
+            float(self.octets) / MIB,
+            self.sample.wall.as_secs_f64(),
+            if self.right { "right" } else { "WRONG" },
+            self.delays.len(),
+            if self.is_good() || !self.right { "" } else { ": TOO LONG" },
+            float(self.memory.peak) / MIB,
         )
     }
 }

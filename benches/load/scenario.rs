@@ -14,8 +14,8 @@ use tokio::{
 };
 
 use crate::{
-    Failure,
-    report::{Contest, Crowd, Finding, Idle, Sample, Stalled, Unit},
+    Failure, duplex,
+    report::{Contest, Crowd, Duplex, Finding, Idle, Sample, Stalled, Unit},
     rig::{Pair, Rig, close},
     sender::{Contestant, File},
 };
@@ -47,6 +47,8 @@ pub(crate) enum Scenario {
     Bulk,
     /// Messages of 200 octets
     Chat,
+    /// A file one way and lines of chat the other way: how long each line is under way
+    Duplex,
     /// Sessions that say nothing: memory of each
     Idle,
     /// Receivers that never read: senders held back, memory flat
@@ -56,8 +58,8 @@ pub(crate) enum Scenario {
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Bulk, Self::Chat, Self::Idle, Self::Stalled, Self::Crowd];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Bulk, Self::Chat, Self::Duplex, Self::Idle, Self::Stalled, Self::Crowd];
 }
 
 /// How much of everything.
@@ -69,6 +71,8 @@ pub(crate) struct Scale {
     pub(crate) bulk: u64,
     /// Messages of one chat in one measurement.
     pub(crate) messages: u64,
+    /// Between two lines beside a file.
+    pub(crate) pause: Duration,
     pub(crate) idle: usize,
     pub(crate) stalled: usize,
     /// Octets offered to each peer that does not read.
@@ -88,6 +92,7 @@ impl Scale {
         warm_up: 1,
         bulk: 512 * MIB,
         messages: 500,
+        pause: Duration::from_millis(10),
         idle: 2000,
         stalled: 16,
         stalled_offer: 64 * MIB,
@@ -102,6 +107,7 @@ impl Scale {
         warm_up: 0,
         bulk: 4 * MIB,
         messages: 10,
+        pause: Duration::from_millis(1),
         idle: 50,
         stalled: 2,
         stalled_after: Duration::from_millis(500),
@@ -121,6 +127,7 @@ pub(crate) async fn run(
     let findings = match scenario {
         Scenario::Bulk => bulk(rig, scale).await?,
         Scenario::Chat => vec![Finding::Contest(chat(rig, scale).await?)],
+        Scenario::Duplex => vec![Finding::Duplex(duplex(rig, scale).await?)],
         Scenario::Idle => vec![Finding::Idle(idle(rig, scale).await?)],
         Scenario::Stalled => vec![Finding::Stalled(stalled(rig, scale).await?)],
         Scenario::Crowd => vec![Finding::Crowd(crowd(rig, scale).await?)],
@@ -263,6 +270,42 @@ async fn drive(pairs: Vec<Pair>, load: Load) -> Result<Vec<Pair>, Failure> {
     Ok(pairs)
 }
 
+/// One session; both ends send and receive at the same time.
+async fn duplex(rig: &Rig, scale: &Scale) -> Result<Duplex, Failure> {
+    let relay = rig.process(Contestant::Relay);
+    let pairs = rig.open(Contestant::Relay, 1).await?;
+    let Some(Pair { sender, receiver, content }) = pairs.into_iter().next() else {
+        return Err(Failure::Closed);
+    };
+    let file = File { content, size: scale.bulk, chunk: 64 * KIB };
+    let pause = scale.pause;
+    let said = Arc::<duplex::Said>::default();
+    let (mut near, mut far) = (sender.into_end(), receiver.into_end());
+    let (cpu, start) = (relay.cpu()?, now());
+    let arriving = tokio::spawn({
+        let said = Arc::clone(&said);
+        async move { Ok::<_, Failure>((duplex::receive_file(&mut far, pause, &said).await?, far)) }
+    });
+    let leaving = tokio::spawn({
+        let file = file.clone();
+        async move { Ok::<_, Failure>((duplex::send_file(&mut near, &file, &said).await?, near)) }
+    });
+    // The ends are kept until both have all that they wait for.
+    let both = async { Ok::<_, Failure>((arriving.await??, leaving.await??)) };
+    let ((arrived, _far), (delays, _near)) = timeout(LOAD_LIMIT, both).await??;
+    let sample = Sample { cpu: relay.cpu()?.saturating_sub(cpu), wall: start.elapsed() };
+    let memory = relay.memory()?;
+    Ok(Duplex {
+        over: rig.over(),
+        octets: file.size,
+        right: arrived == file.sha256(),
+        delays,
+        sample,
+        memory,
+        judged: scale.judged,
+    })
+}
+
 async fn idle(rig: &Rig, scale: &Scale) -> Result<Idle, Failure> {
     let sessions = scale.idle;
     let relay = idle_memory(rig, Contestant::Relay, sessions).await?;
@@ -397,6 +440,6 @@ async fn carry_hashed(pair: &mut Pair, size: u64) -> Result<bool, Failure> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a benchmark is where time is measured")]
-fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     Instant::now()
 }

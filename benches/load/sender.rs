@@ -11,10 +11,12 @@ use std::{
 use md5::Md5;
 use rand::{RngExt as _, rng};
 use sha2::{Digest as _, Sha256};
+use tokio::net::TcpStream;
 
 use crate::{
     Failure,
     content::Content,
+    duplex::End,
     net::{HOST, Incoming, Outgoing, Over, Tls, split},
     wire::{self, Event, Kind, SendHead},
 };
@@ -59,7 +61,8 @@ impl Sender {
         receiver: &str,
         number: usize,
     ) -> Result<Self, Failure> {
-        let (incoming, outgoing) = split(target.tls.connect(target.address).await?);
+        let (incoming, outgoing) =
+            split(target.tls.connect(TcpStream::connect(target.address).await?).await?);
         let scheme = target.over.scheme();
         let mut sender = Self {
             incoming,
@@ -154,29 +157,34 @@ impl Sender {
         file: &File,
         accepted: &Arc<AtomicU64>,
     ) -> Result<(), Failure> {
-        let chunks = file.size.div_ceil(file.chunk);
+        let count = file.chunks().len() as u64;
         let first_id = self.sent;
-        self.sent += chunks;
+        self.sent += count;
         let outgoing = &mut self.outgoing;
         let write = async {
-            for chunk in 0..chunks {
-                let transact_id = transact_id(first_id + chunk);
-                let offset = chunk * file.chunk;
+            for (id, (offset, length)) in (first_id..).zip(file.chunks()) {
+                let transact_id = transact_id(id);
                 let head = SendHead {
                     transact_id: &transact_id,
                     to_path: &self.to_path,
                     from_path: &self.own_uri,
                     message_id: "file",
                     offset,
-                    length: file.chunk.min(file.size - offset),
+                    length,
                     total: file.size,
                 };
                 write_chunk(outgoing, &head, &file.content, accepted).await?;
             }
             Ok(())
         };
-        tokio::try_join!(write, await_answers(&mut self.incoming, chunks))?;
+        tokio::try_join!(write, await_answers(&mut self.incoming, count))?;
         Ok(())
+    }
+
+    /// To be used both ways.
+    pub(crate) fn into_end(self) -> End {
+        let Self { incoming, outgoing, own_uri, to_path, .. } = self;
+        End { incoming, outgoing, to_path, own_uri }
     }
 
     pub(crate) async fn close(mut self) -> Result<(), Failure> {
@@ -198,6 +206,16 @@ pub(crate) struct File {
 }
 
 impl File {
+    /// Offset and length of each chunk.
+    pub(crate) fn chunks(&self) -> impl ExactSizeIterator<Item = (u64, u64)> {
+        let &Self { size, chunk, .. } = self;
+        let count = u32::try_from(size.div_ceil(chunk)).expect("fewer than 2^32 chunks");
+        (0..count).map(move |number| {
+            let offset = u64::from(number) * chunk;
+            (offset, chunk.min(size - offset))
+        })
+    }
+
     pub(crate) fn sha256(&self) -> [u8; 32] {
         let mut digest = Sha256::new();
         let mut offset = 0;
@@ -211,7 +229,7 @@ impl File {
 }
 
 /// One write for a chunk, several for a long one.
-async fn write_chunk(
+pub(crate) async fn write_chunk(
     outgoing: &mut Outgoing,
     head: &SendHead<'_>,
     content: &Content,
@@ -251,7 +269,7 @@ async fn await_answers(incoming: &mut Incoming, count: u64) -> Result<(), Failur
     Ok(())
 }
 
-fn report(head: &wire::Head<'_>) -> Result<String, Failure> {
+pub(crate) fn report(head: &wire::Head<'_>) -> Result<String, Failure> {
     head.header("Status").map(str::to_owned)
 }
 

@@ -171,13 +171,18 @@ impl<'a> Head<'a> {
 }
 
 /// The first URI of a path.
-pub(crate) fn first_uri(path: &str) -> &str {
+fn first_uri(path: &str) -> &str {
     path.split(' ').next().unwrap_or(path)
 }
 
-/// The session-id of the last URI of a path.
-pub(crate) fn last_session_id(path: &str) -> Option<&str> {
-    let (_, session_id) = path.rsplit_once('/')?;
+/// The last URI of a path.
+pub(crate) fn last_uri(path: &str) -> &str {
+    path.rsplit(' ').next().unwrap_or(path)
+}
+
+/// The session-id of a URI.
+pub(crate) fn session_id(uri: &str) -> Option<&str> {
+    let (_, session_id) = uri.rsplit_once('/')?;
     session_id.strip_suffix(";tcp")
 }
 
@@ -231,15 +236,39 @@ pub(crate) fn write_end(transact_id: &str, flag: char, out: &mut Vec<u8>) {
     write_all(out, format_args!("\r\n-------{transact_id}{flag}\r\n"));
 }
 
-/// The 200 that answers a SEND (RFC 4975 §7.2): one URI in each path.
-pub(crate) fn write_ok(transact_id: &str, to: &str, from: &str, out: &mut Vec<u8>) {
-    write_all(
-        out,
-        format_args!(
-            "MSRP {transact_id} 200 OK\r\nTo-Path: {to}\r\nFrom-Path: {from}\r\n\
-             -------{transact_id}$\r\n"
-        ),
-    );
+/// The 200 that a SEND is owed (RFC 4975 §7.2): one URI in each path.
+#[derive(Default)]
+pub(crate) struct Reply {
+    transact_id: String,
+    to: String,
+    from: String,
+}
+
+impl Reply {
+    pub(crate) fn to(head: &Head<'_>) -> Result<Self, Failure> {
+        let mut reply = Self::default();
+        reply.read(head)?;
+        Ok(reply)
+    }
+
+    /// Becomes the reply to another SEND, in the space of the one before.
+    pub(crate) fn read(&mut self, head: &Head<'_>) -> Result<(), Failure> {
+        head.transact_id.clone_into(&mut self.transact_id);
+        first_uri(head.header("From-Path")?).clone_into(&mut self.to);
+        first_uri(head.header("To-Path")?).clone_into(&mut self.from);
+        Ok(())
+    }
+
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        let Self { transact_id, to, from } = self;
+        write_all(
+            out,
+            format_args!(
+                "MSRP {transact_id} 200 OK\r\nTo-Path: {to}\r\nFrom-Path: {from}\r\n\
+                 -------{transact_id}$\r\n"
+            ),
+        );
+    }
 }
 
 fn write_all(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {

@@ -369,6 +369,8 @@ impl Stage {
             return;
         }
         self.session.sent(leg, taken.len(), self.now);
+        let blocked = !self.session.outgoing(leg).is_empty();
+        self.session.set_blocked(leg, blocked, self.now);
         let bodies = self.peer_of(leg).get(&taken);
         let source = &mut self.peer_of(leg.other()).bodies;
         for octet in bodies {

@@ -4,7 +4,7 @@ use std::{
     fs, io,
     os::unix::{
         fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
-        net::{UnixListener, UnixStream},
+        net::UnixListener,
     },
     path::{self, Path, PathBuf},
     time::Duration,
@@ -69,15 +69,26 @@ pub fn bind(path: &Path) -> Result<UnixListener, BindError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(failed(error)),
         Ok(found) if !found.file_type().is_socket() => return Err(BindError::NotASocket(path)),
-        Ok(_) => match UnixStream::connect(&path) {
+        Ok(_) => match connect(&path) {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 fs::remove_file(&path).map_err(failed)?;
             }
+            // Somebody listens, who is slow to answer.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Err(BindError::InUse(path));
+            }
             Err(error) => return Err(failed(error)),
-            Ok(_) => return Err(BindError::InUse(path)),
+            Ok(()) => return Err(BindError::InUse(path)),
         },
     }
     open(&path).map_err(failed)
+}
+
+/// Finds out, without waiting, whether somebody listens.
+fn connect(path: &Path) -> io::Result<()> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.connect(&SockAddr::unix(path)?)
 }
 
 fn open(path: &Path) -> io::Result<UnixListener> {

@@ -51,26 +51,13 @@ pub enum UriError {
 #[derive(Clone)]
 pub struct Uri {
     text: Bytes,
-    secure: bool,
-    host: Range<u16>,
-    address: Option<IpAddr>,
-    port: Option<u32>,
-    session_id: Option<Range<u16>>,
-    transport: Range<u16>,
+    parts: Parts,
 }
 
 impl Uri {
     /// Reads one URI. The URI keeps `text`, so pass a slice of its own when it is to live long.
     pub fn parse(text: Bytes) -> Result<Self, UriError> {
-        Parts::read(&text).map(|parts| Self {
-            secure: parts.secure,
-            host: parts.host,
-            address: parts.address,
-            port: parts.port,
-            session_id: parts.session_id,
-            transport: parts.transport,
-            text,
-        })
+        Parts::read(&text).map(|parts| Self { text, parts })
     }
 
     /// The URI of a session of this relay: always `;tcp` (RFC 4975 §6), always with a port.
@@ -88,47 +75,51 @@ impl Uri {
 
     /// Whether the scheme is `msrps`.
     pub fn secure(&self) -> bool {
-        self.secure
+        self.parts.secure
     }
 
     /// The host as written, without the brackets of an IPv6 address.
     pub fn host(&self) -> &str {
-        ascii(self.part(&self.host))
+        ascii(self.part(&self.parts.host))
     }
 
     /// The host when it is a numeric address.
     pub fn address(&self) -> Option<IpAddr> {
-        self.address
+        self.parts.address
     }
 
     /// The port as written; it may lie outside of what can be dialled.
     pub fn port(&self) -> Option<u32> {
-        self.port
+        self.parts.port
     }
 
     /// The session-id, if there is one.
     pub fn session_id(&self) -> Option<&str> {
-        self.session_id.as_ref().map(|range| ascii(self.part(range)))
+        self.parts.session_id.as_ref().map(|range| ascii(self.part(range)))
     }
 
     /// The transport parameter as written, `tcp` for instance.
     pub fn transport(&self) -> &str {
-        ascii(self.part(&self.transport))
+        ascii(self.part(&self.parts.transport))
     }
 
     /// Whether both name the same host (RFC 4975 §6.1: addresses by value, names without case and
     /// with percent-encoded unreserved characters decoded).
     pub fn same_host(&self, other: &Self) -> bool {
-        match (self.address, other.address) {
+        match (self.parts.address, other.parts.address) {
             (Some(a), Some(b)) => a == b,
-            (None, None) => decoded(self.part(&self.host)).eq(decoded(other.part(&other.host))),
+            (None, None) => {
+                decoded(self.part(&self.parts.host)).eq(decoded(other.part(&other.parts.host)))
+            }
             _ => false,
         }
     }
 
     /// Whether both have the same scheme, host and port, whatever their session-ids.
     pub fn same_authority(&self, other: &Self) -> bool {
-        self.secure == other.secure && self.port == other.port && self.same_host(other)
+        self.parts.secure == other.parts.secure
+            && self.parts.port == other.parts.port
+            && self.same_host(other)
     }
 
     fn part(&self, range: &Range<u16>) -> &[u8] {
@@ -159,12 +150,12 @@ impl fmt::Debug for Uri {
 /// For logs: userinfo left out, the session-id (a secret: whoever knows it may join) shortened.
 impl fmt::Display for Uri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.secure { "msrps" } else { "msrp" };
-        match self.address {
+        let scheme = if self.parts.secure { "msrps" } else { "msrp" };
+        match self.parts.address {
             Some(IpAddr::V6(address)) => write!(f, "{scheme}://[{address}]")?,
             _ => write!(f, "{scheme}://{}", self.host())?,
         }
-        if let Some(port) = self.port {
+        if let Some(port) = self.parts.port {
             write!(f, ":{port}")?;
         }
         if let Some(id) = self.session_id() {
@@ -181,6 +172,7 @@ pub fn shortened(session_id: &str) -> String {
 }
 
 /// What the bytes of a URI mean.
+#[derive(Clone)]
 struct Parts {
     secure: bool,
     host: Range<u16>,

@@ -33,6 +33,8 @@ use crate::{
 
 /// How long the other side may take for its last bytes once a session is over.
 const DRAIN: Duration = Duration::from_secs(10);
+/// Why a leg is lost whose input has ended.
+const CLOSED: &str = "closed";
 /// What a REPORT says when a connection is gone, as clients know it from the original.
 const DISCONNECTED: &[u8] = b"Session got disconnected";
 
@@ -176,8 +178,12 @@ impl Bridge {
                 self.arrival = None;
                 self.session.dial(path.first().clone());
                 let client = Arc::clone(&self.near.generation.client);
-                self.dialling =
-                    Some(Box::pin(async move { transport::connect(&target, &client).await }));
+                self.dialling = Some(Box::pin(async move {
+                    // A refusal may come at once: what was said is taken first, or nobody would
+                    // hear what became of it.
+                    tokio::task::yield_now().await;
+                    transport::connect(&target, &client).await
+                }));
             }
             Join::Deliver(delivery) => return Next::Deliver(delivery),
             Join::Await => self.wires.hold_near = true,
@@ -307,9 +313,14 @@ impl Bridge {
     // --- the end -------------------------------------------------------------------------------
 
     fn lost(&mut self, leg: Leg, reason: &'static str) -> Next {
+        if leg == Leg::Near && reason == CLOSED && self.dialling.is_some() {
+            // What it said has been acknowledged: it is delivered, or reported, first.
+            self.wires.hold_near = true;
+            return Next::GoOn;
+        }
         self.session.lost(leg, StatusCode::TIMEOUT, DISCONNECTED, clock());
         Next::Over(match (leg, reason) {
-            (Leg::Far, "closed") => "peer-closed",
+            (Leg::Far, CLOSED) => "peer-closed",
             _ => reason,
         })
     }
@@ -450,4 +461,162 @@ async fn pending<F: Future + Unpin>(slot: &mut Option<F>) -> F::Output {
         Poll::Ready(output)
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path as FilePath;
+
+    use bytes::BytesMut;
+    use tokio::{
+        io::AsyncReadExt,
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+    use crate::{
+        config::Config,
+        msrp::{Decoder, Event as Decoded},
+        relay::{Source, login::Welcome, reload::Configuration, wall_clock},
+        session::{Expiry, Holding},
+    };
+
+    const SEND: &str = "MSRP s0000001 SEND\r\nTo-Path: msrp://relay.example:2855/alice;tcp \
+        msrp://a.invalid:1/a;tcp\r\nFrom-Path: msrp://b.invalid:1/b;tcp\r\nMessage-ID: 1\r\n\
+        Byte-Range: 1-5/5\r\nContent-Type: text/plain\r\n\r\nhello\r\n-------s0000001$\r\n";
+    const AUTH: &str = "MSRP a0000001 AUTH\r\nTo-Path: msrp://relay.example:2855;tcp\r\n\
+        From-Path: msrp://a.invalid:1/a;tcp\r\n-------a0000001$\r\n";
+
+    fn shared() -> Arc<Shared> {
+        let config = "[Relay]\naddress = 127.0.0.1\nbackend = memory\ndebug_notls = yes\n\
+            hostname = relay.example\n[Memory]\n";
+        let config = Config::parse(config, FilePath::new("config.ini")).unwrap();
+        let generation = Generation::build(&config, None, wall_clock()).unwrap();
+        let source = Source::new(config.source.clone(), |_| {});
+        Arc::new(Shared::new(Configuration::new(source, config, generation)))
+    }
+
+    fn head(text: &str) -> Head {
+        match Decoder::default().next(&mut BytesMut::from(text)) {
+            Ok(Some(Decoded::Head(head))) => head,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A connection as the lobby has it, and its other end.
+    async fn party(shared: &Shared) -> (Party, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let other = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (tcp, peer) = listener.accept().await.unwrap();
+        let link = transport::accept(tcp, peer, None).await.unwrap();
+        let generation = shared.configuration.generation();
+        let counted = Counted::new(&shared.stats);
+        (Party::new(Wire::new(link), Decoder::default(), generation, counted), other)
+    }
+
+    /// The session of Alice, whose time is up this very moment.
+    async fn due(shared: &Shared) -> (Bridge, TcpStream) {
+        let (party, other) = party(shared).await;
+        let uri = Uri::mint(false, "relay.example", 2855, "alice").unwrap();
+        let client = head(AUTH).from_path;
+        let generation = shared.configuration.generation();
+        let (registration, arrival) =
+            shared.registry.register(&generation, uri.clone(), client.clone());
+        let owned = Owned {
+            registration,
+            holding: Holding {
+                uri,
+                client,
+                expiry: Expiry { at: clock(), strict: false },
+                other_methods: true,
+                max_auth_attempts: None,
+            },
+            user: "alice".to_owned(),
+            realm: "example.com".to_owned(),
+            since: clock(),
+            span: Span::none(),
+        };
+        (Bridge::new(party, owned, arrival), other)
+    }
+
+    /// Bob, whose first SEND has been read.
+    async fn stranger(shared: &Shared) -> (Party, TcpStream) {
+        let (mut bob, other) = party(shared).await;
+        bob.wire.unread = BytesMut::from(SEND);
+        (bob, other)
+    }
+
+    async fn hears(peer: &mut TcpStream, wanted: &str) {
+        let mut heard = vec![0; wanted.len()];
+        let reading = peer.read_exact(&mut heard);
+        timeout(Duration::from_secs(5), reading).await.expect("nothing comes").unwrap();
+        assert_eq!(String::from_utf8_lossy(&heard), wanted);
+    }
+
+    fn granted() -> Verdict {
+        let expiry = Expiry { at: clock() + Duration::from_mins(1), strict: true };
+        Verdict::Granted(Welcome {
+            user: "alice".to_owned(),
+            realm: "example.com".to_owned(),
+            expiry,
+            expires: Duration::from_mins(1),
+            authentication_info: Some("qop=auth".to_owned()),
+        })
+    }
+
+    /// Somebody has claimed the session and is on the way when it lapses: that one is served,
+    /// also when the owner's AUTH is accepted in between.
+    #[tokio::test]
+    async fn who_claimed_a_session_in_time_is_served() {
+        for refreshed in [false, true] {
+            let shared = shared();
+            let (mut bridge, mut alice) = due(&shared).await;
+            let (bob, mut bobs) = stranger(&shared).await;
+            let delivery = shared.registry.claim(&head(SEND)).unwrap();
+            assert!(matches!(bridge.due(), Next::GoOn));
+            assert!(bridge.session.is_lapsed());
+            if refreshed {
+                assert!(matches!(bridge.decided(Leg::Near, &head(AUTH), granted()), Next::GoOn));
+            }
+            assert!(delivery.send(Box::new(bob)).is_ok(), "nobody waits for the claimant");
+            assert!(shared.registry.claim(&head(SEND)).is_err());
+            let task = tokio::spawn(Box::new(bridge).run(Arc::clone(&shared)));
+            if refreshed {
+                hears(&mut alice, "MSRP a0000001 200 OK\r\n").await;
+            } else {
+                hears(&mut alice, "MSRP ").await;
+            }
+            hears(&mut bobs, "MSRP s0000001 200 OK\r\n").await;
+            drop((alice, bobs));
+            assert!(matches!(task.await.unwrap(), Stage::Done));
+            assert_eq!(shared.registry.len(), 0);
+        }
+    }
+
+    /// A session ends when somebody who claimed it is on the way: the one goes back to the lobby.
+    #[tokio::test]
+    async fn who_comes_to_a_session_that_has_ended_hears_so() {
+        for delivered in [false, true] {
+            let shared = shared();
+            let (mut bridge, alice) = due(&shared).await;
+            let (bob, mut bobs) = stranger(&shared).await;
+            let delivery = shared.registry.claim(&head(SEND)).unwrap();
+            // Alice's own request waits for the arrival.
+            bridge.wires.hold_near = true;
+            drop(alice);
+            let returned = if delivered {
+                delivery.send(Box::new(bob)).unwrap();
+                Box::new(bridge).finish(&shared, "closed").await;
+                None
+            } else {
+                Box::new(bridge).finish(&shared, "closed").await;
+                Some(delivery.send(Box::new(bob)).unwrap_err())
+            };
+            if let Some(party) = returned {
+                shared.rehome(Stage::Lobby(party));
+            }
+            hears(&mut bobs, "MSRP s0000001 481 ").await;
+            assert_eq!(shared.registry.len(), 0);
+        }
+    }
 }

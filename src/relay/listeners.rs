@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::oneshot,
@@ -268,6 +269,10 @@ async fn accept(
             }
             _ = period.tick(), if users.is_some() => {
                 if users.as_ref().is_some_and(|users| !shared.registry.is_awaited(users)) {
+                    // Who is connected already is let in: a close would reset them.
+                    while let Some(Ok((tcp, peer))) = listener.accept().now_or_never() {
+                        admit(tcp, peer, Arc::clone(&shared));
+                    }
                     // Unless a later reload has returned to it.
                     if Arc::strong_count(&listener) == 1 {
                         info!("no longer listening on {}", door.local);

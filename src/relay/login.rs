@@ -53,8 +53,8 @@ pub(super) struct Welcome {
     pub(super) user: String,
     pub(super) realm: String,
     pub(super) expiry: Expiry,
-    expires: Duration,
-    authentication_info: Option<String>,
+    pub(super) expires: Duration,
+    pub(super) authentication_info: Option<String>,
 }
 
 impl Welcome {

@@ -21,15 +21,20 @@ use crate::{
     transport::Link,
 };
 
-/// Octets read at once, and the size of the blocks they are read into.
-const READ_BLOCK: usize = 64 * 1024;
-/// A new block is taken when less than a TLS record fits the old one: so each block is used up
-/// before the next, and a slow body cannot pin many of them.
+/// Octets read at once, and the size of the blocks they are read into. What leaves for one block,
+/// with heads and TLS around it, stays below the 64 KiB that the kernel sends as one segment: a
+/// little more would be a small packet after each large one.
+const READ_BLOCK: usize = 60 * 1024;
+/// While pieces of a block wait to be sent it is used to its end, unless less than a TLS record
+/// fits: so a slow body cannot pin many of them.
 const READ_ROOM: usize = 16 * 1024;
 /// Octets read before other sessions get their turn.
 const TURN: usize = 256 * 1024;
-/// Output that is written before the input is exhausted: a TLS record's worth.
+/// Output that does not wait for more of it: a TLS record's worth.
 const WRITE_BATCH: usize = 16 * 1024;
+/// How long less than that waits while there is more input: every write costs a system call, a
+/// record and a packet.
+const WRITE_DELAY: Duration = Duration::from_millis(2);
 /// Most pieces handed to the socket at once.
 const SLICES: usize = 64;
 /// After a failed write, how long the peer's last words are waited for.
@@ -49,6 +54,8 @@ pub(super) struct Wire {
     /// Until when a peer that cannot be written to is still read.
     failed: Option<Instant>,
     unflushed: bool,
+    /// How many octets the socket had taken when it last took no more.
+    blocked_at: Option<u64>,
     /// Octets of MSRP that came, and that went.
     pub(super) received: u64,
     pub(super) sent: u64,
@@ -63,16 +70,26 @@ impl Wire {
             ended: false,
             failed: None,
             unflushed: false,
+            blocked_at: None,
             received: 0,
             sent: 0,
         }
     }
 
+    /// A session that knows nothing of it yet takes over.
+    fn begin(&mut self) {
+        self.undecoded = true;
+        self.blocked_at = None;
+    }
+
     /// Reads what there is, up to the end of the block: TLS gives a record at a time, and what is
     /// written for one read costs a system call. Returns how many octets came.
     fn fill(&mut self, cx: &mut Context<'_>) -> usize {
-        if self.unread.capacity() - self.unread.len() < READ_ROOM {
-            self.unread.reserve(READ_BLOCK);
+        let room = READ_BLOCK.saturating_sub(self.unread.len()).max(READ_ROOM);
+        // A block of which nothing waits any more is read into again.
+        if !self.unread.try_reclaim(room) && self.unread.capacity() - self.unread.len() < READ_ROOM
+        {
+            self.unread.reserve(room);
         }
         let before = self.unread.len();
         while self.unread.capacity() > self.unread.len() && !self.ended {
@@ -87,15 +104,61 @@ impl Wire {
         filled
     }
 
-    /// Writes as much as the socket takes; returns how many octets.
+    /// Feeds the session what came; returns how many octets it took.
+    fn decode(&mut self, leg: Leg, session: &mut Session, now: Instant) -> Result<usize, Step> {
+        if !session.wants_read(leg) {
+            return Ok(0);
+        }
+        let mut taken = 0;
+        if self.undecoded {
+            let before = self.unread.len();
+            match session.receive(leg, &mut self.unread, now) {
+                Ok(Received::Idle) => {}
+                Ok(Received::NeedsFar(path)) => return Err(Step::NeedsFar(path)),
+                Ok(Received::Auth { leg, head }) => return Err(Step::Auth(leg, head)),
+                Ok(Received::LockedOut(leg)) => return Err(Step::LockedOut(leg)),
+                Err(violation) => {
+                    tracing::info!("closing a connection: {violation}");
+                    return Err(Step::Lost(leg, "violation"));
+                }
+            }
+            taken = before - self.unread.len();
+            // Where back-pressure stopped it there may be more to take.
+            self.undecoded = !session.wants_read(leg);
+        }
+        if self.ended && !self.undecoded {
+            return Err(Step::Lost(leg, "closed"));
+        }
+        Ok(taken)
+    }
+
+    /// Fetches more, if there is room for it; returns whether anything happened.
+    fn read(&mut self, leg: Leg, session: &Session, cx: &mut Context<'_>) -> bool {
+        if self.ended || self.undecoded {
+            return false;
+        }
+        if session.wants_read(leg) && (self.fill(cx) > 0 || self.ended) {
+            self.undecoded = true;
+            return true;
+        }
+        // A connection that is idle or waits holds no read buffer. While the other leg's queue is
+        // not empty its pieces may keep the block alive anyway, so it is used to its end.
+        if self.unread.is_empty() && session.outgoing(leg.other()).is_empty() {
+            self.unread = BytesMut::new();
+        }
+        false
+    }
+
+    /// Writes as much as the socket takes; returns whether it took anything.
     fn write(
         &mut self,
         leg: Leg,
         session: &mut Session,
         now: Instant,
         cx: &mut Context<'_>,
-    ) -> io::Result<usize> {
+    ) -> io::Result<bool> {
         let mut written = 0;
+        let mut blocked = false;
         while !session.outgoing(leg).is_empty() && written < TURN {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let filled = session.outgoing(leg).slices(&mut slices);
@@ -109,7 +172,10 @@ impl Wire {
                     self.unflushed = true;
                 }
                 Poll::Ready(Err(error)) => return Err(error),
-                Poll::Pending => break,
+                Poll::Pending => {
+                    blocked = true;
+                    break;
+                }
             }
         }
         // TLS keeps bytes like a BufWriter: without this the last ones would wait for ever.
@@ -117,10 +183,15 @@ impl Wire {
             match Pin::new(&mut self.link).poll_flush(cx) {
                 Poll::Ready(Ok(())) => self.unflushed = false,
                 Poll::Ready(Err(error)) => return Err(error),
-                Poll::Pending => {}
+                Poll::Pending => blocked = true,
             }
         }
-        Ok(written)
+        let before = self.blocked_at;
+        self.blocked_at = blocked.then(|| self.link.sent());
+        if self.blocked_at != before {
+            session.set_blocked(leg, blocked, now);
+        }
+        Ok(written > 0 || self.blocked_at != before)
     }
 }
 
@@ -129,8 +200,10 @@ impl Wire {
 pub(super) struct Wires {
     pub(super) near: Wire,
     pub(super) far: Option<Wire>,
-    /// The near leg is not read: its next request waits for an arrival.
+    /// The near leg is not read: its next request waits, for an arrival or a dial.
     pub(super) hold_near: bool,
+    /// Since when output waits for more of it.
+    gathering: Option<Instant>,
     timer: Timer,
 }
 
@@ -151,14 +224,15 @@ pub(super) enum Step {
 
 impl Wires {
     pub(super) fn new(near: Wire) -> Self {
-        let mut wires = Self { near, far: None, hold_near: false, timer: Timer::new() };
-        wires.near.undecoded = true;
+        let mut wires =
+            Self { near, far: None, hold_near: false, gathering: None, timer: Timer::new() };
+        wires.near.begin();
         wires
     }
 
     /// The far leg is there.
     pub(super) fn open_far(&mut self, mut far: Wire) {
-        far.undecoded = true;
+        far.begin();
         self.far = Some(far);
         self.hold_near = false;
     }
@@ -171,25 +245,32 @@ impl Wires {
     }
 
     /// Moves bytes until nothing moves any more, or until something must be decided.
+    ///
+    /// What was read is passed on before more is read, so that its block can be used again.
     pub(super) fn poll(&mut self, session: &mut Session, cx: &mut Context<'_>) -> Poll<Step> {
         let mut left = TURN;
         loop {
             let now = clock();
             let mut octets = 0;
             for leg in LEGS {
-                match self.read(leg, session, now, cx) {
-                    Ok(read) => octets += read,
+                match self.decode(leg, session, now) {
+                    Ok(taken) => octets += taken,
                     Err(step) => return Poll::Ready(step),
                 }
             }
-            // While there is more to read, small output waits: the responses to all chunks of a
-            // turn leave in one write.
-            let turn_ends = octets == 0 || octets >= left;
-            let mut written = 0;
+            let mut moved = octets > 0;
+            let overdue = self.gathering.is_some_and(|since| since + WRITE_DELAY <= now);
             for leg in LEGS {
-                if turn_ends || session.outgoing(leg).len() >= WRITE_BATCH {
-                    written += self.write(leg, session, now, cx);
+                // While there is more to read, small output waits: the responses to many chunks
+                // leave in one write.
+                if overdue || session.outgoing(leg).len() >= WRITE_BATCH {
+                    moved |= self.write(leg, session, now, cx);
                 }
+            }
+            if LEGS.into_iter().all(|leg| session.outgoing(leg).is_empty()) {
+                self.gathering = None;
+            } else if overdue || self.gathering.is_none() {
+                self.gathering = Some(now);
             }
             if octets >= left {
                 // Whoever never runs out of input has deadlines all the same.
@@ -199,10 +280,21 @@ impl Wires {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            if octets == 0 && written == 0 {
+            left -= octets;
+            let mut more = false;
+            for leg in LEGS {
+                more |= self.read(leg, session, cx);
+            }
+            if more {
+                continue;
+            }
+            self.gathering = None;
+            for leg in LEGS {
+                moved |= self.write(leg, session, now, cx);
+            }
+            if !moved {
                 return self.poll_timer(now, session, cx);
             }
-            left -= octets;
         }
     }
 
@@ -216,12 +308,13 @@ impl Wires {
                 continue;
             }
             match wire.write(leg, session, now, cx) {
-                Ok(octets) => {
-                    done &= session.outgoing(leg).is_empty() && !wire.unflushed;
-                    if octets >= TURN {
+                Ok(_) => {
+                    let gone = session.outgoing(leg).is_empty() && !wire.unflushed;
+                    if !gone && wire.blocked_at.is_none() {
                         // The socket took all of a turn, so it wakes nobody.
                         cx.waker().wake_by_ref();
                     }
+                    done &= gone;
                 }
                 Err(_) => wire.failed = Some(now),
             }
@@ -229,18 +322,18 @@ impl Wires {
         if done { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    fn read(
-        &mut self,
-        leg: Leg,
-        session: &mut Session,
-        now: Instant,
-        cx: &mut Context<'_>,
-    ) -> Result<usize, Step> {
+    /// The connection of a leg, if it may be read.
+    fn readable(&mut self, leg: Leg) -> Option<&mut Wire> {
         let held = leg == Leg::Near && self.hold_near;
-        match self.wire(leg) {
-            Some(wire) if !held => read(wire, leg, session, now, cx),
-            _ => Ok(0),
-        }
+        self.wire(leg).filter(|_| !held)
+    }
+
+    fn decode(&mut self, leg: Leg, session: &mut Session, now: Instant) -> Result<usize, Step> {
+        self.readable(leg).map_or(Ok(0), |wire| wire.decode(leg, session, now))
+    }
+
+    fn read(&mut self, leg: Leg, session: &Session, cx: &mut Context<'_>) -> bool {
+        self.readable(leg).is_some_and(|wire| wire.read(leg, session, cx))
     }
 
     fn write(
@@ -249,11 +342,11 @@ impl Wires {
         session: &mut Session,
         now: Instant,
         cx: &mut Context<'_>,
-    ) -> usize {
-        let Some(wire) = self.wire(leg).filter(|wire| wire.failed.is_none()) else { return 0 };
+    ) -> bool {
+        let Some(wire) = self.wire(leg).filter(|wire| wire.failed.is_none()) else { return false };
         wire.write(leg, session, now, cx).unwrap_or_else(|_| {
             wire.failed = Some(now + LAST_WORDS);
-            0
+            false
         })
     }
 
@@ -268,50 +361,6 @@ impl Wires {
         let deadline = failures.into_iter().flatten().chain(session.deadline()).min();
         self.timer.poll(deadline, cx).map(|()| Step::Due)
     }
-}
-
-/// Feeds the session what came, or fetches more; returns how many octets were read.
-fn read(
-    wire: &mut Wire,
-    leg: Leg,
-    session: &mut Session,
-    now: Instant,
-    cx: &mut Context<'_>,
-) -> Result<usize, Step> {
-    let mut moved = 0;
-    if wire.undecoded && session.wants_read(leg) {
-        let before = wire.unread.len();
-        match session.receive(leg, &mut wire.unread, now) {
-            Ok(Received::Idle) => {}
-            Ok(Received::NeedsFar(path)) => return Err(Step::NeedsFar(path)),
-            Ok(Received::Auth { leg, head }) => return Err(Step::Auth(leg, head)),
-            Ok(Received::LockedOut(leg)) => return Err(Step::LockedOut(leg)),
-            Err(violation) => {
-                tracing::info!("closing a connection: {violation}");
-                return Err(Step::Lost(leg, "violation"));
-            }
-        }
-        moved += before - wire.unread.len();
-        // Where back-pressure stopped it there may be more to take.
-        wire.undecoded = !session.wants_read(leg);
-    }
-    if wire.undecoded || !session.wants_read(leg) {
-        return Ok(moved);
-    }
-    if wire.ended {
-        return Err(Step::Lost(leg, "closed"));
-    }
-    let filled = wire.fill(cx);
-    if filled == 0 && !wire.ended {
-        // An idle connection holds no read buffer. While the other leg's queue is not empty its
-        // pieces may keep the block alive anyway, so it is used to its end.
-        if wire.unread.is_empty() && session.outgoing(leg.other()).is_empty() {
-            wire.unread = BytesMut::new();
-        }
-        return Ok(moved);
-    }
-    wire.undecoded = true;
-    Ok((moved + filled).max(1))
 }
 
 /// A timer that is set only when the deadline comes nearer; a later one is found out when it

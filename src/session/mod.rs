@@ -338,6 +338,8 @@ impl Session {
         self.far.decoder = decoder;
         self.far.outbox.adopt(queued, now);
         self.link = Link::Arrived;
+        // The owner's request is judged anew, now that there is somebody.
+        self.refusal = None;
         // It came just before the session would have lapsed.
         self.phase = Phase::Open;
     }
@@ -394,11 +396,23 @@ impl Session {
         self.settle(now);
     }
 
+    /// Whether the socket of a leg takes nothing more, while something that it was offered has not
+    /// gone, be it in [`outgoing`](Self::outgoing) or in the buffers of TLS. To be called when that
+    /// changes, and when the socket took a part of it.
+    pub fn set_blocked(&mut self, leg: Leg, blocked: bool, now: Instant) {
+        self.side_mut(leg).outbox.set_blocked(blocked, now);
+        self.settle(now);
+    }
+
     /// Whether a leg may be read: back-pressure, all of it.
+    ///
+    /// For a peer that is blocked nothing more is read: the kernel has enough for it, and what
+    /// waits behind that only costs memory.
     pub fn wants_read(&self, leg: Leg) -> bool {
         let other = leg.other();
         self.phase != Phase::Ended
             && !(leg == Leg::Near && self.awaits_stranger())
+            && !self.side(other).outbox.is_blocked()
             && self.side(other).outbox.cost() < self.limits.outbox
             && self.side(leg).outbox.own_octets() < self.limits.own
             // The answers of a leg that owes them itself may come behind what it asks for.

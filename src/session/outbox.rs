@@ -38,6 +38,8 @@ pub(super) struct Outbox {
     /// Messages that wait until the piece under way may be ended.
     held: VecDeque<Message>,
     own: OwnOctets,
+    /// The socket takes nothing more, and not all that it was offered has gone.
+    blocked: bool,
     /// Since when the peer has taken nothing, while something waits.
     waiting_since: Option<Instant>,
     new_id: fn() -> TransactId,
@@ -97,6 +99,7 @@ impl Outbox {
             open: None,
             held: VecDeque::new(),
             own: OwnOctets::default(),
+            blocked: false,
             waiting_since: None,
             new_id,
         }
@@ -238,7 +241,18 @@ impl Outbox {
         let taken = self.queue.taken();
         self.transactions.sent(taken, now);
         self.own.taken(taken);
-        self.waiting_since = (!self.queue.is_empty()).then_some(now);
+        self.restart_waiting(now);
+    }
+
+    /// Whether the socket is blocked; said again whenever it took something.
+    pub(super) fn set_blocked(&mut self, blocked: bool, now: Instant) {
+        self.blocked = blocked;
+        self.restart_waiting(now);
+    }
+
+    /// Whether the socket takes nothing more.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.blocked
     }
 
     /// Since when the peer has taken nothing of what waits for it.
@@ -315,6 +329,11 @@ impl Outbox {
         if let Some((id, transaction)) = message.transaction {
             self.transactions.register(id, end, transaction);
         }
+    }
+
+    /// The peer has just taken something.
+    fn restart_waiting(&mut self, now: Instant) {
+        self.waiting_since = (self.blocked || !self.queue.is_empty()).then_some(now);
     }
 
     fn mark_waiting(&mut self, now: Instant) {

@@ -8,26 +8,26 @@ use std::{
     fmt, io,
     net::{SocketAddr, TcpListener},
     os::fd::AsFd,
-    pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
     time::Duration,
 };
 
 use rustls::{
-    AlertDescription, CipherSuite, ClientConfig, CommonState, PeerIncompatible, ProtocolVersion,
-    ServerConfig, pki_types::ServerName,
+    AlertDescription, ClientConfig, PeerIncompatible, ServerConfig, pki_types::ServerName,
 };
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
+    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     time::{Instant, timeout, timeout_at},
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
-use self::resolve::ResolveError;
+pub use self::link::{Link, Security};
+use self::{carrier::Carrier, resolve::ResolveError};
 
+mod carrier;
+mod link;
 pub mod pem;
 pub mod resolve;
 pub mod tls;
@@ -53,9 +53,9 @@ pub const USER_TIMEOUT: Duration = Duration::from_mins(2);
 /// not be megabytes of them.
 pub const NOTSENT_LOWAT: u32 = 128 * 1024;
 
-/// Bytes that rustls holds per connection while the kernel takes none. More than the 64 KiB that
-/// are read at once, so that they leave with the heads and end-lines around them in one system
-/// call; a response waits behind at most this much.
+/// Bytes that rustls holds per connection while the kernel takes none. More than is read at once,
+/// so that it leaves with the heads and end-lines around it in one system call; a response waits
+/// behind at most this much.
 pub const TLS_BUFFER: usize = 96 * 1024;
 
 /// Time for a dial as a whole: names, all addresses, TLS.
@@ -66,165 +66,6 @@ pub const LINGER: Duration = Duration::from_secs(2);
 
 /// How many bytes are discarded meanwhile.
 pub const LINGER_BYTES: usize = 1024 * 1024;
-
-/// One open connection.
-///
-/// Writing is vectored, and pieces are gathered into as few TLS records as they fill. Over TLS a
-/// write buffers like a `BufWriter`: bytes may have been taken and not sent, so end every run of
-/// writes with a flush. Reading ends with `Ok(0)` where the peer said that it is done (FIN,
-/// `close_notify`), and over TLS with `UnexpectedEof` where it hung up without a word; MSRP's
-/// frames tell for themselves whether they are whole.
-#[derive(Debug)]
-pub struct Link {
-    stream: Stream,
-    peer: SocketAddr,
-    local: SocketAddr,
-    security: Security,
-}
-
-#[derive(Debug)]
-enum Stream {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
-impl Link {
-    fn plain(tcp: TcpStream, peer: SocketAddr) -> io::Result<Self> {
-        let local = tcp.local_addr()?;
-        Ok(Self { stream: Stream::Plain(tcp), peer, local, security: Security::Plain })
-    }
-
-    fn secured(tls: TlsStream<TcpStream>, peer: SocketAddr) -> io::Result<Self> {
-        let (tcp, session) = tls.get_ref();
-        let local = tcp.local_addr()?;
-        let security = Security::negotiated(session);
-        Ok(Self { stream: Stream::Tls(Box::new(tls)), peer, local, security })
-    }
-
-    /// The other end, as the caller of [`accept`] named it or as it was dialled.
-    pub fn peer(&self) -> SocketAddr {
-        self.peer
-    }
-
-    /// This end.
-    pub fn local(&self) -> SocketAddr {
-        self.local
-    }
-
-    /// How the connection is secured.
-    pub fn security(&self) -> Security {
-        self.security
-    }
-
-    /// Whether bytes that were taken by a write still wait for a flush.
-    pub fn has_unsent(&self) -> bool {
-        match &self.stream {
-            Stream::Plain(_) => false,
-            Stream::Tls(tls) => tls.get_ref().1.wants_write(),
-        }
-    }
-
-    fn tcp(&mut self) -> &mut TcpStream {
-        match &mut self.stream {
-            Stream::Plain(tcp) => tcp,
-            Stream::Tls(tls) => tls.get_mut().0,
-        }
-    }
-}
-
-impl AsyncRead for Link {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            Stream::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
-            Stream::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Link {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match &mut self.stream {
-            Stream::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
-            Stream::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match &mut self.stream {
-            Stream::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
-            Stream::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            Stream::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
-            Stream::Tls(tls) => Pin::new(tls).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            Stream::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
-            Stream::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
-        }
-    }
-}
-
-/// How a connection is secured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Security {
-    /// Not at all: plain TCP, the scheme `msrp`.
-    Plain,
-    /// TLS, the scheme `msrps`.
-    Tls {
-        /// The version that was negotiated.
-        version: ProtocolVersion,
-        /// The cipher suite that was negotiated.
-        suite: CipherSuite,
-    },
-}
-
-impl Security {
-    fn negotiated(session: &CommonState) -> Self {
-        Self::Tls {
-            version: session.protocol_version().unwrap_or(ProtocolVersion::Unknown(0)),
-            suite: session
-                .negotiated_cipher_suite()
-                .map_or(CipherSuite::Unknown(0), |suite| suite.suite()),
-        }
-    }
-
-    /// Whether it is TLS.
-    pub fn is_tls(self) -> bool {
-        matches!(self, Self::Tls { .. })
-    }
-}
-
-impl fmt::Display for Security {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Plain => f.write_str("plain TCP"),
-            Self::Tls { version, suite } => write!(f, "{version:?} {suite:?}"),
-        }
-    }
-}
 
 /// A bound listener, not blocking, made without a runtime: the daemon binds before it forks.
 ///
@@ -303,7 +144,7 @@ pub async fn accept(
         return Err(LinkError::Handshake(HandshakeError::VersionTooOld));
     }
     let limit = |session: &mut rustls::ServerConnection| session.set_buffer_limit(Some(TLS_BUFFER));
-    match TlsAcceptor::from(config).accept_with(tcp, limit).await {
+    match TlsAcceptor::from(config).accept_with(Carrier::new(tcp), limit).await {
         Ok(tls) => Link::secured(tls.into(), peer).map_err(LinkError::Closed),
         Err(cause) => Err(LinkError::Handshake(HandshakeError::from(cause))),
     }
@@ -419,9 +260,9 @@ async fn dial_one(address: SocketAddr, tls: Option<&ClientTls>) -> Result<Link, 
     link.map_err(AttemptError::Connect)
 }
 
-async fn handshake(tcp: TcpStream, tls: &ClientTls) -> Result<TlsStream<TcpStream>, AttemptError> {
+async fn handshake(tcp: TcpStream, tls: &ClientTls) -> Result<TlsStream<Carrier>, AttemptError> {
     let limit = |session: &mut rustls::ClientConnection| session.set_buffer_limit(Some(TLS_BUFFER));
-    let connecting = tls.connector.connect_with(tls.name.clone(), tcp, limit);
+    let connecting = tls.connector.connect_with(tls.name.clone(), Carrier::new(tcp), limit);
     let connected = connecting.await;
     connected.map(Into::into).map_err(|cause| AttemptError::Handshake(cause.into()))
 }
@@ -606,18 +447,21 @@ mod tests {
     use std::{
         future::poll_fn,
         io::{IoSlice, Read, Write},
+        pin::Pin,
         process::{Command, Stdio},
         sync::Mutex,
+        task::Poll,
         thread,
     };
 
     use rustls::{
-        CertificateError, RootCertStore, pki_types::CertificateDer, server::WebPkiClientVerifier,
-        version::TLS12,
+        CertificateError, CipherSuite, ProtocolVersion, RootCertStore, pki_types::CertificateDer,
+        server::WebPkiClientVerifier, version::TLS12,
     };
-    use tokio::{net::TcpListener, task::JoinHandle, time::sleep};
+    use tokio::{io::AsyncWrite, net::TcpListener, task::JoinHandle, time::sleep};
 
     use super::{
+        link::Stream,
         tls::{
             Identity, Verification, client_config, server_config,
             tests::{identity, trusting},

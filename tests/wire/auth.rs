@@ -2,7 +2,9 @@
 
 use std::{collections::HashSet, net::Ipv4Addr, time::Duration};
 
-use crate::harness::{Credentials, Message, Peer, SILENCE, Scene, empty_send, now, send, sleep};
+use crate::harness::{
+    Credentials, Message, Peer, SILENCE, Scene, bare_auth, empty_send, now, send, sleep,
+};
 
 const BASIC: &str = "Basic YWxpY2U6c2VjcmV0LWFsaWNl";
 const UNPARSED: &str =
@@ -36,7 +38,7 @@ fn r4976_5_1_01_r4976_9_1_01_r7977_5_3_1_01_without_credentials_there_is_a_chall
  {
     for scene in [Scene::plain(), Scene::tls()] {
         let mut alice = scene.stranger("alice");
-        alice.says("MSRP 49fh0000 AUTH\nTo-Path: {relay}\nFrom-Path: {alice}\n-------49fh0000$");
+        alice.says(&bare_auth("49fh0000", "{relay}", "{alice}"));
         alice.hears(
             r#"
             MSRP 49fh0000 401 Unauthenticated
@@ -360,7 +362,7 @@ fn r7616_3_4_02_failed_logins_are_logged_with_the_address_and_without_secrets() 
 fn r4976_8_04_r4976_9_2_01_a_tls_relay_answers_no_auth_in_the_clear() {
     let scene = Scene::tls();
     let mut alice = Peer::connect("alice", &scene.names, scene.relay.address(), false);
-    alice.says("MSRP a0000001 AUTH\nTo-Path: {relay}\nFrom-Path: {alice}\n-------a0000001$");
+    alice.says(&bare_auth("a0000001", "{relay}", "{alice}"));
     assert!(alice.hung_up_within(Duration::from_secs(35)));
     assert!(!alice.unread().starts_with(b"MSRP"));
 }
@@ -680,7 +682,7 @@ fn the_session_keeps_its_realm_and_an_auth_for_another_session_gets_481() {
     scene.names.bind("relay", "msrp://other.example:2855;tcp");
     assert_eq!(alice.challenged("a0000001").realm, "example.com");
     scene.names.bind("relay", scene.names.text("A"));
-    bob.says("MSRP a0000002 AUTH\nTo-Path: {A}\nFrom-Path: {bob}\n-------a0000002$");
+    bob.says(&bare_auth("a0000002", "{A}", "{bob}"));
     bob.hears_code("a0000002", "481");
     alice.logs_in("");
     bob.hears_nothing(Duration::from_millis(20));
@@ -691,9 +693,7 @@ fn the_far_end_of_a_session_cannot_log_in_on_it() {
     let scene = Scene::plain();
     let (mut alice, mut bob) = scene.joined();
     for uri in ["{A}", "{relay}"] {
-        bob.says(&format!(
-            "MSRP a0000001 AUTH\nTo-Path: {uri}\nFrom-Path: {{bob}}\n-------a0000001$"
-        ));
+        bob.says(&bare_auth("a0000001", uri, "{bob}"));
         bob.hears_code("a0000001", "481");
     }
     bob.says(&send("s0000001", "{A} {alice}", "{bob}", "hello"));
@@ -709,7 +709,7 @@ fn an_unknown_session_id_in_the_first_auth_is_an_auth_to_this_relay() {
     alice.is_closed();
     scene.names.bind("relay", &old);
     let mut alice = scene.stranger("alice");
-    alice.says("MSRP a0000001 AUTH\nTo-Path: {relay}\nFrom-Path: {alice}\n-------a0000001$");
+    alice.says(&bare_auth("a0000001", "{relay}", "{alice}"));
     alice.hears_code("a0000001", "401");
 }
 

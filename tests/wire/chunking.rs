@@ -492,8 +492,7 @@ fn r4976_1_02_a_slow_reader_stops_its_own_sender_and_nobody_else() {
     let grown = scene.relay.resident_kib().saturating_sub(before);
     assert!(grown < 16 * 1024, "{grown} KiB more");
 
-    let mut others = Scene::plain();
-    others.relay = std::sync::Arc::clone(&scene.relay);
+    let others = Scene::on(std::sync::Arc::clone(&scene.relay));
     others.topology(crate::harness::Topology::Bridged).talks();
 
     let expected: Vec<u8> = block.iter().copied().cycle().take(written).collect();

@@ -169,22 +169,25 @@ fn the_socket_is_for_owner_and_group() {
     }
     let program = relay.directory().join("ctl");
     fs::copy(env!("CARGO_BIN_EXE_msrprelayctl"), &program).expect("a copy");
-    let nobody = || {
+    let as_group = |group: u32| {
         let mut command = Command::new(&program);
         command.arg("--socket").arg(relay.control_socket()).arg("status");
-        command.uid(65534).gid(65534);
-        let output = command.output().expect("msrprelayctl");
-        assert_eq!(output.status.code(), Some(1));
-        String::from_utf8(output.stderr).expect("text")
+        let output = command.uid(65534).gid(group).output().expect("msrprelayctl");
+        (output.status.code(), String::from_utf8(output.stderr).expect("text"))
     };
     let open = |path, mode| {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("another mode");
     };
     open(relay.directory().to_owned(), 0o755);
-    assert!(nobody().contains("permission denied"));
+    let (code, said) = as_group(65534);
+    assert!(code == Some(1) && said.contains("permission denied"), "{said}");
+    // The group of the socket, which is root's here.
+    assert_eq!(as_group(0), (Some(0), String::new()));
     // Should somebody open it to all, their credentials still count.
     open(relay.control_socket(), 0o666);
-    assert!(nobody().contains("only root, the relay's user and the members of its group"));
+    let (code, said) = as_group(65534);
+    let refusal = "only root, the relay's user and the members of its group";
+    assert!(code == Some(1) && said.contains(refusal), "{said}");
     relay.logs("control socket: user 65534 may not use it");
 }
 

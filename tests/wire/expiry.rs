@@ -1,8 +1,10 @@
 //! Expires: what is granted, and what it ends (RFC 4976 §4.6, §5.1, §6.3; contract 4).
 
-use std::time::Duration;
+use std::{thread, time::Duration};
 
-use crate::harness::{Peer, SILENCE, Scene, empty_send, now, report, send, sleep};
+use crate::harness::{
+    Peer, SILENCE, Scene, empty_send, file_head, noise, now, report, send, sleep,
+};
 
 /// AUTH with right credentials and this Expires.
 #[track_caller]
@@ -248,4 +250,32 @@ fn the_expiry_of_one_of_two_joined_sessions_ends_both() {
     bob.answers(&request, "200 OK");
     alice.is_closed_within(Duration::from_secs(16));
     bob.is_closed_within(Duration::from_secs(16));
+}
+
+/// Input that never runs out does not keep time from passing.
+#[test]
+fn a_session_expires_while_both_ends_talk_without_a_pause() {
+    let scene = Scene::plain();
+    let mut alice = scene.stranger("alice");
+    alice.logs_in("Expires: 2\n");
+    let granted = now();
+    let mut bob = scene.stranger("bob");
+    bob.says(&empty_send("s0000001", "{A} {alice}", "{bob}"));
+    bob.hears_response("s0000001", "200 OK", "{A}");
+    assert_eq!(alice.message().what, "SEND");
+    thread::scope(|scope| {
+        // Refused, so that nothing but the relay's own reading slows it down.
+        for (mut peer, to, from) in
+            [(alice, "{A} {carol}", "{alice}"), (bob, "{A} {carol}", "{bob}")]
+        {
+            scope.spawn(move || {
+                peer.says_octets(&file_head(&peer, "f0000001", to, from, "1-*/*"));
+                let block = noise(22, 1 << 20);
+                while peer.tries(&block).is_ok() {
+                    assert!(granted.elapsed() < Duration::from_secs(12), "it goes on and on");
+                }
+            });
+        }
+    });
+    assert!(granted.elapsed() > Duration::from_millis(1900));
 }

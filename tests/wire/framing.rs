@@ -3,7 +3,8 @@
 use std::{collections::HashSet, time::Duration};
 
 use crate::harness::{
-    Peer, SILENCE, Scene, TOPOLOGIES, empty_send, fingerprint, noise, report, send, send_with,
+    Peer, SILENCE, Scene, TOPOLOGIES, bare_auth, empty_send, fingerprint, noise, report, send,
+    send_with,
 };
 
 const NOT_ANSWERED: Duration = Duration::from_millis(500);
@@ -51,9 +52,7 @@ fn r4975_9_03_transact_ids_of_4_to_32_characters_of_the_whole_alphabet() {
     let scene = Scene::plain();
     let mut peer = scene.stranger("alice");
     for tid in ["a0b1", "abcdefghijklmnopqrstuvwxyz012345", "A.-+%=z9", "0..."] {
-        peer.says(&format!(
-            "MSRP {tid} AUTH\nTo-Path: {{relay}}\nFrom-Path: {{alice}}\n-------{tid}$"
-        ));
+        peer.says(&bare_auth(tid, "{relay}", "{alice}"));
         peer.hears_code(tid, "401");
     }
 }
@@ -77,9 +76,7 @@ fn r4975_9_03_an_over_long_transact_id_is_never_reflected() {
     for length in [33, 300, 10_000] {
         let mut peer = scene.stranger("alice");
         let tid = "a".repeat(length);
-        let octets = peer.octets(&format!(
-            "MSRP {tid} AUTH\nTo-Path: {{relay}}\nFrom-Path: {{alice}}\n-------{tid}$"
-        ));
+        let octets = peer.octets(&bare_auth(&tid, "{relay}", "{alice}"));
         is_no_request(&mut peer, &octets, &tid);
     }
 }

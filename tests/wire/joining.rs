@@ -1,29 +1,11 @@
-//! How a session finds its two ends, and what happens when everything happens at once
-//! (design 4; RFC 4975 §5.4, RFC 4976 §6.3, RFC 7977 §8.3.2).
+//! How a session finds its two ends (design 4; RFC 4975 §5.4, RFC 4976 §6.3, RFC 7977 §8.3.2).
 
-use std::{
-    sync::{Arc, Barrier},
-    thread,
-    time::Duration,
-};
+use std::{thread, time::Duration};
 
 use crate::harness::{
-    Message, Peer, SILENCE, Scene, TOPOLOGIES, Transfer, fingerprint, first, noise, report, send,
+    SILENCE, Scene, TAKEN, TOPOLOGIES, Transfer, bare_auth, file, fingerprint, first, noise,
+    report, send,
 };
-
-const TAKEN: &str =
-    "506 This session is already bound to another network connection, stop sending messages";
-const UNKNOWN: &str = "481 Indicated session does not exist, please terminate";
-
-/// Reads until a message satisfies, or the relay hangs up, or it takes too long.
-fn waits_for(peer: &mut Peer, wanted: impl Fn(&Message) -> bool) -> Option<Message> {
-    while let Some(message) = peer.message_within(Duration::from_secs(5)) {
-        if wanted(&message) {
-            return Some(message);
-        }
-    }
-    None
-}
 
 #[test]
 fn each_topology_talks_in_the_clear_and_over_tls() {
@@ -179,144 +161,6 @@ fn a_refused_stranger_may_try_again_on_the_same_connection() {
 }
 
 #[test]
-fn both_ends_send_first_at_the_same_moment() {
-    for round in 0..1000 {
-        let scene = Scene::plain();
-        let mut alice = scene.client("alice");
-        let mut bob = scene.client("bob");
-        let barrier = Barrier::new(2);
-        thread::scope(|scope| {
-            let one = scope.spawn(|| {
-                barrier.wait();
-                alice.says(&send("s0000001", "{A} {B} {bob}", "{alice}", "from alice"));
-                exchanged(&mut alice, "from bob")
-            });
-            let two = scope.spawn(|| {
-                barrier.wait();
-                bob.says(&send("s0000002", "{B} {A} {alice}", "{bob}", "from bob"));
-                exchanged(&mut bob, "from alice")
-            });
-            assert!(one.join().unwrap(), "alice in round {round}");
-            assert!(two.join().unwrap(), "bob in round {round}");
-        });
-    }
-}
-
-/// Hears a 200 for its own SEND and the other's, in either order.
-fn exchanged(peer: &mut Peer, expected: &str) -> bool {
-    let (mut answered, mut heard) = (false, false);
-    while !(answered && heard) {
-        let Some(message) = peer.message_within(Duration::from_secs(5)) else {
-            return false;
-        };
-        match message.what.as_str() {
-            "200 OK" => answered = true,
-            "SEND" if message.body.as_deref() == Some(expected.as_bytes()) => heard = true,
-            _ => panic!("{message:?}"),
-        }
-    }
-    true
-}
-
-#[test]
-fn of_two_strangers_who_join_at_once_one_is_let_in() {
-    for round in 0..40 {
-        let scene = Scene::plain();
-        let mut alice = scene.client("alice");
-        let mut rivals = [scene.stranger("bob"), scene.stranger("carol")];
-        let barrier = Barrier::new(2);
-        let answers: Vec<String> = thread::scope(|scope| {
-            let barrier = &barrier;
-            let threads: Vec<_> = rivals
-                .iter_mut()
-                .zip(["{bob}", "{carol}"])
-                .map(|(rival, from)| {
-                    scope.spawn(move || {
-                        barrier.wait();
-                        rival.says(&send("s0000001", "{A} {alice}", from, from));
-                        rival.message().what
-                    })
-                })
-                .collect();
-            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
-        });
-        let mut sorted = answers.clone();
-        sorted.sort_unstable();
-        assert_eq!(sorted, ["200 OK", TAKEN], "round {round}");
-        let winner = usize::from(answers[1] == "200 OK");
-        let request = alice.message();
-        let name = ["bob", "carol"][winner];
-        assert!(request.the("From-Path").ends_with(&scene.names.text(name)));
-        alice.answers(&request, "200 OK");
-        alice.hears_nothing(Duration::from_millis(20));
-    }
-}
-
-/// Megabytes behind the SENDs that cross: nothing of them is lost while the two sessions become one.
-#[test]
-fn both_ends_send_a_file_first_at_the_same_moment() {
-    for round in 0..8 {
-        let scene = Scene::plain();
-        let mut alice = scene.client("alice");
-        let mut bob = scene.client("bob");
-        let barrier = Barrier::new(2);
-        let files = [noise(round, 1 << 20), noise(round + 100, 1 << 20)];
-        thread::scope(|scope| {
-            let (barrier, files) = (&barrier, &files);
-            for (peer, to, from, mine, other) in [
-                (&mut alice, "{A} {B} {bob}", "{alice}", 0, 1),
-                (&mut bob, "{B} {A} {alice}", "{bob}", 1, 0),
-            ] {
-                scope.spawn(move || {
-                    let octets = file(peer, to, from, &files[mine]);
-                    barrier.wait();
-                    let transfer = swaps(peer, &octets);
-                    assert_eq!(fingerprint(&transfer.body), fingerprint(&files[other]));
-                });
-            }
-        });
-    }
-}
-
-/// A SEND of a whole file, as octets.
-fn file(peer: &Peer, to: &str, from: &str, body: &[u8]) -> Vec<u8> {
-    let mut octets = peer.octets(&format!(
-        "MSRP f0000001 SEND\nTo-Path: {to}\nFrom-Path: {from}\nMessage-ID: 1\n\
-         Byte-Range: 1-*/{}\nContent-Type: application/octet-stream\n",
-        body.len()
-    ));
-    octets.extend_from_slice(b"\r\n");
-    octets.extend_from_slice(body);
-    octets.extend_from_slice(b"\r\n-------f0000001$\r\n");
-    octets
-}
-
-/// Writes and reads by turns, as a client with one thread does, until the other's file is there.
-fn swaps(peer: &mut Peer, octets: &[u8]) -> Transfer {
-    let mut transfer = Transfer::default();
-    let mut whole = false;
-    peer.set_write_timeout(Duration::from_millis(50));
-    let mut written = 0;
-    while written < octets.len() || !whole {
-        let next = octets.len().min(written + (32 << 10));
-        if written < octets.len() {
-            written += peer.writes_some(&octets[written..next]).unwrap_or(0);
-        }
-        let patience = Duration::from_millis(if written < octets.len() { 1 } else { 10_000 });
-        let Some(message) = peer.message_within(patience) else {
-            assert!(written < octets.len(), "nothing more comes");
-            continue;
-        };
-        match message.what.as_str() {
-            "SEND" => whole = transfer.add(message),
-            "200 OK" => {}
-            other => panic!("{other}"),
-        }
-    }
-    transfer
-}
-
-#[test]
 fn what_a_stranger_pipelines_behind_its_first_send_is_not_lost() {
     for scene in [Scene::plain(), Scene::tls()] {
         let mut alice = scene.client("alice");
@@ -365,56 +209,19 @@ fn a_session_that_is_dialling_out_is_taken() {
 }
 
 #[test]
-fn an_arrival_while_the_waiting_client_leaves_is_answered_one_way_or_the_other() {
-    for round in 0..40_u64 {
-        let scene = Scene::plain();
-        let alice = scene.client("alice");
-        let mut bob = scene.stranger("bob");
-        let barrier = Arc::new(Barrier::new(2));
-        let leaving = Arc::clone(&barrier);
-        let leaver = thread::spawn(move || {
-            leaving.wait();
-            thread::sleep(Duration::from_micros(round * 25));
-            drop(alice);
-        });
-        barrier.wait();
-        bob.says(&send("s0000001", "{A} {alice}", "{bob}", "hello"));
-        let answer = bob.hears_answer("s0000001");
-        if answer.what == "200 OK" {
-            let told = waits_for(&mut bob, |message| message.what == "REPORT");
-            assert!(told.is_some(), "accepted in round {round} and never told");
-            bob.is_closed_within(Duration::from_secs(15));
-        } else {
-            assert!(answer.what == UNKNOWN || answer.what == TAKEN, "{answer:?} in round {round}");
-        }
-        leaver.join().unwrap();
-    }
-}
-
-#[test]
 fn a_refresh_during_a_transfer_disturbs_neither() {
     for kind in TOPOLOGIES {
         let scene = Scene::plain();
         let mut session = scene.topology(kind);
         let body = noise(21, 3 << 20);
-        let mut octets = session.bob.octets(&format!(
-            "MSRP s0000001 SEND\nTo-Path: {}\nFrom-Path: {{bob}}\nMessage-ID: 1\n\
-             Byte-Range: 1-*/{}\nContent-Type: application/octet-stream\n",
-            session.to_alice,
-            body.len()
-        ));
-        octets.extend_from_slice(b"\r\n");
-        octets.extend_from_slice(&body);
-        octets.extend_from_slice(b"\r\n-------s0000001$\r\n");
+        let octets = file(&session.bob, "s0000001", &session.to_alice, "{bob}", &body);
         let (alice, bob) = (&mut session.alice, &mut session.bob);
         let before = scene.names.text("A");
         thread::scope(|scope| {
             scope.spawn(|| bob.says_octets(&octets));
             alice.awaits_octets(100_000);
             let uri = alice.auth_uri();
-            alice.says(&format!(
-                "MSRP a0000001 AUTH\nTo-Path: {uri}\nFrom-Path: {{alice}}\n-------a0000001$"
-            ));
+            alice.says(&bare_auth("a0000001", &uri, "{alice}"));
             let mut transfer = Transfer::default();
             let mut done = false;
             let mut granted = None;
@@ -482,6 +289,53 @@ fn what_was_said_before_leaving_arrives() {
             }
             bob.is_closed_within(Duration::from_secs(15));
         }
+    }
+}
+
+/// ... also what a session begins with, before there is another end.
+#[test]
+fn who_speaks_first_and_leaves_at_once_is_heard() {
+    for round in 0..20 {
+        let scene = Scene::plain();
+        let listener = scene.listener("dave");
+        let mut alice = scene.client("alice");
+        let mut bob = scene.client("bob");
+        let mut carol = scene.stranger("carol");
+        let mut erin = scene.client("erin");
+        // One is dialled, one is another session of the relay, one is joined by a stranger.
+        erin.says(&send("s0000001", "{E} {dave}", "{erin}", "to dave"));
+        erin.half_closes();
+        alice.says(&send("s0000001", "{A} {B} {bob}", "{alice}", "to bob"));
+        alice.half_closes();
+        erin.hears_response("s0000001", "200 OK", "{E}");
+        alice.hears_response("s0000001", "200 OK", "{A}");
+        let mut dave = listener.accepts();
+        assert_eq!(dave.message().body.as_deref(), Some(&b"to dave"[..]), "round {round}");
+        assert_eq!(bob.message().body.as_deref(), Some(&b"to bob"[..]), "round {round}");
+        let mut alice = scene.client("alice");
+        carol.says(&send("s0000001", "{A} {alice}", "{carol}", "to alice"));
+        carol.half_closes();
+        carol.hears_response("s0000001", "200 OK", "{A}");
+        assert_eq!(alice.message().body.as_deref(), Some(&b"to alice"[..]), "round {round}");
+        for mut peer in [alice, bob, carol, dave, erin] {
+            peer.is_closed();
+        }
+    }
+}
+
+#[test]
+fn who_speaks_first_and_leaves_at_once_hears_that_nobody_is_there() {
+    let scene = Scene::plain();
+    scene.refuses("bob");
+    for _ in 0..20 {
+        let mut alice = scene.client("alice");
+        alice.says(&send("s0000001", "{A} {bob}", "{alice}", "hello"));
+        alice.half_closes();
+        alice.hears_response("s0000001", "200 OK", "{A}");
+        let lost = "000 408 Session got disconnected";
+        scene.names.unbind("r");
+        alice.hears(&report("{r}", "{alice}", "{A}", lost, "1-5/5"));
+        alice.is_closed();
     }
 }
 

@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use crate::harness::{Peer, SILENCE, Scene, empty_send, noise, now, send, send_with, sleep};
+use crate::harness::{
+    Peer, SILENCE, Scene, bare_auth, empty_send, noise, now, send, send_with, sleep,
+};
 
 /// The end of a message whose framing is lost: perhaps a 400, and then the connection closes.
 #[track_caller]
@@ -129,10 +131,8 @@ fn s16_empty_paths_are_no_paths() {
     let scene = Scene::plain();
     for from in ["", " ", "  {alice}", "{alice} ", "{alice}  {bob}", "{alice},{bob}"] {
         let mut peer = scene.stranger("alice");
-        peer.says(&format!(
-            "MSRP a0000001 AUTH\nTo-Path: {{relay}}\nFrom-Path: {from}\n-------a0000001$"
-        ));
-        peer.says("MSRP a0000002 AUTH\nTo-Path: {relay}\nFrom-Path: {alice}\n-------a0000002$");
+        peer.says(&bare_auth("a0000001", "{relay}", from));
+        peer.says(&bare_auth("a0000002", "{relay}", "{alice}"));
         let mut answer = peer.message();
         if answer.tid == "a0000001" {
             assert!(

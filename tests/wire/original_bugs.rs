@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{SILENCE, Scene, empty_send, noise, report, send, send_with};
+use crate::harness::{SILENCE, Scene, bare_auth, empty_send, noise, report, send, send_with};
 
 /// §6: a line too long made the reader forget the message and go on with what followed as fresh lines.
 #[test]
@@ -130,9 +130,7 @@ fn extending_a_session_needs_credentials() {
     let scene = Scene::plain();
     let (mut alice, _bob) = scene.joined();
     for uri in ["{A}", "{relay}"] {
-        alice.says(&format!(
-            "MSRP a0000001 AUTH\nTo-Path: {uri}\nFrom-Path: {{alice}}\n-------a0000001$"
-        ));
+        alice.says(&bare_auth("a0000001", uri, "{alice}"));
         let answer = alice.hears_code("a0000001", "401");
         assert!(answer.header("Use-Path").is_none());
     }

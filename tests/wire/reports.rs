@@ -4,8 +4,8 @@
 use std::{io::Write as _, net::TcpListener, thread, time::Duration};
 
 use crate::harness::{
-    Peer, SILENCE, Scene, TOPOLOGIES, empty_send, first, noise, quiet_send, report, send,
-    send_with, sleep,
+    Peer, SILENCE, Scene, TOPOLOGIES, empty_send, file_head, first, noise, now, quiet_send, report,
+    send, send_with, sleep,
 };
 
 /// What the original says of a lost connection and of one that never came to be.
@@ -338,12 +338,7 @@ fn a_sender_that_dies_in_mid_body_leaves_an_aborted_chunk_with_right_framing() {
             let session = scene.topology(kind);
             let (mut alice, mut bob) = (session.alice, session.bob);
             let body = noise(3, 20_000);
-            let mut octets = alice.octets(&format!(
-                "MSRP s0000001 SEND\nTo-Path: {}\nFrom-Path: {{alice}}\nMessage-ID: 87652491\n\
-                 Byte-Range: 1-*/90000\nContent-Type: application/octet-stream\n",
-                session.to_bob
-            ));
-            octets.extend_from_slice(b"\r\n");
+            let mut octets = file_head(&alice, "s0000001", &session.to_bob, "{alice}", "1-*/90000");
             octets.extend_from_slice(&body);
             alice.says_octets(&octets);
             bob.awaits_octets(10_000);
@@ -378,4 +373,46 @@ fn r4975_7_3_2_01_nobody_is_told_of_failures_that_did_not_happen() {
     bob.hears_response("s0000999", "200 OK", "{A}");
     alice.message();
     bob.hears_nothing(SILENCE);
+}
+
+/// A thousand SENDs fail at once, and their sender has a long way back: what it is told of them is
+/// more than one turn of writing, bounded (1 MiB), and there at once.
+#[test]
+fn a_thousand_failures_at_once_are_told_to_the_last_that_fits() {
+    const SENDS: usize = 1000;
+
+    let scene = Scene::plain();
+    let way: Vec<String> =
+        (0..14).map(|n| format!("msrp://h{n}.{}.example:1/s;tcp", "x".repeat(100))).collect();
+    scene.names.bind("way", way.join(" "));
+    let mut alice = scene.client("alice");
+    let mut bob = scene.stranger("bob");
+    let octets: Vec<u8> = (0..SENDS)
+        .flat_map(|number| {
+            let tid = format!("s{number:07}");
+            let quiet = "Failure-Report: partial\n";
+            bob.octets(&send_with(&tid, "{A} {alice}", "{way} {bob}", quiet, &tid))
+        })
+        .collect();
+    thread::scope(|scope| {
+        scope.spawn(|| bob.says_octets(&octets));
+        (0..SENDS).for_each(|_| assert_eq!(alice.message().what, "SEND"));
+    });
+    drop(alice);
+    let since = now();
+    assert!(bob.hung_up_within(Duration::from_secs(20)), "the end does not come");
+    assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
+    let told = bob.unread().len();
+    assert!((1 << 20..(1 << 20) + 4096).contains(&told), "{told} octets");
+    let mut reports = 0;
+    while !bob.unread().is_empty() {
+        let message = bob.message();
+        assert_eq!((message.what.as_str(), message.the("Status")), ("REPORT", LOST));
+        assert_eq!(
+            message.the("To-Path"),
+            scene.names.text("way") + " " + &scene.names.text("bob")
+        );
+        reports += 1;
+    }
+    assert!(reports > 500, "{reports} REPORTs");
 }

@@ -1,12 +1,12 @@
 //! MSRP URIs: what is one, and when two are the same (RFC 4975 §6, §6.1, §9; RFC 4976 §8).
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
-use crate::harness::{Peer, SILENCE, Scene, empty_send, send};
+use crate::harness::{Peer, SILENCE, Scene, UNKNOWN, bare_auth, empty_send, send};
 
 /// Asks for a challenge with this From-Path; a readable one is answered, an unreadable one is not.
 fn asks_from(peer: &mut Peer, tid: &str, from: &str) {
-    peer.says(&format!("MSRP {tid} AUTH\nTo-Path: {{relay}}\nFrom-Path: {from}\n-------{tid}$"));
+    peer.says(&bare_auth(tid, "{relay}", from));
 }
 
 #[track_caller]
@@ -101,9 +101,7 @@ fn r4976_8_02_an_auth_to_an_address_without_port_gets_no_challenge() {
     let scene = Scene::plain();
     for uri in ["msrp://[2001:db8::1];tcp", "msrp://192.0.2.1;tcp"] {
         let mut peer = scene.stranger("alice");
-        peer.says(&format!(
-            "MSRP a0000001 AUTH\nTo-Path: {uri}\nFrom-Path: {{alice}}\n-------a0000001$"
-        ));
+        peer.says(&bare_auth("a0000001", uri, "{alice}"));
         peer.hears_code("a0000001", "400");
     }
 }
@@ -137,7 +135,7 @@ fn r4975_6_03_a_password_in_userinfo_reaches_no_log() {
     let mut peer = scene.stranger("alice");
     let uri = "msrp://alice:pass-in-uri@example.com:2855;tcp";
     scene.names.bind("relay", uri);
-    peer.says("MSRP a0000001 AUTH\nTo-Path: {relay}\nFrom-Path: {alice}\n-------a0000001$");
+    peer.says(&bare_auth("a0000001", "{relay}", "{alice}"));
     let answer = peer.message();
     assert!(answer.what.starts_with("400") || answer.what.starts_with("401"), "{answer:?}");
     peer.says_auth("a0000002", "Digest username=\"x\"", "");
@@ -341,4 +339,26 @@ fn s26_ports_0_and_above_65535_are_an_error_to_the_sender() {
         let reported = first.what == "REPORT" && first.the("Status").starts_with("000 4");
         assert!(refused || reported, "port {port}: {first:?}");
     }
+}
+
+/// ... at the relay itself, which listens on that port as far as the world knows.
+#[test]
+fn r4976_8_01_the_relay_without_its_port_is_the_relay() {
+    let scene = Scene::with("advertised_port = 2855");
+    let mut alice = scene.client("alice");
+    let mut carol = scene.client("carol");
+    let uri = without_port(&scene.names.text("C"));
+    let (authority, _) = uri.rsplit_once('/').expect("a session-id");
+    scene.names.bind("same", &uri);
+    scene.names.bind("ghost", format!("{authority}/0123456789abcdefghijkl;tcp"));
+    for (tid, next) in [("s0000001", "{ghost} {bob}"), ("s0000002", "{same} {carol}")] {
+        alice.says(&send(tid, &format!("{{A}} {next}"), "{alice}", "hello"));
+        alice.hears_response(tid, UNKNOWN, "{A}");
+    }
+    carol.hears_nothing(SILENCE);
+    alice.hears_nothing(Duration::from_millis(20));
+    // It was not dialled, so the session waits on.
+    let mut bob = scene.stranger("bob");
+    bob.says(&empty_send("s0000001", "{A} {alice}", "{bob}"));
+    bob.hears_response("s0000001", "200 OK", "{A}");
 }

@@ -12,6 +12,7 @@
 
 mod breaker;
 mod cache;
+mod connect;
 mod pool;
 mod query;
 mod uri;
@@ -44,6 +45,9 @@ use crate::{config::DatabaseOptions, msrp::digest::Algorithm};
 /// The most look-ups at once, in the pool and waiting for it: a second's worth of a large relay.
 const LOOKUPS_MAX: usize = 1024;
 
+/// A look-up that takes longer is of no use: a connection without a session lasts 30 s.
+const TIMEOUT_MAX: Duration = Duration::from_secs(25);
+
 /// A message of a server that is longer is cut, in characters.
 const MESSAGE_MAX: usize = 300;
 
@@ -69,12 +73,19 @@ impl Database {
     /// Takes the options apart and connects nowhere; needs no runtime. `algorithms` are those
     /// whose hashes are read where there are no passwords.
     ///
-    /// Also returns what in the URI is of no effect.
+    /// Also returns what is of no effect.
     pub fn open(
         options: &DatabaseOptions,
         algorithms: &[Algorithm],
     ) -> Result<(Self, Vec<String>), UriError> {
-        let (target, warnings) = Target::parse(&options.uri)?;
+        let (target, mut warnings) = Target::parse(&options.uri)?;
+        let timeout = options.timeout.min(TIMEOUT_MAX);
+        if timeout < options.timeout {
+            warnings.push(format!(
+                "[Database] timeout: taken as {}, the most that is of use",
+                timeout.as_secs()
+            ));
+        }
         let (dialect, password) = match &target {
             Target::MySql(server) => (Dialect::MySql, server.password.clone()),
             Target::Postgres(server) => (Dialect::Postgres, server.password.clone()),
@@ -85,13 +96,13 @@ impl Database {
         let database = Self {
             place: target.to_string(),
             password: password.filter(|password| !password.expose_secret().is_empty()),
-            timeout: options.timeout,
-            pool: Pool::new(target, query.sql(), size, options.timeout),
+            timeout,
+            pool: Pool::new(target, query.sql(), size, timeout),
             query,
             places: Semaphore::new(size),
             room: Semaphore::new(LOOKUPS_MAX),
             overloaded: AtomicBool::new(false),
-            breaker: Breaker::new(options.timeout),
+            breaker: Breaker::new(timeout),
             cache: Cache::new(options.cache_time),
         };
         Ok((database, warnings))
@@ -231,4 +242,81 @@ fn unavailable(cause: &str) -> AuthError {
 #[expect(clippy::disallowed_methods, reason = "a look-up waits, so nobody can tell it the time")]
 fn clock() -> Instant {
     Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+
+    /// Of a file that is not there.
+    fn database(uri: &str, timeout: u64) -> (Database, Vec<String>) {
+        let options = DatabaseOptions {
+            uri: SecretString::from(uri),
+            cleartext_passwords: true,
+            subscriber_table: "subscriber".to_owned(),
+            username_col: "username".to_owned(),
+            domain_col: "domain".to_owned(),
+            password_col: "password".to_owned(),
+            ha1_col: "ha1".to_owned(),
+            ha1_sha256_col: "ha1_sha256".to_owned(),
+            pool_size: NonZeroU32::MIN,
+            timeout: Duration::from_secs(timeout),
+            cache_time: Duration::ZERO,
+        };
+        Database::open(&options, &[Algorithm::Md5]).unwrap()
+    }
+
+    const NOWHERE: &str = "sqlite:/nonexistent/users.db";
+
+    /// As the daemon does before it forks.
+    #[test]
+    fn opening_needs_no_runtime_and_no_database() {
+        for uri in [NOWHERE, "mysql://u:p@192.0.2.1/d", "postgres://u:p@nowhere.invalid/d"] {
+            let (_, warnings) = database(uri, 5);
+            assert_eq!(warnings, Vec::<String>::new());
+        }
+        let (patient, warnings) = database(NOWHERE, 60);
+        assert_eq!(patient.timeout, TIMEOUT_MAX);
+        assert_eq!(warnings, ["[Database] timeout: taken as 25, the most that is of use"]);
+    }
+
+    #[tokio::test]
+    async fn look_ups_at_once_are_limited() {
+        let (database, _) = database(NOWHERE, 5);
+        let mut waiting: Vec<_> = (0..LOOKUPS_MAX).map(|_| database.room().unwrap()).collect();
+        let refused = database.look_up("alice", "R").await.unwrap_err();
+        assert_eq!(refused, unavailable("too many look-ups at once"));
+        waiting.pop();
+        let refused = database.look_up("alice", "R").await.unwrap_err();
+        assert!(refused.to_string().contains("unable to open database file"), "{refused}");
+    }
+
+    /// Waiting for others is not the database's fault; and who waited is told when it has gone
+    /// away meanwhile.
+    #[tokio::test]
+    async fn a_place_in_the_pool_is_waited_for_in_vain() {
+        let (database, _) = database(NOWHERE, 1);
+        let began = clock();
+        let taken = database.place(began).await.unwrap();
+        let refused = database.look_up("alice", "R").await.unwrap_err();
+        assert_eq!(refused, unavailable("no connection was free in time"));
+        assert_eq!(database.breaker.cause(), None);
+
+        database.breaker.failed(&"refused".into(), began, clock());
+        drop(taken);
+        assert_eq!(database.place(began).await.unwrap_err(), unavailable("refused"));
+    }
+
+    #[test]
+    fn messages_are_one_line_without_the_password() {
+        let (database, _) = database("mysql://user:p@ss@db/d", 5);
+        let error = sqlx::Error::Protocol("p@ss\r\nis wrong \u{1b}[2J".to_owned());
+        let message = database.message(&error);
+        assert!(message.ends_with("[password]  is wrong  [2J"), "{message}");
+        let error = sqlx::Error::Protocol("x".repeat(10_000));
+        assert_eq!(database.message(&error).len(), MESSAGE_MAX);
+        assert!(!format!("{database:?}").contains("p@ss"));
+    }
 }

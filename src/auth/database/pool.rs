@@ -6,33 +6,25 @@
 //! that is given up takes its connection with it.
 
 use std::{
-    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use secrecy::ExposeSecret;
 use sqlx::{
     AssertSqlSafe, ColumnIndex, ConnectOptions, Connection, Decode, Encode, Executor,
     IntoArguments, MySql, Postgres, Row as _, Sqlite, Type,
-    mysql::{MySqlConnectOptions, MySqlDatabaseError, MySqlSslMode},
-    postgres::{PgConnectOptions, PgSslMode},
-    sqlite::SqliteConnectOptions,
+    encode::IsNull,
+    error::BoxDynError,
+    mysql::{MySqlDatabaseError, MySqlTypeInfo},
+    postgres::{PgArgumentBuffer, PgTypeInfo, types::Oid},
+    sqlite::{SqliteArgumentsBuffer, SqliteTypeInfo},
 };
 
-use super::{
-    clock,
-    query::Row,
-    uri::{Server, Target},
-};
+use super::{clock, connect, query::Row, uri::Target};
 
 /// A connection is used for so long: firewalls forget idle ones, names get other addresses, and
 /// files are replaced.
 const AGE_MAX: Duration = Duration::from_mins(5);
-
-/// Where a server of this machine listens, by Debian, by 1.x' client library, and by others.
-const MYSQL_SOCKETS: [&str; 3] =
-    ["/run/mysqld/mysqld.sock", "/var/lib/mysql/mysql.sock", "/tmp/mysql.sock"];
 
 /// What the three databases have in common.
 #[derive(Debug)]
@@ -48,18 +40,13 @@ impl Pool {
     pub(super) fn new(target: Target, sql: Arc<str>, size: usize, timeout: Duration) -> Self {
         match target {
             Target::MySql(server) => {
-                Self::MySql(Typed::new(sql, size, move || mysql_options(&server)))
+                Self::MySql(Typed::new(sql, size, move || connect::mysql(&server)))
             }
             Target::Postgres(server) => {
-                Self::Postgres(Typed::new(sql, size, move || postgres_options(&server)))
+                Self::Postgres(Typed::new(sql, size, move || connect::postgres(&server)))
             }
             Target::Sqlite(file) => {
-                let options = SqliteConnectOptions::new()
-                    .filename(file)
-                    .read_only(true)
-                    .busy_timeout(timeout)
-                    .disable_statement_logging();
-                Self::Sqlite(Typed::new(sql, size, move || options.clone()))
+                Self::Sqlite(Typed::new(sql, size, move || connect::sqlite(&file, timeout)))
             }
         }
     }
@@ -110,7 +97,7 @@ impl<DB: sqlx::Database> Typed<DB> {
     where
         for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
         DB::Arguments: IntoArguments<DB>,
-        for<'q> String: Encode<'q, DB> + Type<DB>,
+        for<'q> Name: Encode<'q, DB> + Type<DB>,
         for<'r> Option<Vec<u8>>: Decode<'r, DB>,
         usize: ColumnIndex<DB::Row>,
     {
@@ -176,13 +163,14 @@ async fn fetch<DB: sqlx::Database>(
 where
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
     DB::Arguments: IntoArguments<DB>,
-    for<'q> String: Encode<'q, DB> + Type<DB>,
+    for<'q> Name: Encode<'q, DB> + Type<DB>,
     for<'r> Option<Vec<u8>>: Decode<'r, DB>,
     usize: ColumnIndex<DB::Row>,
 {
     // Made of names that are identifiers, and parameters.
     let query = sqlx::query::<DB>(AssertSqlSafe(Arc::clone(sql)));
-    let rows = query.bind(user.to_owned()).bind(realm.to_owned()).fetch_all(connection).await?;
+    let [user, realm] = [user, realm].map(|name| Name(name.to_owned()));
+    let rows = query.bind(user).bind(realm).fetch_all(connection).await?;
     rows.iter()
         .map(|row| {
             // As octets, whatever the type: what does not look like a secret is none.
@@ -190,6 +178,49 @@ where
             columns.collect::<Result<_, _>>().map(Row)
         })
         .collect()
+}
+
+/// A name as parameter of a query.
+struct Name(String);
+
+impl Type<MySql> for Name {
+    fn type_info() -> MySqlTypeInfo {
+        <String as Type<MySql>>::type_info()
+    }
+}
+
+impl Encode<'_, MySql> for Name {
+    fn encode_by_ref(&self, buffer: &mut Vec<u8>) -> Result<IsNull, BoxDynError> {
+        <String as Encode<MySql>>::encode_by_ref(&self.0, buffer)
+    }
+}
+
+/// Of the type of the column that it is compared with: PostgreSQL would otherwise convert each
+/// CHAR of the table to TEXT, and use no index.
+impl Type<Postgres> for Name {
+    fn type_info() -> PgTypeInfo {
+        const UNKNOWN: Oid = Oid(705);
+
+        PgTypeInfo::with_oid(UNKNOWN)
+    }
+}
+
+impl Encode<'_, Postgres> for Name {
+    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        <String as Encode<Postgres>>::encode_by_ref(&self.0, buffer)
+    }
+}
+
+impl Type<Sqlite> for Name {
+    fn type_info() -> SqliteTypeInfo {
+        <String as Type<Sqlite>>::type_info()
+    }
+}
+
+impl Encode<'_, Sqlite> for Name {
+    fn encode_by_ref(&self, buffer: &mut SqliteArgumentsBuffer) -> Result<IsNull, BoxDynError> {
+        <String as Encode<Sqlite>>::encode_by_ref(&self.0, buffer)
+    }
 }
 
 /// Whether the server only says that no row can have such a name: an emoji has no place in a table
@@ -205,75 +236,4 @@ pub(super) fn is_about_the_name(error: &sqlx::Error) -> bool {
     }
     // Of PostgreSQL: not in the repertoire, untranslatable.
     error.code().is_some_and(|code| matches!(&*code, "22021" | "22P05"))
-}
-
-fn mysql_options(server: &Server<MySqlSslMode>) -> MySqlConnectOptions {
-    let mut options = MySqlConnectOptions::new()
-        .username(&server.user)
-        .database(&server.database)
-        .charset(server.charset.as_deref().unwrap_or("utf8mb4"))
-        .pipes_as_concat(false)
-        .no_engine_substitution(false)
-        .timezone(None)
-        .disable_statement_logging();
-    if let Some(password) = &server.password {
-        options = options.password(password.expose_secret());
-    }
-    // localhost is the socket to MySQL's own client library, and so it was to 1.x.
-    let here = server.host.as_deref().is_none_or(|host| host == "localhost");
-    let usual = || {
-        let sockets = MYSQL_SOCKETS.map(Path::new);
-        sockets.into_iter().find(|socket| here && server.port.is_none() && socket.exists())
-    };
-    if let Some(socket) = server.socket.as_deref().or_else(usual) {
-        options = options.socket(socket);
-    }
-    options = options.host(server.host.as_deref().unwrap_or("localhost"));
-    options = options.port(server.port.unwrap_or(3306));
-    let tls = &server.tls;
-    if let Some(mode) = tls.mode.or(tls.ca.as_ref().map(|_| MySqlSslMode::VerifyCa)) {
-        options = options.ssl_mode(mode);
-    }
-    if let Some(file) = &tls.ca {
-        options = options.ssl_ca(file);
-    }
-    if let Some(file) = &tls.certificate {
-        options = options.ssl_client_cert(file);
-    }
-    if let Some(file) = &tls.key {
-        options = options.ssl_client_key(file);
-    }
-    options
-}
-
-fn postgres_options(server: &Server<PgSslMode>) -> PgConnectOptions {
-    let mut options = PgConnectOptions::new_without_pgpass()
-        .username(&server.user)
-        .database(&server.database)
-        .port(server.port.unwrap_or(5432))
-        .application_name("msrprelay")
-        .disable_statement_logging();
-    if let Some(password) = &server.password {
-        options = options.password(password.expose_secret());
-    }
-    if let Some(host) = &server.host {
-        options = options.host(host);
-    }
-    if let Some(directory) = &server.socket {
-        options = options.socket(directory);
-    }
-    let tls = &server.tls;
-    if let Some(mode) = tls.mode.or(tls.ca.as_ref().map(|_| PgSslMode::VerifyCa)) {
-        options = options.ssl_mode(mode);
-    }
-    if let Some(file) = &tls.ca {
-        options = options.ssl_root_cert(file);
-    }
-    if let Some(file) = &tls.certificate {
-        options = options.ssl_client_cert(file);
-    }
-    if let Some(file) = &tls.key {
-        options = options.ssl_client_key(file);
-    }
-    options
 }

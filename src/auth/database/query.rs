@@ -17,6 +17,9 @@ use crate::{
 /// More rows than this for one user are not looked at.
 const ROWS_MAX: usize = 8;
 
+/// Characters of a column that are read.
+const TEXT_MAX: usize = 1024;
+
 /// The one query, which reads one table and changes nothing.
 #[derive(Debug)]
 pub(super) struct Query {
@@ -142,13 +145,14 @@ impl Dialect {
         format!("s.{}", self.quoted(name))
     }
 
-    /// As text: PostgreSQL pads CHAR columns, and numbers come as octets, unless told.
+    /// As text: PostgreSQL pads CHAR columns, and numbers come as octets, unless told. And not more
+    /// of it than anybody's password could be.
     fn selected(self, name: &str) -> String {
         let column = self.column(name);
         match self {
-            Self::MySql => format!("CAST({column} AS CHAR)"),
-            Self::Postgres => format!("{column}::text"),
-            Self::Sqlite => column,
+            Self::MySql => format!("CAST({column} AS CHAR({TEXT_MAX}))"),
+            Self::Postgres => format!("{column}::varchar({TEXT_MAX})"),
+            Self::Sqlite => format!("substr({column}, 1, {TEXT_MAX})"),
         }
     }
 
@@ -207,17 +211,20 @@ mod tests {
         for (dialect, expected) in [
             (
                 Dialect::MySql,
-                "SELECT CAST(s.`username` AS CHAR), CAST(s.`domain` AS CHAR), \
-                 CAST(s.`password` AS CHAR) FROM `subscriber` AS s WHERE s.`username` = ? AND s.`domain` = ? LIMIT 8",
+                "SELECT CAST(s.`username` AS CHAR(1024)), CAST(s.`domain` AS CHAR(1024)), \
+                 CAST(s.`password` AS CHAR(1024)) FROM `subscriber` AS s \
+                 WHERE s.`username` = ? AND s.`domain` = ? LIMIT 8",
             ),
             (
                 Dialect::Postgres,
-                "SELECT s.\"username\"::text, s.\"domain\"::text, s.\"password\"::text \
-                 FROM \"subscriber\" AS s WHERE s.\"username\" = $1 AND s.\"domain\" = $2 LIMIT 8",
+                "SELECT s.\"username\"::varchar(1024), s.\"domain\"::varchar(1024), \
+                 s.\"password\"::varchar(1024) FROM \"subscriber\" AS s \
+                 WHERE s.\"username\" = $1 AND s.\"domain\" = $2 LIMIT 8",
             ),
             (
                 Dialect::Sqlite,
-                "SELECT s.\"username\", s.\"domain\", s.\"password\" FROM \"subscriber\" AS s \
+                "SELECT substr(s.\"username\", 1, 1024), substr(s.\"domain\", 1, 1024), \
+                 substr(s.\"password\", 1, 1024) FROM \"subscriber\" AS s \
                  WHERE s.\"username\" = ? AND s.\"domain\" = ? LIMIT 8",
             ),
         ] {
@@ -230,14 +237,15 @@ mod tests {
         use Algorithm::{Md5, Sha256};
 
         for (cleartext, algorithms, columns) in [
-            (true, &[Sha256, Md5][..], "s.\"password\""),
-            (false, &[Md5], "s.\"ha1\""),
-            (false, &[Sha256], "s.\"ha1_sha256\""),
-            (false, &[Sha256, Md5], "s.\"ha1\", s.\"ha1_sha256\""),
+            (true, &[Sha256, Md5][..], &["password"][..]),
+            (false, &[Md5], &["ha1"]),
+            (false, &[Sha256], &["ha1_sha256"]),
+            (false, &[Sha256, Md5], &["ha1", "ha1_sha256"]),
         ] {
-            let query = Query::new(Dialect::Sqlite, &options(cleartext), algorithms);
-            let expected = format!("SELECT s.\"username\", s.\"domain\", {columns} FROM ");
-            assert!(query.sql().starts_with(&expected), "{}", query.sql());
+            let sql = Query::new(Dialect::MySql, &options(cleartext), algorithms).sql();
+            let (selected, _) = sql.split_once(" FROM ").unwrap();
+            let read: Vec<&str> = selected.split('`').skip(1).step_by(2).skip(2).collect();
+            assert_eq!(read, columns, "{sql}");
         }
     }
 

@@ -134,3 +134,103 @@ fn duration(seconds: u64) -> String {
         _ => format!("{} d {} h", seconds / DAY, seconds % DAY / HOUR),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use msrprelay::relay::{FailedReload, Sessions};
+
+    use super::*;
+
+    const NOW: u64 = 1_790_000_000;
+
+    fn certificate(subject: &str, expires: u64) -> Certificate {
+        Certificate {
+            subject: subject.to_owned(),
+            serial: "0a:ff".to_owned(),
+            expires,
+            file: PathBuf::from("/etc/msrprelay/tls/relay.crt"),
+        }
+    }
+
+    fn example() -> Status {
+        Status {
+            version: "2.0.0".to_owned(),
+            pid: 4711,
+            uptime: 3 * DAY + 4 * HOUR + 5,
+            phase: Phase::Draining,
+            generation: 3,
+            generation_since: NOW - 90 * MINUTE,
+            configuration: PathBuf::from("/etc/msrprelay/config.ini"),
+            host_name: "relay.example.com".to_owned(),
+            port: 2855,
+            addresses: vec![
+                "192.0.2.1:2855".parse().unwrap(),
+                "[2001:db8::1]:2855".parse().unwrap(),
+            ],
+            left_addresses: vec!["0.0.0.0:2856".parse().unwrap()],
+            backends: vec!["memory".to_owned(), "database".to_owned()],
+            certificates: vec![
+                certificate("CN=relay.example.com", NOW + 90 * DAY),
+                certificate("", NOW + 5 * DAY + HOUR),
+                certificate("CN=old", NOW - 61),
+            ],
+            connections: 12,
+            connections_accepted: 345,
+            sessions: Sessions { waiting: 2, bound: 5 },
+            sessions_started: 67,
+            queued_bytes: 131_072,
+            last_failed_reload: Some(FailedReload {
+                at: NOW - 61,
+                kept: 3,
+                reason: "config.ini:3: one\nconfig.ini:9: two".to_owned(),
+            }),
+        }
+    }
+
+    /// What an operator reads at three in the morning.
+    #[test]
+    fn all_of_a_status() {
+        let expected = "\
+msrprelay 2.0.0 is draining: it takes no new sessions, pid 4711, up 3 d 4 h
+
+  FAILED RELOAD  2026-09-21 14:12:19 UTC (1 min 1 s ago), what was in force before still is
+                 config.ini:3: one
+                 config.ini:9: two
+  configuration  /etc/msrprelay/config.ini
+  generation     3, since 2026-09-21 12:43:20 UTC (1 h 30 min ago)
+  host name      relay.example.com, port 2855
+  listening on   192.0.2.1:2855, [2001:db8::1]:2855
+                 0.0.0.0:2856 (left behind; open for sessions reserved there)
+  backends       memory, database
+  certificate    /etc/msrprelay/tls/relay.crt
+                 CN=relay.example.com, serial 0a:ff
+                 valid until 2026-12-20 14:13:20 UTC (in 90 d 0 h)
+  certificate    /etc/msrprelay/tls/relay.crt
+                 no subject, serial 0a:ff
+                 EXPIRES SOON, 2026-09-26 15:13:20 UTC (in 5 d 1 h)
+  certificate    /etc/msrprelay/tls/relay.crt
+                 CN=old, serial 0a:ff
+                 EXPIRED 2026-09-21 14:12:19 UTC (1 min 1 s ago)
+  connections    12, 345 since the start
+  sessions       7 (5 bound, 2 waiting to be joined), 67 since the start
+  queued         131072 bytes
+";
+        assert_eq!(status(&example(), NOW), expected);
+    }
+
+    #[test]
+    fn a_failure_that_was_mended_stays_in_sight() {
+        let mut example = example();
+        example.generation = 4;
+        let text = status(&example, NOW);
+        assert!(text.contains("(1 min 1 s ago), a later one succeeded\n"), "{text}");
+        example.last_failed_reload = None;
+        example.left_addresses.clear();
+        example.certificates.clear();
+        let text = status(&example, NOW);
+        assert!(!text.contains("FAILED") && !text.contains("left behind"), "{text}");
+        assert!(text.contains("  certificate    none: plain TCP\n"), "{text}");
+    }
+}

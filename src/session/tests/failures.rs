@@ -4,17 +4,27 @@
 
 use super::*;
 
-const REPORTING: [&str; 3] = ["yes", "partial", "no"];
+const REPORTING: [&str; 4] = ["absent", "yes", "partial", "no"];
 
+/// The header line; what does not say is `yes` (RFC 4975 §7.1.4).
 fn failure_report(value: &str) -> String {
-    format!("Failure-Report: {value}\n")
+    match value {
+        "absent" => String::new(),
+        value => format!("Failure-Report: {value}\n"),
+    }
+}
+
+/// Whether a SEND is answered with 200, and timed.
+fn is_yes(value: &str) -> bool {
+    matches!(value, "absent" | "yes")
 }
 
 /// A chunk `1001-1005/5000`, ended with `+`.
 fn chunk(value: &str) -> String {
     format!(
         "MSRP tid1 SEND\nTo-Path: R B\nFrom-Path: A\nMessage-ID: m1\nByte-Range: 1001-*/1005\n\
-         Failure-Report: {value}\n\nhello\n-------tid1+\n"
+         {}\nhello\n-------tid1+\n",
+        failure_report(value)
     )
 }
 
@@ -22,7 +32,8 @@ fn chunk(value: &str) -> String {
 fn open_chunk(pair: &mut Pair, value: &str) {
     let head = format!(
         "MSRP tid1 SEND\nTo-Path: R B\nFrom-Path: A\nMessage-ID: m1\nByte-Range: 1001-*/9000\n\
-         Failure-Report: {value}\n\n"
+         {}\n",
+        failure_report(value)
     );
     pair.says(Near, &head);
     pair.says_raw(Near, &[b'a'; 3000]);
@@ -56,32 +67,173 @@ fn indications(pair: &mut Pair) -> Vec<String> {
 
 /// What is heard for yes, partial and no: `failure` where it is wanted, a 200 before it for yes.
 fn expected(value: &str, accepted: bool, failure: &str, wanted: bool) -> Vec<String> {
-    let ok = (accepted && value == "yes").then(|| "response 200".to_owned());
+    let ok = (accepted && is_yes(value)).then(|| "response 200".to_owned());
     ok.into_iter().chain(wanted.then(|| failure.to_owned())).collect()
 }
 
-#[test]
-fn the_next_hop_answers_with_an_error() {
-    for code in [400, 403, 408, 413, 415, 481, 499, 501, 506] {
-        for value in REPORTING {
-            let mut pair = Pair::dialled();
-            pair.says(Near, &chunk(value));
-            let id = property::messages(&pair.take(Far))[0].head.transact_id;
-            let answer =
-                format!("MSRP {id} {code} Why not\nTo-Path: R\nFrom-Path: B\n-------{id}$\n");
-            // The same answer twice.
-            pair.says(Far, &answer);
-            pair.says(Far, &answer);
-            pair.passes(seconds(60));
-            let failure = format!("REPORT {code} 1001-1005/1005");
-            assert_eq!(
-                indications(&mut pair),
-                expected(value, true, &failure, value != "no"),
-                "{code} {value}"
-            );
-            pair.lost(Far);
-            assert_eq!(indications(&mut pair), Vec::<String>::new());
+/// What can become of a SEND.
+#[derive(Clone, Copy, Debug)]
+enum Failure {
+    /// The next hop answers with this code.
+    Error(u16),
+    /// ... or not at all.
+    Silence,
+    /// The next hop is lost before it was sent anything, ...
+    LostBefore,
+    /// ... with a short SEND that has not come in whole, ...
+    LostWhileCollecting,
+    /// ... in the midst of a long one, ...
+    LostInMidBody,
+    /// ... or after the end-line.
+    LostAfter,
+    /// There is no next hop.
+    Unreachable,
+    /// Its sender is lost.
+    SenderLost,
+    /// The session expires.
+    Expired,
+    /// The relay ends it in the midst.
+    Ended,
+    /// What the next hop says makes no sense.
+    Violation,
+    /// The next hop takes nothing for two minutes.
+    Stalled,
+    /// The relay does not pass it on.
+    Refused,
+}
+
+use Failure::{
+    Ended, Error, Expired, LostAfter, LostBefore, LostInMidBody, LostWhileCollecting, Refused,
+    SenderLost, Silence, Stalled, Unreachable, Violation as Garbage,
+};
+
+impl Failure {
+    /// A SEND of Alice, and what happens to it, twice where that can be.
+    fn happens(self, value: &str) -> Pair {
+        let mut pair = match self {
+            Unreachable => Pair::unbound(),
+            Expired => Pair::with(Limits::DEFAULT, |holding| {
+                holding.expiry = Expiry { at: *START + seconds(20), strict: true };
+            })
+            .bind(),
+            _ => Pair::dialled(),
+        };
+        match self {
+            LostInMidBody | Ended => open_chunk(&mut pair, value),
+            LostWhileCollecting => {
+                let text = pair.wire_text(&chunk(value));
+                pair.says_raw(Near, &text[..text.len() - b"lo\r\n-------tid1+\r\n".len()]);
+            }
+            Refused => pair.says(Near, &chunk(value).replace("R B", "R C")),
+            Unreachable => {
+                assert!(matches!(pair.asks(Near, &chunk(value)), Received::NeedsFar(_)));
+                pair.session.dial(uri("B"));
+                pair.says(Near, "");
+            }
+            _ => pair.says(Near, &chunk(value)),
         }
+        match self {
+            Error(code) => {
+                let id = property::messages(&pair.take(Far))[0].head.transact_id;
+                let answer =
+                    format!("MSRP {id} {code} Why not\nTo-Path: R\nFrom-Path: B\n-------{id}$\n");
+                pair.says(Far, &answer);
+                pair.says(Far, &answer);
+            }
+            Silence => {
+                pair.take(Far);
+                pair.passes(millis(29_999));
+                assert_eq!(pair.session.far.outbox.transactions.len(), usize::from(value != "no"));
+                pair.passes(millis(1));
+                assert_eq!(pair.session.far.outbox.transactions.len(), 0);
+            }
+            LostBefore | LostWhileCollecting | LostInMidBody | Unreachable => pair.lost(Far),
+            LostAfter => {
+                pair.take(Far);
+                pair.lost(Far);
+            }
+            SenderLost => {
+                pair.take(Far);
+                pair.lost(Near);
+            }
+            Expired => {
+                pair.take(Far);
+                assert_eq!(pair.advance(seconds(20)), [Timeout::Expired(Near)]);
+                pair.session.end(StatusCode::TIMEOUT, b"", pair.now);
+            }
+            Ended => pair.session.end(StatusCode::TIMEOUT, b"", pair.now),
+            Garbage => {
+                pair.wire_mut(Far).unread.extend_from_slice(&b"no start line\r\n".repeat(2000));
+                assert!(pair.try_read(Far).is_err());
+                pair.lost(Far);
+            }
+            Stalled => {
+                // Alice reads her 200, if there is one: it is Bob who stands still.
+                pair.take(Near);
+                assert_eq!(pair.advance(seconds(120)), [Timeout::Stalled(Far)]);
+                pair.lost(Far);
+            }
+            Refused => {}
+        }
+        pair
+    }
+}
+
+/// RFC 4976 §6.4.1, §6.4.3 and RFC 4975 §7.1.4, for every Failure-Report and every failure.
+#[test]
+fn the_matrix_of_failures() {
+    const WHOLE: &str = "1001-1005/1005";
+    const PART: &str = "1001-4000/9000";
+    // What happens; whether the SEND was accepted before; what its sender hears of it, when the
+    // value is absent or yes, and when it is partial. For no it is always nothing.
+    let report = |code: u16, range| format!("REPORT {code} {range}");
+    let rows = [
+        (Error(400), true, report(400, WHOLE), true),
+        (Error(403), true, report(403, WHOLE), true),
+        (Error(408), true, report(408, WHOLE), true),
+        (Error(413), true, report(413, WHOLE), true),
+        (Error(415), true, report(415, WHOLE), true),
+        (Error(481), true, report(481, WHOLE), true),
+        (Error(499), true, report(499, WHOLE), true),
+        (Error(501), true, report(501, WHOLE), true),
+        (Error(506), true, report(506, WHOLE), true),
+        // A time-out is the one failure that partial does not want to hear of.
+        (Silence, true, report(408, WHOLE), false),
+        (LostBefore, true, report(408, WHOLE), true),
+        (LostWhileCollecting, false, report(408, "1001-1003/1005"), true),
+        (LostInMidBody, false, report(408, PART), true),
+        (LostAfter, true, report(408, WHOLE), true),
+        (Unreachable, true, report(408, WHOLE), true),
+        (Expired, true, report(408, WHOLE), true),
+        (Ended, false, report(408, PART), true),
+        (Garbage, true, report(408, WHOLE), true),
+        (Stalled, false, report(408, WHOLE), true),
+        (Refused, false, "response 481".to_owned(), true),
+    ];
+    for (failure, accepted, told, partial) in &rows {
+        for value in REPORTING {
+            let mut pair = failure.happens(value);
+            let wanted = is_yes(value) || (value == "partial" && *partial);
+            let expected = expected(value, *accepted, told, wanted);
+            assert_eq!(indications(&mut pair), expected, "{failure:?}, {value}");
+            // Once is enough, whatever else happens.
+            pair.take(Far);
+            if matches!(failure, Error(_) | Silence | Refused) {
+                pair.passes(seconds(100));
+            } else {
+                assert_eq!(pair.session.deadline(), None, "{failure:?}, {value}");
+                assert!(!pair.session.wants_read(Near) && !pair.session.wants_read(Far));
+            }
+            pair.lost(Far);
+            pair.session.end(StatusCode::TIMEOUT, b"", pair.now);
+            assert_eq!(indications(&mut pair), Vec::<String>::new(), "{failure:?}, {value}");
+        }
+    }
+    // Who is gone is told nothing, and nobody else is told in its place.
+    for value in REPORTING {
+        let mut pair = SenderLost.happens(value);
+        assert_eq!(indications(&mut pair), expected(value, true, "", false));
+        pair.hears_nothing(Far);
     }
 }
 
@@ -97,25 +249,6 @@ fn the_comment_of_the_next_hop_is_handed_on() {
     pair.says(Far, "MSRP <x> 415 Unsupported média type\nTo-Path: R\nFrom-Path: B\n-------<x>$\n");
     let text = report("415 Unsupported média type", "1001-1005/1005");
     pair.hears(Near, &format!("{OK}{text}"));
-}
-
-#[test]
-fn r4976_6_4_1_05_silence_of_30_s() {
-    for value in REPORTING {
-        let mut pair = Pair::dialled();
-        pair.says(Near, &chunk(value));
-        pair.take(Far);
-        pair.passes(millis(29_999));
-        assert_eq!(indications(&mut pair), expected(value, true, "", false));
-        pair.passes(millis(1));
-        let failure = "REPORT 408 1001-1005/1005".to_owned();
-        let wanted = if value == "yes" { vec![failure] } else { vec![] };
-        assert_eq!(indications(&mut pair), wanted, "{value}");
-        assert_eq!(pair.session.far.outbox.transactions.len(), 0);
-        pair.passes(seconds(100));
-        pair.lost(Far);
-        assert_eq!(indications(&mut pair), Vec::<String>::new());
-    }
 }
 
 #[test]
@@ -187,44 +320,6 @@ fn time_stands_still_for_a_leg_that_is_not_read() {
 }
 
 #[test]
-fn the_far_leg_is_lost() {
-    for value in REPORTING {
-        for taken in [true, false] {
-            let mut pair = Pair::dialled();
-            pair.says(Near, &chunk(value));
-            if taken {
-                pair.take(Far);
-            }
-            pair.lost(Far);
-            pair.lost(Far);
-            let failure = "REPORT 408 1001-1005/1005";
-            assert_eq!(indications(&mut pair), expected(value, true, failure, value != "no"));
-            assert_eq!(pair.session.deadline(), None);
-            assert!(!pair.session.wants_read(Near));
-        }
-    }
-}
-
-#[test]
-fn the_far_leg_is_lost_in_the_midst() {
-    for value in REPORTING {
-        let mut pair = Pair::dialled();
-        open_chunk(&mut pair, value);
-        pair.lost(Far);
-        let failure = "REPORT 408 1001-4000/9000";
-        assert_eq!(indications(&mut pair), expected(value, false, failure, value != "no"));
-        // Also of a short one that is not whole yet.
-        let mut pair = Pair::dialled();
-        let text = pair.wire_text(&chunk(value));
-        pair.says_raw(Near, &text[..text.len() - b"lo\r\n-------tid1+\r\n".len()]);
-        pair.says_raw(Near, b"");
-        pair.lost(Far);
-        let failure = "REPORT 408 1001-1003/1005";
-        assert_eq!(indications(&mut pair), expected(value, false, failure, value != "no"));
-    }
-}
-
-#[test]
 fn the_far_leg_is_lost_between_two_pieces() {
     let mut pair = Pair::dialled();
     open_chunk(&mut pair, "partial");
@@ -237,21 +332,7 @@ fn the_far_leg_is_lost_between_two_pieces() {
 }
 
 #[test]
-fn the_next_hop_cannot_be_reached() {
-    for value in REPORTING {
-        let mut pair = Pair::unbound();
-        assert!(matches!(pair.asks(Near, &chunk(value)), Received::NeedsFar(_)));
-        pair.session.dial(uri("B"));
-        pair.says(Near, "");
-        assert_eq!(indications(&mut pair), expected(value, true, "", false));
-        pair.lost(Far);
-        let failure = "REPORT 408 1001-1005/1005";
-        assert_eq!(indications(&mut pair), expected(value, false, failure, value != "no"));
-    }
-}
-
-#[test]
-fn the_relay_refuses() {
+fn the_relay_refuses_to_connect() {
     for value in REPORTING {
         let mut pair = Pair::unbound();
         assert!(matches!(pair.asks(Near, &chunk(value)), Received::NeedsFar(_)));
@@ -262,15 +343,6 @@ fn the_relay_refuses() {
         assert!(!pair.session.is_bound());
         // The next one is asked about again.
         assert!(matches!(pair.asks(Near, &chunk(value)), Received::NeedsFar(_)));
-
-        let mut pair = Pair::dialled();
-        pair.says(Near, &chunk(value).replace("R B", "R C"));
-        let wanted = expected(value, false, "response 481", value != "no");
-        assert_eq!(indications(&mut pair), wanted);
-        pair.hears_nothing(Far);
-        pair.passes(seconds(60));
-        pair.lost(Far);
-        assert_eq!(indications(&mut pair), Vec::<String>::new());
     }
 }
 
@@ -390,13 +462,4 @@ fn s8_answers_count_only_from_the_leg_and_to_the_uri_they_belong_to() {
     pair.hears_nothing(Far);
     pair.passes(seconds(30));
     assert_eq!(indications(&mut pair), ["REPORT 408 1001-1005/1005"]);
-}
-
-#[test]
-fn nobody_hears_of_what_the_lost_one_sent() {
-    let mut pair = Pair::dialled();
-    pair.says(Near, &chunk("yes"));
-    pair.take(Far);
-    pair.lost(Near);
-    pair.hears_nothing(Far);
 }

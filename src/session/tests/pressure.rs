@@ -188,6 +188,48 @@ fn a_peer_that_takes_nothing_is_stalled() {
 }
 
 #[test]
+fn for_a_blocked_peer_nothing_is_read() {
+    let mut pair = Pair::dialled();
+    pair.session.set_blocked(Far, true, pair.now);
+    assert!(!pair.session.wants_read(Near));
+    assert!(pair.session.wants_read(Far));
+    pair.says(Near, &chat("R B", "A"));
+    pair.hears_nothing(Far);
+    pair.session.set_blocked(Far, false, pair.now);
+    pair.read(Near);
+    assert_eq!(property::messages(&pair.take(Far)).len(), 1);
+}
+
+#[test]
+fn a_blocked_peer_is_stalled_unless_it_takes_something() {
+    // What waits is in the buffers of the connection.
+    let mut pair = Pair::dialled();
+    pair.session.set_blocked(Far, true, pair.now);
+    pair.passes(seconds(119));
+    pair.session.set_blocked(Far, true, pair.now);
+    pair.passes(seconds(119));
+    pair.session.set_blocked(Far, false, pair.now);
+    pair.passes(seconds(1000));
+    pair.session.set_blocked(Far, true, pair.now);
+    assert_eq!(pair.advance(seconds(120)), [Timeout::Stalled(Far)]);
+}
+
+#[test]
+fn no_answer_is_missed_from_a_peer_that_is_not_read() {
+    let mut pair = Pair::dialled();
+    pair.says(Near, &chat("R B", "A"));
+    pair.take(Far);
+    pair.take(Near);
+    // Its answer may be in the socket.
+    pair.session.set_blocked(Near, true, pair.now);
+    pair.passes(seconds(60));
+    pair.hears_nothing(Near);
+    pair.session.set_blocked(Near, false, pair.now);
+    pair.passes(seconds(30));
+    assert_eq!(property::messages(&pair.take(Near)).len(), 1);
+}
+
+#[test]
 fn requests_wait_for_a_far_leg_that_is_being_dialled() {
     let mut pair = Pair::with(SMALL, |_| {});
     assert!(matches!(pair.asks(Near, &chat("R B", "A")), Received::NeedsFar(_)));
@@ -197,4 +239,21 @@ fn requests_wait_for_a_far_leg_that_is_being_dialled() {
     assert!((5..30).contains(&more), "{more}");
     assert_within(&pair, SMALL);
     assert_eq!(property::messages(&pair.take(Far)).len(), more + 1);
+}
+
+/// ... but when all fail at once, there is an end to the telling.
+#[test]
+fn reports_of_a_catastrophe_are_bounded() {
+    const LIMITS: Limits = Limits { reports: 3_000, transactions: 1000, ..Limits::DEFAULT };
+
+    let mut pair = Pair::dialled_with(LIMITS);
+    for _ in 0..100 {
+        pair.says(Near, &send("hello", "R B", "A", "Failure-Report: partial\n"));
+    }
+    pair.take(Far);
+    pair.lost(Far);
+    let told = pair.take(Near);
+    let reports = property::messages(&told).len();
+    assert!((10..50).contains(&reports), "{reports}");
+    assert!((3_000..3_000 + ONE_MORE).contains(&told.len()), "{}", told.len());
 }

@@ -238,3 +238,20 @@ fn nobody_serves_a_session_that_is_over() {
     pair.hears_nothing(Far);
     assert!(!pair.session.wants_read(Near) && !pair.session.wants_read(Far));
 }
+
+/// The owner's request was refused, and before the refusal is said somebody comes.
+#[test]
+fn a_refusal_is_for_the_owner_and_not_for_who_comes() {
+    let mut pair = Pair::unbound();
+    let elsewhere = send("mine", "R C", "A", "");
+    assert!(matches!(pair.asks(Near, &elsewhere), Received::NeedsFar(_)));
+    pair.session.refuse_next(Reject::Bound);
+    pair.session.arrive(None, Decoder::default(), ChunkQueue::default(), pair.now);
+    pair.says(Far, &send("hello", "R A", "B", ""));
+    assert_eq!(answers(&mut pair, Far), ["200 OK"]);
+    assert_eq!(property::messages(&pair.take(Near))[0].body, b"hello");
+    // Now there is somebody else at the far end.
+    pair.says(Near, "");
+    let heard = answers(&mut pair, Near);
+    assert_eq!(heard, ["481 -: To-Path does not match session destination"]);
+}

@@ -38,13 +38,14 @@ pub(crate) struct Claim {
 }
 
 /// Logs in `rate` times a second for `time`, each of `claims` in turn, each over a connection of
-/// its own. Blocks until all have an answer.
+/// its own. Blocks until all have an answer. Also returns by how much this machine was late at
+/// worst: what it takes from the crowd it takes from the relay.
 pub(crate) fn crowd(
     relay: SocketAddr,
     claims: &'static [Claim],
     rate: u32,
     time: Duration,
-) -> Vec<Login> {
+) -> (Vec<Login>, Duration) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(async {
         let (tell, mut told) = mpsc::unbounded_channel();
@@ -53,8 +54,10 @@ pub(crate) fn crowd(
         ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
         let end = now() + time;
         let mut claims = claims.iter().cycle();
+        let mut late = Duration::ZERO;
         while now() < end {
-            ticks.tick().await;
+            let due = ticks.tick().await;
+            late = late.max(now().saturating_duration_since(due.into()));
             let (claim, tell) = (*claims.next().expect("claims"), tell.clone());
             tokio::spawn(async move {
                 let _ = tell.send(log_in(relay, claim).await);
@@ -65,7 +68,7 @@ pub(crate) fn crowd(
         while let Some(login) = told.recv().await {
             logins.push(login);
         }
-        logins
+        (logins, late)
     })
 }
 
@@ -124,6 +127,38 @@ pub(crate) fn times(
             times[which].push(took);
         }
         times
+    })
+}
+
+/// How many AUTHs are granted in `time` or a little more, and the time it took: over `connections`
+/// that each hold a session and ask for nothing else, one after the other.
+pub(crate) fn refreshes(
+    relay: SocketAddr,
+    claim: Claim,
+    connections: usize,
+    time: Duration,
+) -> (u32, Duration) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let start = now();
+        let each = (0..connections).map(|_| {
+            tokio::spawn(async move {
+                let mut client = Client::connect(relay).await.expect("a connection");
+                let mut granted = 0;
+                while start.elapsed() < time {
+                    let credentials = client.challenged(claim).await.expect("a challenge");
+                    let answer = client.auth(&credentials.header()).await.expect("an answer");
+                    assert!(answer.contains(" 200 "), "{answer}");
+                    granted += 1;
+                }
+                granted
+            })
+        });
+        let mut granted = 0;
+        for connection in each.collect::<Vec<_>>() {
+            granted += connection.await.expect("a count");
+        }
+        (granted, start.elapsed())
     })
 }
 

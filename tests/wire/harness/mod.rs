@@ -17,13 +17,13 @@ mod tls;
 use std::time::{Duration, Instant};
 
 pub(crate) use credentials::{Algorithm, Credentials, hex};
-pub(crate) use crowd::{Claim, Login, crowd, times};
+pub(crate) use crowd::{Claim, Login, crowd, refreshes, times};
 pub(crate) use gate::{Gate, Mode};
 pub(crate) use message::{Message, Transfer};
-pub(crate) use peer::{Listener, Peer};
+pub(crate) use peer::{Listener, Peer, file, file_head};
 pub(crate) use relay::Relay;
-pub(crate) use scene::{Scene, TOPOLOGIES, Topology, empty_send, first, quiet_send};
-pub(crate) use script::{report, send, send_with};
+pub(crate) use scene::{Scene, Session, TOPOLOGIES, Topology, empty_send, first, quiet_send};
+pub(crate) use script::{TAKEN, UNKNOWN, bare_auth, report, send, send_with};
 pub(crate) use servers::{Database, Kind, Server};
 pub(crate) use tls::Identity;
 
@@ -50,8 +50,13 @@ pub(crate) fn sleep(milliseconds: u64) {
 
 /// Waits for what must come about soon.
 #[track_caller]
-pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = now() + PATIENCE;
+pub(crate) fn until(what: &str, is_so: impl FnMut() -> bool) {
+    until_within(PATIENCE, what, is_so);
+}
+
+#[track_caller]
+pub(crate) fn until_within(patience: Duration, what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = now() + patience;
     while !is_so() {
         assert!(now() < deadline, "never: {what}");
         sleep(20);

@@ -69,6 +69,13 @@ impl Relay {
         kill(Pid::from_raw(pid), signal).expect("a process to signal");
     }
 
+    /// TERM; the line with which it begins to stop.
+    #[track_caller]
+    pub(crate) fn stops(&self) -> String {
+        self.signal(Signal::SIGTERM);
+        self.logs("stopping: ")
+    }
+
     /// How the process ends, if it does in that time.
     pub(crate) fn ends_within(&self, patience: Duration) -> Option<ExitStatus> {
         let deadline = now() + patience;

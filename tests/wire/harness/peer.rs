@@ -13,7 +13,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use super::{
     Algorithm, Credentials, Message, PATIENCE, SILENCE, Transfer, now,
-    script::{Names, Outcome, Script, escaped},
+    script::{Names, Outcome, Script, bare_auth, escaped},
     tls::{IDENTITY, Identity},
 };
 
@@ -64,7 +64,12 @@ impl Peer {
         Self::over(socket.into(), me, names, None)
     }
 
-    fn over(socket: TcpStream, me: &str, names: &Names, expected: Option<&Identity>) -> Self {
+    pub(super) fn over(
+        socket: TcpStream,
+        me: &str,
+        names: &Names,
+        expected: Option<&Identity>,
+    ) -> Self {
         socket.set_nodelay(true).expect("TCP_NODELAY");
         let stream: Box<dyn Duplex> = if let Some(identity) = expected {
             let name = ServerName::try_from("localhost").expect("a name");
@@ -293,6 +298,16 @@ impl Peer {
         }
     }
 
+    /// Reads this many octets and no more than a read beyond, or what comes without a longer pause.
+    pub(crate) fn reads_about(&mut self, count: usize) {
+        let wanted = self.unread.len() + count;
+        while self.unread.len() < wanted {
+            if !matches!(self.read(now() + SILENCE), Read1::More) {
+                return;
+            }
+        }
+    }
+
     // Logging in.
 
     /// The URI to which this peer sends AUTH.
@@ -304,7 +319,7 @@ impl Peer {
     #[track_caller]
     pub(crate) fn challenged(&mut self, tid: &str) -> Credentials {
         let (me, uri) = (self.me.clone(), self.auth_uri());
-        self.says(&format!("MSRP {tid} AUTH\nTo-Path: {uri}\nFrom-Path: {{{me}}}\n-------{tid}$"));
+        self.says(&bare_auth(tid, &uri, &format!("{{{me}}}")));
         let challenge = self.hears_code(tid, "401");
         self.credentials(&challenge)
     }
@@ -329,11 +344,18 @@ impl Peer {
     /// AUTH with this Authorization and further header lines, each ending in a newline.
     #[track_caller]
     pub(crate) fn says_auth(&mut self, tid: &str, authorization: &str, headers: &str) {
-        let (me, uri) = (self.me.clone(), self.auth_uri());
-        self.says(&format!(
+        let octets = self.auth_octets(tid, authorization, headers);
+        self.says_octets(&octets);
+    }
+
+    /// The same, to be said later.
+    #[track_caller]
+    pub(crate) fn auth_octets(&self, tid: &str, authorization: &str, headers: &str) -> Vec<u8> {
+        let (me, uri) = (&self.me, self.auth_uri());
+        self.octets(&format!(
             "MSRP {tid} AUTH\nTo-Path: {uri}\nFrom-Path: {{{me}}}\n\
              Authorization: {authorization}\n{headers}-------{tid}$"
-        ));
+        ))
     }
 
     /// Logs in, and binds the session's URI to the first letter of the own name, as a capital.
@@ -495,6 +517,26 @@ fn listening(address: SocketAddr) -> TcpListener {
             bound => return bound.expect("a free port"),
         }
     }
+}
+
+/// A SEND of a whole file in one chunk, as octets.
+#[track_caller]
+pub(crate) fn file(peer: &Peer, tid: &str, to: &str, from: &str, body: &[u8]) -> Vec<u8> {
+    let mut octets = file_head(peer, tid, to, from, &format!("1-*/{}", body.len()));
+    octets.extend_from_slice(body);
+    octets.extend_from_slice(format!("\r\n-------{tid}$\r\n").as_bytes());
+    octets
+}
+
+/// The head of a SEND of part of a file; the body follows.
+#[track_caller]
+pub(crate) fn file_head(peer: &Peer, tid: &str, to: &str, from: &str, range: &str) -> Vec<u8> {
+    let mut octets = peer.octets(&format!(
+        "MSRP {tid} SEND\nTo-Path: {to}\nFrom-Path: {from}\nMessage-ID: file\n\
+         Byte-Range: {range}\nContent-Type: application/octet-stream\n"
+    ));
+    octets.extend_from_slice(b"\r\n");
+    octets
 }
 
 /// Any port of 127.0.0.1.

@@ -118,15 +118,22 @@ impl Relay {
     /// Waits for a line of the log that contains `text`, and returns it.
     #[track_caller]
     pub(crate) fn logs(&self, text: &str) -> String {
+        let log = self.logs_until(text, |log| log.contains(text));
+        log.lines().find(|line| line.contains(text)).unwrap_or_default().to_owned()
+    }
+
+    /// Waits until the log is as wanted (`what` says it in words), and returns it.
+    #[track_caller]
+    pub(crate) fn logs_until(&self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
         let deadline = now() + super::PATIENCE;
         while now() < deadline {
             let log = self.log();
-            if let Some(line) = log.lines().find(|line| line.contains(text)) {
-                return line.to_owned();
+            if wanted(&log) {
+                return log;
             }
             super::sleep(20);
         }
-        panic!("{text:?} is not in the log:\n{}", self.log());
+        panic!("{what:?} is not in the log:\n{}", self.log());
     }
 
     /// Resident memory in KiB.

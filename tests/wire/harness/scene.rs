@@ -1,7 +1,7 @@
 //! A relay and the peers around it, in the three ways in which a session comes about.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     sync::Arc,
 };
 
@@ -23,26 +23,26 @@ pub(crate) struct Scene {
 impl Scene {
     /// With the shared relay on plain TCP.
     pub(crate) fn plain() -> Self {
-        Self::of(Relay::shared_plain())
+        Self::on(Relay::shared_plain())
     }
 
     /// With the shared relay over TLS.
     pub(crate) fn tls() -> Self {
-        Self::of(Relay::shared_tls())
+        Self::on(Relay::shared_tls())
     }
 
     /// With a plain relay of its own; `options` are lines of `[Relay]`.
     pub(crate) fn with(options: &str) -> Self {
-        Self::of(Arc::new(Relay::start(options, false)))
+        Self::on(Arc::new(Relay::start(options, false)))
     }
 
     /// The same over TLS.
     pub(crate) fn secure_with(options: &str) -> Self {
-        Self::of(Arc::new(Relay::start(options, true)))
+        Self::on(Arc::new(Relay::start(options, true)))
     }
 
-    /// With a relay that the test has started.
-    pub(crate) fn of(relay: Arc<Relay>) -> Self {
+    /// With a relay that others may use too.
+    pub(crate) fn on(relay: Arc<Relay>) -> Self {
         let names = Names::default();
         let scheme = if relay.is_secure() { "msrps" } else { "msrp" };
         names.bind("relay", format!("{scheme}://example.com:2855;tcp"));
@@ -62,6 +62,12 @@ impl Scene {
     pub(crate) fn stranger_at(&self, me: &str, address: SocketAddr, identity: &Identity) -> Peer {
         let secure = self.relay.is_secure().then_some(identity);
         Peer::connect_to(me, &self.names, address, secure)
+    }
+
+    /// A stranger who connects to that address of a plain relay, if somebody listens there.
+    pub(crate) fn stranger_if_open(&self, me: &str, address: SocketAddr) -> Option<Peer> {
+        let socket = TcpStream::connect(address).ok()?;
+        Some(Peer::over(socket, me, &self.names, None))
     }
 
     /// A stranger who connects from that address of this machine.
@@ -147,6 +153,9 @@ impl Scene {
     pub(crate) fn topology(&self, kind: Topology) -> Session {
         let ((alice, bob), ours) = match kind {
             Topology::Joined => (self.joined(), "{A}"),
+            Topology::Dialled if self.relay.is_secure() => {
+                (self.dialled_at(&self.tls_listener("bob", "localhost")), "{A}")
+            }
             Topology::Dialled => (self.dialled(), "{A}"),
             Topology::Bridged => (self.bridged(), "{A} {B}"),
         };

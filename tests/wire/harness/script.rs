@@ -11,9 +11,20 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+/// To whoever comes to a session that is in use.
+pub(crate) const TAKEN: &str =
+    "506 This session is already bound to another network connection, stop sending messages";
+/// To whoever names a session that is not there.
+pub(crate) const UNKNOWN: &str = "481 Indicated session does not exist, please terminate";
+
 /// A SEND of a short text in one chunk, as a transcript.
 pub(crate) fn send(tid: &str, to: &str, from: &str, body: &str) -> String {
     send_with(tid, to, from, "", body)
+}
+
+/// An AUTH without credentials, which asks for a challenge.
+pub(crate) fn bare_auth(tid: &str, to: &str, from: &str) -> String {
+    format!("MSRP {tid} AUTH\nTo-Path: {to}\nFrom-Path: {from}\n-------{tid}$")
 }
 
 /// [`send`] with further header lines, each ending in a newline, before Byte-Range.

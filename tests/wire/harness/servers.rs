@@ -7,6 +7,7 @@ use std::{
     fs,
     io::{self, BufRead as _, BufReader, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener},
+    os::unix::fs::{PermissionsExt as _, chown},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
@@ -19,7 +20,7 @@ use std::{
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 use tempfile::TempDir;
 
-use super::{now, sleep};
+use super::{now, sleep, tls::IDENTITY};
 
 /// A server that does not answer after that long is not coming.
 const START: Duration = Duration::from_mins(1);
@@ -77,6 +78,12 @@ impl Database {
         }
     }
 
+    /// A file with the authority that vouches for the server: its own certificate, for localhost.
+    pub(crate) fn authority(&self) -> PathBuf {
+        let server = self.server.as_ref().expect("a server");
+        server.directory.path().join("server.crt")
+    }
+
     /// The lines of `[Database]` by which a relay reaches it.
     pub(crate) fn options(&self) -> String {
         match &self.server {
@@ -123,9 +130,18 @@ impl Server {
             return None;
         };
         let directory = tempfile::tempdir().expect("a temporary directory");
+        let files = [("crt", &IDENTITY.certificate_pem), ("key", &IDENTITY.key_pem)];
+        let files = files.map(|(end, pem)| {
+            let file = directory.path().join(format!("server.{end}"));
+            fs::write(&file, pem).expect("a PEM file");
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("its mode");
+            file
+        });
         if is_root() {
-            let nobody = nix_user(NOBODY);
-            std::os::unix::fs::chown(directory.path(), Some(nobody), None).expect("chown");
+            let nobody = Some(nix_user(NOBODY));
+            for path in files.iter().map(PathBuf::as_path).chain([directory.path()]) {
+                chown(path, nobody, None).expect("an owner");
+            }
         }
         let server = Self { kind, port: free_port(), directory, process: Mutex::new(None) };
         server.initialise(&programs);
@@ -173,6 +189,8 @@ impl Server {
                 format!("--socket={}", socket.join("socket").display()),
                 format!("--pid-file={}", socket.join("pid").display()),
                 format!("--port={port}"),
+                format!("--ssl-cert={}", socket.join("server.crt").display()),
+                format!("--ssl-key={}", socket.join("server.key").display()),
             ])
             .collect(),
             _ => vec![
@@ -186,6 +204,12 @@ impl Server {
                 "listen_addresses=127.0.0.1".to_owned(),
                 "-c".to_owned(),
                 "fsync=off".to_owned(),
+                "-c".to_owned(),
+                "ssl=on".to_owned(),
+                "-c".to_owned(),
+                format!("ssl_cert_file={}", socket.join("server.crt").display()),
+                "-c".to_owned(),
+                format!("ssl_key_file={}", socket.join("server.key").display()),
             ],
         };
         let process = Process::start(&programs.server, &arguments, &socket.join("log"));
@@ -279,6 +303,7 @@ impl Server {
         let done = unprivileged(&programs.initialise)
             .args(arguments)
             .current_dir(self.directory.path())
+            .env("TMPDIR", self.directory.path())
             .stdin(Stdio::null())
             .output()
             .expect("a program that runs");
@@ -303,6 +328,8 @@ impl Process {
         let mut shell = Command::new("sh")
             .args(["-c", "\"$@\" </dev/null >>\"$0\" 2>&1 & echo $!; read -r _; kill -9 $!"])
             .arg(log)
+            // MariaDB clears up what others have in the same place.
+            .env("TMPDIR", log.parent().expect("a directory"))
             .arg(server.get_program())
             .args(server.get_args())
             .stdin(Stdio::piped())

@@ -11,62 +11,17 @@
 
 use std::fmt;
 
-use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
-use md5::{Digest as _, Md5};
-use secrecy::{ExposeSecret, SecretString};
-use sha2::Sha256;
-use subtle::ConstantTimeEq;
-use thiserror::Error;
+use secrecy::SecretString;
+
+mod hash;
+mod parameters;
+
+pub use hash::{Algorithm, Ha1, RequestDigest};
+pub use parameters::{PARAMETER_MAX, PARAMETERS_MAX, ParseError, VALUE_MAX};
+use parameters::{Parameters, Writer, text};
 
 /// The method that goes into H(A2) of a request; MSRP authenticates no other.
 pub const METHOD: &str = "AUTH";
-
-/// The longest header value that is read, in octets. Clients in use stay below 600.
-pub const VALUE_MAX: usize = 4096;
-
-/// The longest value of one parameter, in octets without its quotes and escapes.
-pub const PARAMETER_MAX: usize = 1024;
-
-/// The most parameters in one header value; the standards name 11.
-pub const PARAMETERS_MAX: usize = 32;
-
-/// The hash of a challenge and its answer (RFC 7616 §3.3); the `-sess` variants are not spoken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Algorithm {
-    /// What an absent `algorithm` parameter means.
-    Md5,
-    /// `SHA-256`.
-    Sha256,
-}
-
-impl Algorithm {
-    /// What an `algorithm` parameter means; letter case does not count. `None`: another one.
-    pub fn from_parameter(value: Option<&str>) -> Option<Self> {
-        let Some(value) = value else { return Some(Self::Md5) };
-        [Self::Md5, Self::Sha256].into_iter().find(|known| value.eq_ignore_ascii_case(known.name()))
-    }
-
-    /// The token of RFC 7616 §6.1.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Md5 => "MD5",
-            Self::Sha256 => "SHA-256",
-        }
-    }
-
-    /// As it is written into a header: MD5 is left out, because old clients choke on the parameter.
-    fn parameter(self) -> Option<&'static str> {
-        (self != Self::Md5).then(|| self.name())
-    }
-
-    /// Hashes parts with a colon between them.
-    fn hash(self, parts: &[&[u8]]) -> Hash {
-        match self {
-            Self::Md5 => Hash::Md5(joined(Md5::new(), parts).into()),
-            Self::Sha256 => Hash::Sha256(joined(Sha256::new(), parts).into()),
-        }
-    }
-}
 
 /// Credentials: the value of an `Authorization` header.
 ///
@@ -375,336 +330,15 @@ impl fmt::Debug for AuthenticationInfo {
     }
 }
 
-/// H(A1) of RFC 7616 §3.4.2, as good as the password for this realm.
-#[derive(Clone, Debug)]
-pub struct Ha1 {
-    algorithm: Algorithm,
-    /// In lower-case hexadecimal, as it is hashed again.
-    hex: SecretString,
-}
-
-impl Ha1 {
-    /// Hashes `user:realm:password`.
-    pub fn new(algorithm: Algorithm, user: &str, realm: &str, password: &SecretString) -> Self {
-        let parts = [user.as_bytes(), realm.as_bytes(), password.expose_secret().as_bytes()];
-        Self { algorithm, hex: SecretString::from(algorithm.hash(&parts).to_hex()) }
-    }
-
-    /// Takes a stored hash, in either case; `None` unless it is as many hexadecimal digits as the
-    /// algorithm makes.
-    pub fn from_hex(algorithm: Algorithm, stored: &SecretString) -> Option<Self> {
-        let hash = Hash::from_hex(algorithm, stored.expose_secret())?;
-        Some(Self { algorithm, hex: SecretString::from(hash.to_hex()) })
-    }
-
-    /// The request-digest of RFC 7616 §3.4.1 for `qop=auth`; an empty method makes the
-    /// response-digest of `rspauth`.
-    ///
-    /// `uri` is hashed as it stands: its spelling counts.
-    pub fn digest(
-        &self,
-        method: &str,
-        uri: &[u8],
-        nonce: &str,
-        nc: &str,
-        cnonce: &str,
-    ) -> RequestDigest {
-        let ha2 = self.algorithm.hash(&[method.as_bytes(), uri]).to_hex();
-        let texts = [self.hex.expose_secret(), nonce, nc, cnonce, "auth", &ha2];
-        RequestDigest(self.algorithm.hash(&texts.map(str::as_bytes)))
-    }
-
-    /// Equality that takes the same time whatever differs.
-    pub fn matches(&self, other: &Self) -> bool {
-        self.hex.expose_secret().as_bytes().ct_eq(other.hex.expose_secret().as_bytes()).into()
-    }
-}
-
-/// What proves knowledge of the secret: a hash. Compared in constant time only.
-#[derive(Clone, Copy)]
-pub struct RequestDigest(Hash);
-
-impl RequestDigest {
-    /// Reads hexadecimal digits of either case, as many as the algorithm makes.
-    pub fn from_hex(algorithm: Algorithm, text: &str) -> Option<Self> {
-        Hash::from_hex(algorithm, text).map(Self)
-    }
-
-    /// Lower-case hexadecimal digits.
-    pub fn to_hex(self) -> String {
-        self.0.to_hex()
-    }
-
-    /// Equality that takes the same time whatever differs.
-    pub fn matches(&self, other: &Self) -> bool {
-        self.0.as_bytes().ct_eq(other.0.as_bytes()).into()
-    }
-}
-
-impl fmt::Debug for RequestDigest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("RequestDigest([REDACTED])")
-    }
-}
-
-/// A hash of either algorithm.
-#[derive(Clone, Copy)]
-enum Hash {
-    Md5([u8; 16]),
-    Sha256([u8; 32]),
-}
-
-impl Hash {
-    fn from_hex(algorithm: Algorithm, text: &str) -> Option<Self> {
-        match algorithm {
-            Algorithm::Md5 => unhex(text).map(Self::Md5),
-            Algorithm::Sha256 => unhex(text).map(Self::Sha256),
-        }
-    }
-
-    fn to_hex(self) -> String {
-        HEXLOWER.encode(self.as_bytes())
-    }
-
-    fn as_bytes(&self) -> &[u8] {
-        match self {
-            Self::Md5(hash) => hash,
-            Self::Sha256(hash) => hash,
-        }
-    }
-}
-
-/// Why a digest header cannot be read. Never shows what the peer wrote.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum ParseError {
-    /// Basic, for one.
-    #[error("scheme is not Digest")]
-    OtherScheme,
-    /// Beyond [`VALUE_MAX`], [`PARAMETER_MAX`] or [`PARAMETERS_MAX`].
-    #[error("too long, or too many parameters")]
-    TooLong,
-    /// MSRP headers are UTF-8 (RFC 4975 §9).
-    #[error("not UTF-8")]
-    NotUtf8,
-    /// NUL, a tab, an escape sequence: nothing that belongs into a header, quoted or not.
-    #[error("control character")]
-    ControlCharacter,
-    /// No parameter name where one must begin.
-    #[error("parameter without a name")]
-    NoName,
-    /// A name that no `=` follows.
-    #[error("parameter without a value")]
-    NoValue,
-    /// A quoted string that never ends.
-    #[error("unterminated quote")]
-    UnterminatedQuote,
-    /// Something other than a comma after a value.
-    #[error("no comma between parameters")]
-    NoComma,
-    /// Two readers could pick different ones.
-    #[error("parameter given twice")]
-    Repeated,
-    /// A parameter that this header must have.
-    #[error("parameter {0} is missing")]
-    Missing(&'static str),
-    /// Basic credentials that are no base64.
-    #[error("not base64")]
-    Base64,
-    /// A challenge that wants another algorithm than MD5 or SHA-256.
-    #[error("algorithm is neither MD5 nor SHA-256")]
-    Algorithm,
-    /// A challenge that does not offer `auth`.
-    #[error("qop \"auth\" is not offered")]
-    Qop,
-    /// A 401 without any `WWW-Authenticate`.
-    #[error("no challenge")]
-    NoChallenge,
-}
-
-/// The parameters of one header, names in lower case, none twice.
-struct Parameters(Vec<(String, String)>);
-
-impl Parameters {
-    fn of_scheme_digest(value: &[u8]) -> Result<Self, ParseError> {
-        let text = text(value)?.trim_start_matches(' ');
-        let (scheme, rest) = text.split_once(' ').unwrap_or((text, ""));
-        if !scheme.eq_ignore_ascii_case("Digest") {
-            return Err(ParseError::OtherScheme);
-        }
-        Self::parse(rest)
-    }
-
-    fn parse(mut rest: &str) -> Result<Self, ParseError> {
-        let mut parameters = Self(Vec::new());
-        loop {
-            rest = rest.trim_start_matches([' ', ',']);
-            if rest.is_empty() {
-                return Ok(parameters);
-            }
-            let (name, value, after) = parameter(rest)?;
-            parameters.insert(name, value)?;
-            rest = after.trim_start_matches(' ');
-            if !rest.is_empty() && !rest.starts_with(',') {
-                return Err(ParseError::NoComma);
-            }
-        }
-    }
-
-    fn insert(&mut self, name: &str, value: String) -> Result<(), ParseError> {
-        let name = name.to_ascii_lowercase();
-        if self.0.iter().any(|(known, _)| *known == name) {
-            return Err(ParseError::Repeated);
-        }
-        if self.0.len() == PARAMETERS_MAX {
-            return Err(ParseError::TooLong);
-        }
-        self.0.push((name, value));
-        Ok(())
-    }
-
-    fn take(&mut self, name: &str) -> Option<String> {
-        let index = self.0.iter().position(|(known, _)| known == name)?;
-        Some(self.0.swap_remove(index).1)
-    }
-}
-
-/// The checks that hold for a header value as a whole.
-fn text(value: &[u8]) -> Result<&str, ParseError> {
-    if value.len() > VALUE_MAX {
-        return Err(ParseError::TooLong);
-    }
-    let text = str::from_utf8(value).map_err(|_| ParseError::NotUtf8)?;
-    if text.contains(char::is_control) {
-        return Err(ParseError::ControlCharacter);
-    }
-    Ok(text)
-}
-
-/// Splits off `name = value`; also returns what follows.
-fn parameter(text: &str) -> Result<(&str, String, &str), ParseError> {
-    let end = text.find(|c| !is_token(c)).unwrap_or(text.len());
-    let (name, rest) = text.split_at(end);
-    if name.is_empty() {
-        return Err(ParseError::NoName);
-    }
-    let rest = rest
-        .trim_start_matches(' ')
-        .strip_prefix('=')
-        .ok_or(ParseError::NoValue)?
-        .trim_start_matches(' ');
-    let (value, rest) = match rest.strip_prefix('"') {
-        Some(rest) => quoted_string(rest)?,
-        None => bare_value(rest)?,
-    };
-    if value.len() > PARAMETER_MAX {
-        return Err(ParseError::TooLong);
-    }
-    Ok((name, value, rest))
-}
-
-/// Reads up to the closing quote; a quoted pair stands for its second character.
-fn quoted_string(text: &str) -> Result<(String, &str), ParseError> {
-    let mut value = String::new();
-    let mut characters = text.char_indices();
-    while let Some((at, character)) = characters.next() {
-        match character {
-            '"' => return Ok((value, &text[at + 1..])),
-            '\\' => {
-                let (_, escaped) = characters.next().ok_or(ParseError::UnterminatedQuote)?;
-                value.push(escaped);
-            }
-            plain => value.push(plain),
-        }
-    }
-    Err(ParseError::UnterminatedQuote)
-}
-
-/// Reads a value without quotes. The grammar has a token here; clients also leave the quotes off
-/// base64, whose `/` and `=` are none.
-fn bare_value(text: &str) -> Result<(String, &str), ParseError> {
-    let end = text.find([' ', ',', '"']).unwrap_or(text.len());
-    let (value, rest) = text.split_at(end);
-    if value.is_empty() {
-        return Err(ParseError::NoValue);
-    }
-    Ok((value.to_owned(), rest))
-}
-
 /// Whether a `qop` list (`"auth,auth-int"`) holds `auth`.
 fn offers_auth(list: &str) -> bool {
     list.split(',').any(|item| item.trim_matches(' ').eq_ignore_ascii_case("auth"))
 }
 
-/// A character of a token (RFC 2616 §2.2).
-fn is_token(character: char) -> bool {
-    character.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(character)
-}
-
-/// Writes parameters with `, ` between them. A parameter without a value is left out.
-struct Writer {
-    text: String,
-    separator: &'static str,
-}
-
-impl Writer {
-    fn new(scheme: &str) -> Self {
-        Self { text: scheme.to_owned(), separator: "" }
-    }
-
-    fn quoted(&mut self, name: &str, value: Option<&str>) {
-        let Some(value) = value else { return };
-        self.name(name);
-        self.text.push('"');
-        // A control character cannot be escaped: dropped, so that no value can start a new line.
-        for character in value.chars().filter(|c| !c.is_control()) {
-            if matches!(character, '"' | '\\') {
-                self.text.push('\\');
-            }
-            self.text.push(character);
-        }
-        self.text.push('"');
-    }
-
-    /// Without quotes, unless the value is no token.
-    fn bare(&mut self, name: &str, value: Option<&str>) {
-        let Some(value) = value else { return };
-        if value.is_empty() || !value.chars().all(is_token) {
-            return self.quoted(name, Some(value));
-        }
-        self.name(name);
-        self.text.push_str(value);
-    }
-
-    fn name(&mut self, name: &str) {
-        self.text.push_str(self.separator);
-        self.text.push_str(name);
-        self.text.push('=');
-        self.separator = ", ";
-    }
-}
-
-fn joined<D: md5::Digest>(mut hash: D, parts: &[&[u8]]) -> md5::digest::Output<D> {
-    for (index, part) in parts.iter().enumerate() {
-        if index > 0 {
-            hash.update(b":");
-        }
-        hash.update(part);
-    }
-    hash.finalize()
-}
-
-fn unhex<const LEN: usize>(text: &str) -> Option<[u8; LEN]> {
-    let mut hash = [0; LEN];
-    if text.len() != 2 * LEN {
-        return None;
-    }
-    HEXLOWER_PERMISSIVE.decode_mut(text.as_bytes(), &mut hash).ok()?;
-    Some(hash)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use secrecy::ExposeSecret;
 
     use super::*;
 
@@ -757,31 +391,6 @@ mod tests {
         }
     }
 
-    /// A digest of one algorithm says nothing about the other.
-    #[test]
-    fn algorithms_do_not_mix() {
-        let password = SecretString::from("secret");
-        let hashes = [Algorithm::Md5, Algorithm::Sha256]
-            .map(|algorithm| Ha1::new(algorithm, "alice", "example.com", &password));
-        let [md5, sha256] = &hashes;
-        assert!(!md5.matches(sha256) && md5.matches(&md5.clone()));
-        let digests = hashes.each_ref().map(|ha1| ha1.digest(METHOD, URI, NONCE, "1", "c"));
-        assert!(!digests[0].matches(&digests[1]));
-        assert!(RequestDigest::from_hex(Algorithm::Sha256, &digests[0].to_hex()).is_none());
-        assert!(RequestDigest::from_hex(Algorithm::Md5, &digests[1].to_hex()).is_none());
-        assert!(Ha1::from_hex(Algorithm::Sha256, &md5.hex).is_none());
-        for (name, algorithm) in [
-            (None, Some(Algorithm::Md5)),
-            (Some("md5"), Some(Algorithm::Md5)),
-            (Some("sha-256"), Some(Algorithm::Sha256)),
-            (Some("SHA-256-sess"), None),
-            (Some("SHA256"), None),
-            (Some(""), None),
-        ] {
-            assert_eq!(Algorithm::from_parameter(name), algorithm, "{name:?}");
-        }
-    }
-
     /// Values computed by hand (with another MD5) for AUTH and the URI of Blink.
     #[test]
     fn known_answer_for_auth() {
@@ -813,32 +422,6 @@ mod tests {
                 AuthenticationInfo { cnonce: cnonce.to_owned(), nc: nc.to_owned(), ..info.clone() };
             assert!(!other.proves(&ha1, &sent, URI), "{cnonce} {nc}");
         }
-    }
-
-    /// The spelling of the URI is hashed, not its meaning.
-    #[test]
-    fn uri_is_hashed_as_text() {
-        let digest = ha1("alice", "example.com", "secret").digest(
-            METHOD,
-            b"msrps://Bob@Intern.Example.com:9000/a%2Fb;TCP",
-            NONCE,
-            "00000001",
-            "0a4f113b",
-        );
-        assert_eq!(digest.to_hex(), "fd3aaa6145a2d32c572d3fa63f6b65c2");
-    }
-
-    #[test]
-    fn stored_ha1_is_read_in_either_case_and_only_when_whole() {
-        let read = |text: &str| Ha1::from_hex(Algorithm::Md5, &SecretString::from(text));
-        let expected = "b1726872c344b6dc8365b774f8fd6412";
-        for text in [expected, &expected.to_uppercase()] {
-            assert_eq!(read(text).unwrap().hex.expose_secret(), expected);
-        }
-        for text in ["", "b17268", &expected.replace('b', "g"), &"é".repeat(16)] {
-            assert!(read(text).is_none(), "{text}");
-        }
-        assert!(read(&format!("{expected}0")).is_none());
     }
 
     /// Authorization headers as clients in use write them.
@@ -1056,11 +639,6 @@ mod tests {
             let info = AuthenticationInfo { cnonce, nc, rspauth };
             let value = info.to_value();
             prop_assert!(AuthenticationInfo::parse(value.as_bytes()) == Ok(info), "{value}");
-        }
-
-        #[test]
-        fn hexadecimal_survives(hash: [u8; 32]) {
-            prop_assert_eq!(unhex(&Hash::Sha256(hash).to_hex()), Some(hash));
         }
     }
 
