@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::oneshot,
@@ -66,7 +67,8 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
 pub fn resolve(address: &ListenAddress) -> Result<Vec<SocketAddr>, RelayError> {
     let found = (address.host.as_str(), address.port).to_socket_addrs();
     let found = found.map_err(|cause| {
-        let text = format!("{} cannot be resolved: {cause}", address.host);
+        let host = &address.host;
+        let text = format!("{host} cannot be resolved: {cause}: mend the name or write an address");
         RelayError::Bind(io::Error::new(cause.kind(), text))
     })?;
     Ok(found.collect())
@@ -268,6 +270,10 @@ async fn accept(
             }
             _ = period.tick(), if users.is_some() => {
                 if users.as_ref().is_some_and(|users| !shared.registry.is_awaited(users)) {
+                    // Who is connected already is let in: a close would reset them.
+                    while let Some(Ok((tcp, peer))) = listener.accept().now_or_never() {
+                        admit(tcp, peer, Arc::clone(&shared));
+                    }
                     // Unless a later reload has returned to it.
                     if Arc::strong_count(&listener) == 1 {
                         info!("no longer listening on {}", door.local);

@@ -240,10 +240,7 @@ impl Shared {
     fn probe(self: &Arc<Self>, generation: &Arc<Generation>) {
         let (shared, generation) = (Arc::clone(self), Arc::clone(generation));
         self.tasks.spawn(async move {
-            tokio::select! {
-                () = generation.stores().probe() => {}
-                () = shared.stopping.cancelled() => {}
-            }
+            shared.stopping.run_until_cancelled(generation.stores().probe()).await;
         });
     }
 

@@ -3,7 +3,10 @@
 use std::{
     fs,
     net::{SocketAddr, TcpListener, TcpStream},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
 };
 
@@ -195,6 +198,60 @@ fn a_port_that_was_left_can_be_returned_to() {
     // And away again, for good.
     move_to(second);
     is_left(relay.address());
+}
+
+/// Whoever was given a URI can be reached by it, however often the port changes meanwhile.
+#[test]
+fn sessions_are_joined_while_the_port_moves() {
+    const MOVES: usize = 60;
+    let ports = [free_port(), free_port(), free_port()];
+    let scene = Scene::with(&format!("address = 127.0.0.1:{}", ports[0]));
+    let moved = AtomicBool::new(false);
+    let joined = thread::scope(|scope| {
+        let joining: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut joined = 0;
+                    while !moved.load(Ordering::Relaxed) {
+                        joined += usize::from(joins_by_uri(&scene.relay, &ports));
+                    }
+                    joined
+                })
+            })
+            .collect();
+        for number in 1..=MOVES {
+            scene.relay.configure(&format!("address = 127.0.0.1:{}", ports[number % 3]));
+            scene.relay.hup();
+        }
+        moved.store(true, Ordering::Relaxed);
+        joining.into_iter().map(|joining| joining.join().expect("a pair")).sum::<usize>()
+    });
+    assert!(joined > MOVES / 4, "{joined}");
+}
+
+/// Alice logs in where the relay listens just now, bob joins her where her URI says; false if she
+/// came when the relay was leaving that port.
+#[track_caller]
+fn joins_by_uri(relay: &Arc<Relay>, ports: &[u16]) -> bool {
+    let scene = Scene::on(Arc::clone(relay));
+    let listening = |port: &&u16| TcpStream::connect(("127.0.0.1", **port)).is_ok();
+    let Some(port) = ports.iter().find(listening) else { return false };
+    let Some(mut alice) = scene.stranger_if_open("alice", ([127, 0, 0, 1], *port).into()) else {
+        return false;
+    };
+    alice.logs_in("");
+    let uri = alice.session_uri();
+    let port = uri.rsplit_once(':').and_then(|(_, rest)| rest.split('/').next());
+    let port: u16 = port.and_then(|port| port.parse().ok()).expect("a port");
+    sleep(u64::from(port % 7) * 20);
+    let mut bob = scene
+        .stranger_if_open("bob", ([127, 0, 0, 1], port).into())
+        .unwrap_or_else(|| panic!("nobody listens for {uri}"));
+    bob.says(&empty_send("join0001", "{A} {alice}", "{bob}"));
+    bob.hears_response("join0001", "200 OK", "{A}");
+    let request = alice.message();
+    alice.answers(&request, "200 OK");
+    true
 }
 
 /// From all addresses of the machine to one of them and back, on the same port.

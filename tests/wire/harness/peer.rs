@@ -64,7 +64,12 @@ impl Peer {
         Self::over(socket.into(), me, names, None)
     }
 
-    fn over(socket: TcpStream, me: &str, names: &Names, expected: Option<&Identity>) -> Self {
+    pub(super) fn over(
+        socket: TcpStream,
+        me: &str,
+        names: &Names,
+        expected: Option<&Identity>,
+    ) -> Self {
         socket.set_nodelay(true).expect("TCP_NODELAY");
         let stream: Box<dyn Duplex> = if let Some(identity) = expected {
             let name = ServerName::try_from("localhost").expect("a name");

@@ -1,7 +1,7 @@
 //! A relay and the peers around it, in the three ways in which a session comes about.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     sync::Arc,
 };
 
@@ -62,6 +62,12 @@ impl Scene {
     pub(crate) fn stranger_at(&self, me: &str, address: SocketAddr, identity: &Identity) -> Peer {
         let secure = self.relay.is_secure().then_some(identity);
         Peer::connect_to(me, &self.names, address, secure)
+    }
+
+    /// A stranger who connects to that address of a plain relay, if somebody listens there.
+    pub(crate) fn stranger_if_open(&self, me: &str, address: SocketAddr) -> Option<Peer> {
+        let socket = TcpStream::connect(address).ok()?;
+        Some(Peer::over(socket, me, &self.names, None))
     }
 
     /// A stranger who connects from that address of this machine.
