@@ -11,6 +11,16 @@
 //! ```
 //!
 //! A connection is served by one task at a time, which owns it; it is handed on by value.
+//!
+//! What holds for it comes from the [`Generation`] that was in force when it was accepted:
+//!
+//! ```text
+//!   Handle::reload --> reload: reads the file, off the async threads
+//!   certificates ---->   |  stores: backends, policy: rules, TLS: carried over if unchanged
+//!    (files changed)     v
+//!                      generation, complete --> swapped at once --> listeners: new connections
+//!                                                                   get it, old addresses are left
+//! ```
 
 mod bridge;
 mod certificates;

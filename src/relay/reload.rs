@@ -63,6 +63,8 @@ pub(super) struct Failure {
 #[derive(Debug)]
 pub(super) struct Configuration {
     source: Source,
+    /// As the process was started with them.
+    fixed: FixedOptions,
     in_force: watch::Sender<Arc<InForce>>,
     listeners: Mutex<Listeners>,
     /// Held by whoever makes the next generation.
@@ -114,9 +116,11 @@ struct Next {
 
 impl Configuration {
     pub(super) fn new(source: Source, config: Config, generation: Generation) -> Self {
+        let fixed = FixedOptions::of(&config);
         let in_force = InForce { config, generation: Arc::new(generation), since: wall_clock() };
         Self {
             source,
+            fixed,
             in_force: watch::Sender::new(Arc::new(in_force)),
             listeners: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
@@ -237,7 +241,7 @@ impl Configuration {
         let renewed_whole = plan.is_some();
         if renewed_whole {
             warnings.extend(config.remarks());
-            warnings.extend(self.in_force().fixed_options(&config));
+            warnings.extend(self.fixed.changed_in(&config));
         }
         shared.registry.add_minter(&generation);
         let next = InForce { config, generation: Arc::clone(&generation), since: wall_clock() };
@@ -292,18 +296,28 @@ impl InForce {
         let previous = Predecessor { config: &self.config, generation: &self.generation };
         Generation::succeed(Some(previous), config, bound, wall_clock())
     }
+}
 
-    /// The options that only a start can act on, and that are changed in `config`.
-    fn fixed_options(&self, config: &Config) -> impl Iterator<Item = String> {
-        let (old, new) = (&self.config.relay, &config.relay);
-        let changed = [
-            ("user", old.user != new.user),
-            ("group", old.group != new.group),
-            ("control_socket", old.control_socket != new.control_socket),
-        ];
-        let file = config.source.display().to_string();
-        changed.into_iter().filter(|(_, changed)| *changed).map(move |(name, _)| {
-            format!("{file}: [Relay] {name} has changed: that takes effect at the next start")
+/// The options that only a start can act on, by name.
+#[derive(Debug)]
+struct FixedOptions([(&'static str, Option<PathBuf>); 3]);
+
+impl FixedOptions {
+    fn of(config: &Config) -> Self {
+        let relay = &config.relay;
+        Self([
+            ("user", relay.user.as_ref().map(PathBuf::from)),
+            ("group", relay.group.as_ref().map(PathBuf::from)),
+            ("control_socket", relay.control_socket.clone()),
+        ])
+    }
+
+    fn changed_in(&self, config: &Config) -> impl Iterator<Item = String> {
+        let now = Self::of(config);
+        let both = self.0.iter().zip(now.0);
+        both.filter(|((_, before), (_, now))| before != now).map(|(_, (name, _))| {
+            let place = config.place("Relay", name);
+            format!("{place} has changed: that takes effect at the next start")
         })
     }
 }

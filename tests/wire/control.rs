@@ -168,7 +168,9 @@ fn the_socket_is_for_owner_and_group() {
         return;
     }
     let program = relay.directory().join("ctl");
-    fs::copy(env!("CARGO_BIN_EXE_msrprelayctl"), &program).expect("a copy");
+    // By another process: one that this one forks meanwhile would hold the file open for writing.
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_msrprelayctl")).arg(&program).status();
+    assert!(copied.expect("cp").success());
     let as_group = |group: u32| {
         let mut command = Command::new(&program);
         command.arg("--socket").arg(relay.control_socket()).arg("status");

@@ -339,6 +339,12 @@ fn the_rest_of_the_file_counts_too() {
     assert!(output.status.success() && said.contains("control_socket has changed"), "{output:?}");
     drop(scene.stranger("alice"));
     relay.logs(" DEBUG ");
+    // As long as it is not in effect.
+    let output = relay.ctl(&["reload"]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("has changed"), "{output:?}");
+    relay.configure("log_level = DEBUG");
+    let output = relay.ctl(&["reload"]);
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("has changed"), "{output:?}");
 }
 
 /// What a reload takes it gives back, whoever is connected meanwhile.
