@@ -13,13 +13,15 @@ pub(super) struct Manager {
     status: String,
     /// It knows of a reload that is not over.
     reloading: bool,
+    /// It knows that the end is near.
+    stopping: bool,
 }
 
 impl Manager {
     /// `wanted` is the command line's wish; the manager's is that `NOTIFY_SOCKET` is set.
     pub(super) fn new(wanted: bool) -> Self {
         let enabled = wanted && env::var_os("NOTIFY_SOCKET").is_some();
-        Self { enabled, status: String::new(), reloading: false }
+        Self { enabled, status: String::new(), reloading: false, stopping: false }
     }
 
     pub(super) fn listens(&self) -> bool {
@@ -49,8 +51,10 @@ impl Manager {
         }
     }
 
-    pub(super) fn stopping(&self) {
-        self.tell(&[NotifyState::Stopping]);
+    pub(super) fn stopping(&mut self) {
+        if !std::mem::replace(&mut self.stopping, true) {
+            self.tell(&[NotifyState::Stopping]);
+        }
     }
 
     /// What it is doing takes this much longer.

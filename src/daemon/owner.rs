@@ -37,6 +37,9 @@ impl Owner {
             }
             return Ok(None);
         }
+        if group.is_none() && user.as_ref().is_some_and(|user| user.uid.is_root()) {
+            return Ok(None);
+        }
         let default_user = || {
             let user = User::from_name(DEFAULT).ok().flatten();
             let group = Group::from_name(DEFAULT).ok().flatten();

@@ -5,7 +5,8 @@ use std::{
     io::{self, Read, Seek, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    process,
+    process, thread,
+    time::Duration,
 };
 
 use nix::{errno::Errno, fcntl::OFlag, sys::signal::kill, unistd::Pid};
@@ -15,6 +16,10 @@ use thiserror::Error;
 const FILE_NAME: &str = "msrprelay.pid";
 /// More than any pid.
 const LONGEST: u64 = 32;
+/// How long a process that was killed may hold the lock while its threads end.
+const DYING: Duration = Duration::from_secs(2);
+/// Between looking and looking again.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Why there can be no pid file, or none of ours.
 #[derive(Debug, Error)]
@@ -43,6 +48,7 @@ impl PidFile {
     /// the process that goes on is another one.
     pub(super) fn claim(directory: &Path) -> Result<Self, PidFileError> {
         let path = directory.join(FILE_NAME);
+        let mut patience = DYING;
         loop {
             let unwritable = |cause| PidFileError::Unwritable { path: path.clone(), cause };
             let mut file = open(&path).map_err(unwritable)?;
@@ -54,6 +60,12 @@ impl PidFile {
             let named = pid_in(&mut file).map_err(unwritable)?;
             if locked && !is_at(&file, &path) {
                 // Its owner removed it in between.
+                continue;
+            }
+            let dying = !locked && named.is_some_and(|pid| !is_another_alive(pid));
+            if dying && !patience.is_zero() {
+                thread::sleep(PAUSE);
+                patience = patience.saturating_sub(PAUSE);
                 continue;
             }
             return match named {

@@ -103,6 +103,8 @@ impl Serving {
                 }
             }
         }
+        // A relay without sessions ends before its phase is seen.
+        manager.stopping();
     }
 }
 

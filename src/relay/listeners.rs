@@ -67,7 +67,8 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
 pub fn resolve(address: &ListenAddress) -> Result<Vec<SocketAddr>, RelayError> {
     let found = (address.host.as_str(), address.port).to_socket_addrs();
     let found = found.map_err(|cause| {
-        let text = format!("{} cannot be resolved: {cause}", address.host);
+        let host = &address.host;
+        let text = format!("{host} cannot be resolved: {cause}: mend the name or write an address");
         RelayError::Bind(io::Error::new(cause.kind(), text))
     })?;
     Ok(found.collect())

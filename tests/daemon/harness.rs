@@ -85,10 +85,10 @@ impl Site {
     /// The program from a place that every user can get at.
     pub(crate) fn share_program(&mut self) {
         let copy = self.path("msrprelay");
-        // By another process: a file that this one has open for writing, even in a child that has
-        // just been forked by another test, cannot be started.
+        // Not by this process: a child of another test could inherit the file while it is written,
+        // and what is open for writing cannot be run.
         let copied = Command::new("cp").arg(&self.program).arg(&copy).status();
-        assert!(copied.expect("cp").success());
+        assert!(copied.is_ok_and(|status| status.success()), "no copy of the program");
         self.program = copy;
     }
 

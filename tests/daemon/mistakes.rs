@@ -223,7 +223,12 @@ fn each_is_told_with_what_to_do() {
         let port = taken.local_addr().unwrap().port().to_string();
         let site = || {
             let site = Site::new();
-            site.configure(&mistake.options.replace("{port}", &port));
+            let mut options = mistake.options.replace("{port}", &port);
+            if !options.contains("address") {
+                // The usual port may be taken, which would be told first.
+                options.push_str("\naddress = 127.0.0.1:0");
+            }
+            site.configure(&options);
             (mistake.spoil)(&site);
             site
         };

@@ -177,6 +177,10 @@ pub(super) fn configuration(options: &str, secure: bool) -> String {
         relay.push(("hostname", "relay.example.com"));
         relay.push(("debug_notls", "Yes"));
     }
+    if nix::unistd::geteuid().is_root() {
+        // Where the package is installed there is a user that root would give way to.
+        relay.push(("user", "root"));
+    }
     for line in options.lines().filter(|line| !line.trim().is_empty()) {
         let (name, value) = line.split_once('=').expect("name = value");
         relay.retain(|(other, _)| *other != name.trim());
