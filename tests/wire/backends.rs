@@ -71,7 +71,8 @@ impl Store {
 
     fn over(database: Database, relay: &str, options: &str) -> Self {
         let relay = format!("backend = database\n{relay}");
-        let section = format!("\n[Database]\n{}{options}", database.options());
+        // A machine that is busy with other things is not what is tested here.
+        let section = format!("\n[Database]\n{}timeout = 20\n{options}", database.options());
         let relay = Relay::configured(&relay, false, &section);
         Self { scene: Scene::on(Arc::new(relay)), database: Some(database) }
     }
