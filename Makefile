@@ -35,12 +35,12 @@ run: build tls/relay.crt config.ini
 	if [[ -t 0 ]]; then trap '' TSTP; set -m; fi
 	./msrprelay --no-fork || exit
 
-##   make build       the release binaries, as ./msrprelay and ./msrpclient
+##   make build       the release binaries, as ./msrprelay, ./msrpclient and ./msrprelayctl
 .PHONY: build
 build:
 	@.ci/need rust c
 	cargo build --release --locked --bins
-	for program in msrprelay msrpclient; do
+	for program in msrprelay msrpclient msrprelayctl; do
 		[[ $$program -ef $(RELEASE)/$$program ]] || ln -sfn "$(RELEASE)/$$program" $$program
 	done
 
@@ -118,7 +118,7 @@ bench:
 .PHONY: clean
 clean:
 	@cargo clean
-	rm -rf fuzz/target fuzz/artifacts msrprelay msrpclient
+	rm -rf fuzz/target fuzz/artifacts msrprelay msrpclient msrprelayctl
 
 .PHONY: help
 help:
