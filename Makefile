@@ -53,8 +53,10 @@ tls/relay.crt:
 config.ini:
 	@umask 077
 	password() { head -c 12 /dev/urandom | base64 | tr '+/' 'Aa'; }
+	# The files are whose the checkout is: root must not give way to somebody who cannot read them.
+	user=$$([[ $$EUID != 0 ]] || printf '%s' '\nuser = root')
 	sed -e '/^\(address\|backend\|hostname\) *=/d' \
-		-e '/^\[Relay\]/a \\n# Made by make run: for trying out, on this machine only.\naddress = 127.0.0.1:2855\nhostname = localhost\nbackend = memory' \
+		-e '/^\[Relay\]/a \\n# Made by make run: for trying out, on this machine only.\naddress = 127.0.0.1:2855\nhostname = localhost\nbackend = memory'"$$user" \
 		-e "/^\[Memory\]/a \\\\nalice@localhost = $$(password)\nbob@localhost = $$(password)" \
 		config.ini.sample > $@
 	echo "Made config.ini with the users alice@localhost and bob@localhost."
