@@ -75,14 +75,6 @@ impl Link {
         self.security
     }
 
-    /// Whether bytes that were taken by a write still wait for a flush.
-    pub fn has_unsent(&self) -> bool {
-        match &self.stream {
-            Stream::Plain(_) => false,
-            Stream::Tls(tls) => tls.get_ref().1.wants_write(),
-        }
-    }
-
     /// Octets that the kernel took so far, of what was written and of TLS around it.
     pub fn sent(&self) -> u64 {
         match &self.stream {
@@ -305,6 +297,14 @@ mod tests {
         assert_eq!(&heard, b"MSRP 1234 SEND\r\n");
     }
 
+    /// Whether bytes that were taken by a write still wait for a flush.
+    fn has_unsent(link: &Link) -> bool {
+        match &link.stream {
+            Stream::Plain(_) => false,
+            Stream::Tls(tls) => tls.get_ref().1.wants_write(),
+        }
+    }
+
     /// tokio-rustls buffers like a `BufWriter`: what a write took is not all sent without a flush.
     #[tokio::test]
     async fn a_flush_sends_what_a_write_took() {
@@ -315,7 +315,7 @@ mod tests {
         while let Some(n) = poll_once(&mut link, &body[taken % body.len()..]).await {
             taken += n;
         }
-        assert!(link.has_unsent());
+        assert!(has_unsent(&link));
         let mut heard = vec![0; taken];
         let silence = Duration::from_millis(300);
         let mut arrived = 0;
@@ -332,7 +332,7 @@ mod tests {
         let reading = async { peer.read_exact(&mut heard[arrived..]).await.unwrap() };
         let ((), read) = tokio::join!(flushing, reading);
         assert_eq!(read, rest);
-        assert!(!link.has_unsent());
+        assert!(!has_unsent(&link));
         let cycle = body.iter().cycle().take(taken);
         assert!(heard.iter().eq(cycle), "bytes changed on their way");
     }
