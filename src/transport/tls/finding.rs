@@ -3,10 +3,15 @@
 use std::{
     fmt,
     path::PathBuf,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use x509_parser::time::ASN1Time;
+
+/// How long before its end a certificate is reported as expiring: from the first of these on when
+/// it is loaded, and at each of them while it is in use.
+pub const EXPIRY_NOTICES: [Duration; 3] =
+    [Duration::from_hours(30 * 24), Duration::from_hours(7 * 24), Duration::from_hours(24)];
 
 /// Something about a certificate or key that works today and should be looked at.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -18,15 +18,10 @@ use x509_parser::{
 use super::{
     TlsError,
     chain::{Entry, leaf_for, order},
-    finding::{Finding, Utc},
+    finding::{EXPIRY_NOTICES, Finding, Utc},
     provider,
 };
 use crate::transport::pem::{FileProblem, PemFile, certificates, private_key};
-
-/// How long before its end a certificate is reported as expiring: from the first of these on when
-/// it is loaded, and at each of them while it is in use.
-pub const EXPIRY_NOTICES: [Duration; 3] =
-    [Duration::from_hours(30 * 24), Duration::from_hours(7 * 24), Duration::from_hours(24)];
 
 /// A certificate chain and its private key: who the relay is.
 ///

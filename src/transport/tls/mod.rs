@@ -18,9 +18,9 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
 pub use self::{
     client::{Observer, Verification, add_bundle, client_config, system_anchors},
-    finding::{Finding, Utc},
+    finding::{EXPIRY_NOTICES, Finding, Utc},
     host_name::{HostNameError, host_name},
-    identity::{EXPIRY_NOTICES, Identity},
+    identity::Identity,
     server::server_config,
 };
 use super::pem::PemError;
