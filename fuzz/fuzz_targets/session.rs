@@ -105,6 +105,8 @@ struct Peer {
     /// Follows what the peer gets.
     got: Decoder,
     got_bytes: BytesMut,
+    /// In the middle of a message.
+    getting: bool,
     last_id: Option<TransactId>,
     /// Its input makes no sense any more.
     deaf: bool,
@@ -122,6 +124,7 @@ impl Peer {
             bodies: VecDeque::new(),
             got: Decoder::new(usize::MAX),
             got_bytes: BytesMut::new(),
+            getting: false,
             last_id: None,
             deaf: false,
             logins: VecDeque::new(),
@@ -147,18 +150,19 @@ impl Peer {
         let mut bodies = Vec::new();
         self.got_bytes.extend_from_slice(octets);
         loop {
-            if self.got.between_messages() {
+            if !self.getting {
                 let start = self.got_bytes.len().min(5);
                 assert_eq!(self.got_bytes[..start], b"MSRP "[..start], "rubbish between messages");
             }
             match self.got.next(&mut self.got_bytes) {
                 Ok(Some(Event::Body(body))) => bodies.extend_from_slice(&body),
                 Ok(Some(Event::Head(head))) => {
+                    self.getting = true;
                     if matches!(head.start, Start::Request(_)) {
                         self.last_id = Some(head.transact_id);
                     }
                 }
-                Ok(Some(Event::End(_))) => {}
+                Ok(Some(Event::End(_))) => self.getting = false,
                 Ok(None) => return bodies,
                 Ok(Some(other)) => panic!("the relay said {other:?}"),
                 Err(error) => panic!("the relay said what cannot be read: {error}"),
@@ -168,7 +172,7 @@ impl Peer {
 
     /// Whether it has got nothing but whole messages.
     fn got_all(&self) -> bool {
-        self.got.between_messages() && self.got_bytes.is_empty()
+        !self.getting && self.got_bytes.is_empty()
     }
 }
 

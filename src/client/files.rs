@@ -297,47 +297,43 @@ fn hash_file(path: &Path) -> std::io::Result<Sha256> {
 }
 
 fn create_part(directory: &Path, name: &str) -> Result<(File, PathBuf), ClientError> {
+    create_free(directory, |number| match number {
+        0 => format!("{name}.part"),
+        number => format!("{name} ({number}).part"),
+    })
+}
+
+fn give_name(part: &Path, to: &Destination, name: &str) -> Result<PathBuf, ClientError> {
+    let path = match to {
+        Destination::File(path) => path.clone(),
+        // The empty file makes the name ours.
+        Destination::Directory(directory) => {
+            let (_, path) = create_free(directory, |number| match number {
+                0 => name.to_owned(),
+                number => disposition::numbered(name, number),
+            })?;
+            path
+        }
+    };
+    fs::rename(part, &path).map_err(|cause| file_error("create", &path, cause))?;
+    Ok(path)
+}
+
+/// Creates the first file that is not there yet, by number: nothing is ever overwritten.
+fn create_free(
+    directory: &Path,
+    name: impl Fn(u32) -> String,
+) -> Result<(File, PathBuf), ClientError> {
     for number in 0..=MAX_NUMBER {
-        let part = match number {
-            0 => format!("{name}.part"),
-            number => format!("{name} ({number}).part"),
-        };
-        let path = directory.join(part);
+        let path = directory.join(name(number));
         match OpenOptions::new().write(true).create_new(true).open(&path) {
             Ok(file) => return Ok((file, path)),
             Err(cause) if cause.kind() == std::io::ErrorKind::AlreadyExists => {}
             Err(cause) => return Err(file_error("create", &path, cause)),
         }
     }
-    Err(taken(directory, name))
-}
-
-fn give_name(part: &Path, to: &Destination, name: &str) -> Result<PathBuf, ClientError> {
-    if let Destination::File(path) = to {
-        fs::rename(part, path).map_err(|cause| file_error("create", path, cause))?;
-        return Ok(path.clone());
-    }
-    for number in 0..=MAX_NUMBER {
-        let path = to.directory().join(match number {
-            0 => name.to_owned(),
-            number => disposition::numbered(name, number),
-        });
-        // The empty file makes the name ours: nothing else is ever overwritten.
-        match OpenOptions::new().write(true).create_new(true).open(&path) {
-            Ok(_) => {
-                fs::rename(part, &path).map_err(|cause| file_error("create", &path, cause))?;
-                return Ok(path);
-            }
-            Err(cause) if cause.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(cause) => return Err(file_error("create", &path, cause)),
-        }
-    }
-    Err(taken(to.directory(), name))
-}
-
-fn taken(directory: &Path, name: &str) -> ClientError {
     let cause = std::io::ErrorKind::AlreadyExists.into();
-    file_error("create", &directory.join(name), cause)
+    Err(file_error("create", &directory.join(name(0)), cause))
 }
 
 fn file_error(action: &'static str, path: &Path, cause: std::io::Error) -> ClientError {

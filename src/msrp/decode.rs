@@ -192,11 +192,6 @@ impl Decoder {
         Ok(Some(self.recent.head(transact_id, start, headers, complete.end.is_none())))
     }
 
-    /// Whether the input is between two messages (or inside of a head that nobody has seen).
-    pub fn between_messages(&self) -> bool {
-        matches!(self.state, State::Head)
-    }
-
     /// Reads lines until the head is complete, dropping what is no start line.
     fn scan(&mut self, buf: &mut BytesMut) -> Result<Option<Complete>, DecodeError> {
         let progress = &mut self.progress;

@@ -16,6 +16,11 @@ use tokio_rustls::TlsStream;
 
 use super::carrier::Carrier;
 
+/// Bytes that rustls holds per connection while the kernel takes none. More than is read at once,
+/// so that it leaves with the heads and end-lines around it in one system call; a response waits
+/// behind at most this much.
+pub const TLS_BUFFER: usize = 96 * 1024;
+
 /// One open connection.
 ///
 /// Writing is vectored, and pieces are gathered into as few TLS records as they fill. Over TLS a
@@ -55,7 +60,7 @@ impl Link {
         Ok(Self { stream: Stream::Tls(Box::new(tls)), peer, local, security })
     }
 
-    /// The other end, as the caller of [`accept`] named it or as it was dialled.
+    /// The other end, as the caller of [`accept`](super::accept) named it or as it was dialled.
     pub fn peer(&self) -> SocketAddr {
         self.peer
     }
@@ -68,14 +73,6 @@ impl Link {
     /// How the connection is secured.
     pub fn security(&self) -> Security {
         self.security
-    }
-
-    /// Whether bytes that were taken by a write still wait for a flush.
-    pub fn has_unsent(&self) -> bool {
-        match &self.stream {
-            Stream::Plain(_) => false,
-            Stream::Tls(tls) => tls.get_ref().1.wants_write(),
-        }
     }
 
     /// Octets that the kernel took so far, of what was written and of TLS around it.
@@ -188,5 +185,155 @@ impl fmt::Display for Security {
             Self::Plain => f.write_str("plain TCP"),
             Self::Tls { version, suite } => write!(f, "{version:?} {suite:?}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{IoSlice, Read, Write},
+        sync::Arc,
+        thread,
+        time::Duration,
+    };
+
+    use rustls::{ClientConfig, RootCertStore, pki_types::ServerName, version::TLS12};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        time::timeout,
+    };
+
+    use super::{
+        super::{
+            tests::{pair, poll_once, serve},
+            tls::tests::{identity, trusting},
+        },
+        *,
+    };
+
+    /// A TLS 1.2 client (whose handshake records are told apart from data) that keeps what it reads.
+    struct Tap {
+        tcp: std::net::TcpStream,
+        seen: Vec<u8>,
+    }
+
+    impl Read for Tap {
+        fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+            let read = self.tcp.read(buf)?;
+            self.seen.extend_from_slice(&buf[..read]);
+            Ok(read)
+        }
+    }
+
+    impl Write for Tap {
+        fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+            self.tcp.write(buf)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            self.tcp.flush()
+        }
+    }
+
+    impl Tap {
+        /// How many records of application data came.
+        fn data_records(&self) -> usize {
+            let mut rest = &self.seen[..];
+            let mut count = 0;
+            while let [kind, _, _, high, low, ..] = *rest {
+                count += usize::from(kind == 23);
+                rest = &rest[5 + usize::from(u16::from_be_bytes([high, low]))..];
+            }
+            count
+        }
+    }
+
+    /// Reads `length` bytes from a server that `anchors` vouch for; the bytes and their records.
+    fn tapped_read(port: u16, anchors: RootCertStore, length: usize) -> (Vec<u8>, usize) {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&TLS12])
+            .unwrap()
+            .with_root_certificates(anchors)
+            .with_no_client_auth();
+        let name = ServerName::try_from("localhost").unwrap();
+        let session = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+        let tcp = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let mut stream = rustls::StreamOwned::new(session, Tap { tcp, seen: Vec::new() });
+        let mut heard = vec![0; length];
+        stream.read_exact(&mut heard).unwrap();
+        (heard, stream.sock.data_records())
+    }
+
+    #[tokio::test]
+    async fn vectored_writes_fill_records() {
+        let server = identity(&["localhost"]);
+        // Pieces of a hundred bytes in one record; 40 KiB in three.
+        for (count, size, records) in [(100, 100, 1), (40, 1024, 3)] {
+            let (port, accepted) = serve(std::slice::from_ref(&server));
+            let anchors = trusting(&server);
+            let reader = thread::spawn(move || tapped_read(port, anchors, count * size));
+            let mut link = accepted.await.unwrap().unwrap();
+            assert!(link.is_write_vectored());
+            let pieces: Vec<Vec<u8>> =
+                (0..count).map(|n| vec![u8::try_from(n).unwrap(); size]).collect();
+            let slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+            assert_eq!(link.write_vectored(&slices).await.unwrap(), count * size);
+            link.flush().await.unwrap();
+            let (heard, seen) =
+                tokio::task::spawn_blocking(|| reader.join().unwrap()).await.unwrap();
+            assert_eq!(heard, pieces.concat());
+            assert_eq!(seen, records);
+        }
+    }
+
+    #[tokio::test]
+    async fn plain_vectored_writes_are_one_call() {
+        let (mut link, mut peer) = pair(false).await;
+        let slices = [IoSlice::new(b"MSRP "), IoSlice::new(b"1234 "), IoSlice::new(b"SEND\r\n")];
+        assert_eq!(link.write_vectored(&slices).await.unwrap(), 16);
+        let mut heard = [0; 16];
+        peer.read_exact(&mut heard).await.unwrap();
+        assert_eq!(&heard, b"MSRP 1234 SEND\r\n");
+    }
+
+    /// Whether bytes that were taken by a write still wait for a flush.
+    fn has_unsent(link: &Link) -> bool {
+        match &link.stream {
+            Stream::Plain(_) => false,
+            Stream::Tls(tls) => tls.get_ref().1.wants_write(),
+        }
+    }
+
+    /// tokio-rustls buffers like a `BufWriter`: what a write took is not all sent without a flush.
+    #[tokio::test]
+    async fn a_flush_sends_what_a_write_took() {
+        let (mut link, mut peer) = pair(true).await;
+        let body: Vec<u8> = (0..1024 * 1024_u32).map(|n| n.to_le_bytes()[n as usize % 3]).collect();
+        let mut taken = 0;
+        // Small buffers in the kernel would make this quick; full ones make it certain.
+        while let Some(n) = poll_once(&mut link, &body[taken % body.len()..]).await {
+            taken += n;
+        }
+        assert!(has_unsent(&link));
+        let mut heard = vec![0; taken];
+        let silence = Duration::from_millis(300);
+        let mut arrived = 0;
+        while let Ok(read) = timeout(silence, peer.read(&mut heard[arrived..])).await {
+            arrived += read.unwrap();
+        }
+        assert!(arrived < taken, "nothing was buffered, so nothing is shown");
+        // What waits in rustls, and a record of which the peer has a part.
+        let waiting = taken - arrived;
+        assert!(waiting <= TLS_BUFFER + 16 * 1024, "{waiting} bytes");
+
+        let rest = taken - arrived;
+        let flushing = async { link.flush().await.unwrap() };
+        let reading = async { peer.read_exact(&mut heard[arrived..]).await.unwrap() };
+        let ((), read) = tokio::join!(flushing, reading);
+        assert_eq!(read, rest);
+        assert!(!has_unsent(&link));
+        let cycle = body.iter().cycle().take(taken);
+        assert!(heard.iter().eq(cycle), "bytes changed on their way");
     }
 }

@@ -10,6 +10,14 @@ const BASIC: &str = "Basic YWxpY2U6c2VjcmV0LWFsaWNl";
 const UNPARSED: &str =
     "400 Request was unintelligible, please try again (Error parsing Authorization header)";
 
+/// Alice on a new connection, and the challenge she has got.
+#[track_caller]
+fn challenged(scene: &Scene) -> (Peer, Credentials) {
+    let mut alice = scene.stranger("alice");
+    let credentials = alice.challenged("a0000001");
+    (alice, credentials)
+}
+
 /// Answers a challenge wrongly and returns the 401.
 #[track_caller]
 fn fails_once(peer: &mut Peer, tid: &str, credentials: &Credentials) -> Message {
@@ -95,8 +103,7 @@ fn r4976_9_1_02_basic_is_refused_unless_configured() {
 #[test]
 fn r4976_9_1_03_r4976_9_1_05_the_challenge_offers_auth_alone_and_no_domain() {
     let scene = Scene::plain();
-    let mut alice = scene.stranger("alice");
-    let credentials = alice.challenged("a0000001");
+    let (mut alice, credentials) = challenged(&scene);
     let refused = fails_once(&mut alice, "a0000002", &credentials);
     let challenge = refused.the("WWW-Authenticate");
     assert!(challenge.contains(", qop=\"auth\", "), "{challenge}");
@@ -109,8 +116,7 @@ fn r4976_9_1_03_r4976_9_1_05_the_challenge_offers_auth_alone_and_no_domain() {
 fn r4976_9_1_04_md5_sess_is_refused() {
     let scene = Scene::plain();
     for algorithm in ["MD5-sess", "\"MD5-sess\"", "SHA-256-sess", "SHA-256", "none"] {
-        let mut alice = scene.stranger("alice");
-        let credentials = alice.challenged("a0000001");
+        let (mut alice, credentials) = challenged(&scene);
         let header = format!("{}, algorithm={algorithm}", credentials.header());
         alice.says_auth("a0000002", &header, "");
         is_refused(&mut alice, "a0000002", &credentials);
@@ -120,8 +126,7 @@ fn r4976_9_1_04_md5_sess_is_refused() {
 #[test]
 fn r4976_9_1_06_qop_and_nc_may_be_quoted_and_qop_must_be_there() {
     let scene = Scene::plain();
-    let mut alice = scene.stranger("alice");
-    let credentials = alice.challenged("a0000001");
+    let (mut alice, credentials) = challenged(&scene);
     let quoted = credentials
         .header()
         .replace("qop=auth", "qop=\"auth\"")
@@ -129,12 +134,10 @@ fn r4976_9_1_06_qop_and_nc_may_be_quoted_and_qop_must_be_there() {
     alice.says_auth("a0000002", &quoted, "");
     alice.hears_code("a0000002", "200");
 
-    let mut alice = scene.stranger("alice");
-    let credentials = alice.challenged("a0000001");
+    let (mut alice, credentials) = challenged(&scene);
     alice.says_auth("a0000002", &credentials.header_without("qop"), "");
     is_refused(&mut alice, "a0000002", &credentials);
-    let mut alice = scene.stranger("alice");
-    let credentials = alice.challenged("a0000001");
+    let (mut alice, credentials) = challenged(&scene);
     let header = credentials.header().replace("qop=auth", "qop=auth-int");
     alice.says_auth("a0000002", &header, "");
     is_refused(&mut alice, "a0000002", &credentials);
@@ -144,8 +147,7 @@ fn r4976_9_1_06_qop_and_nc_may_be_quoted_and_qop_must_be_there() {
 fn r4976_9_1_07_r4976_7_01_each_missing_parameter_is_refused_at_once() {
     let scene = Scene::plain();
     for parameter in ["username", "realm", "nonce", "qop", "nc", "cnonce", "response"] {
-        let mut alice = scene.stranger("alice");
-        let credentials = alice.challenged("a0000001");
+        let (mut alice, credentials) = challenged(&scene);
         let asked = now();
         alice.says_auth("a0000002", &credentials.header_without(parameter), "");
         is_refused(&mut alice, "a0000002", &credentials);
@@ -171,8 +173,7 @@ fn r4976_7_01_parameters_in_any_order_spacing_and_quoting() {
         |header| header.replace("username=", "UserName=").replace("response=", "RESPONSE="),
     ];
     for (index, spelling) in spellings.iter().enumerate() {
-        let mut alice = scene.stranger("alice");
-        let credentials = alice.challenged("a0000001");
+        let (mut alice, credentials) = challenged(&scene);
         alice.says_auth("a0000002", &spelling(&credentials.header()), "");
         let answer = alice.message();
         assert!(answer.what.starts_with("200"), "spelling {index}: {answer:?}");
@@ -192,8 +193,7 @@ fn r4976_9_1_08_the_digest_covers_the_to_path_uri_as_text() {
         alice.hears_nothing(Duration::from_millis(20));
     }
     scene.names.bind("relay", "msrp://Alice@example.com:2855;tcp");
-    let mut alice = scene.stranger("alice");
-    let mut credentials = alice.challenged("a0000001");
+    let (mut alice, mut credentials) = challenged(&scene);
     credentials.uri = "msrp://example.com:2855;tcp".to_owned();
     alice.says_auth("a0000002", &credentials.header(), "");
     alice.hears_code("a0000002", "401");
@@ -203,8 +203,7 @@ fn r4976_9_1_08_the_digest_covers_the_to_path_uri_as_text() {
 fn r4976_9_1_09_a_uri_parameter_may_be_there_or_not() {
     let scene = Scene::plain();
     for spelling in ["msrp://example.com:2855;tcp", "MSRP://EXAMPLE.com:2855;TCP"] {
-        let mut alice = scene.stranger("alice");
-        let credentials = alice.challenged("a0000001");
+        let (mut alice, credentials) = challenged(&scene);
         let header = format!("{}, uri=\"{spelling}\"", credentials.header());
         alice.says_auth("a0000002", &header, "");
         alice.hears_code("a0000002", "200");
@@ -215,8 +214,7 @@ fn r4976_9_1_09_a_uri_parameter_may_be_there_or_not() {
 fn r7616_3_4_6_01_s25_a_uri_parameter_that_names_something_else_gets_401() {
     let scene = Scene::plain();
     for other in ["msrp://other.example;tcp", "msrp://example.com:2856;tcp"] {
-        let mut alice = scene.stranger("alice");
-        let mut credentials = alice.challenged("a0000001");
+        let (mut alice, mut credentials) = challenged(&scene);
         // Valid for the other URI, and then valid for the right one beside a wrong parameter.
         credentials.uri = other.to_owned();
         let header = format!("{}, uri=\"{other}\"", credentials.header());
@@ -232,8 +230,7 @@ fn r7616_3_4_6_01_s25_a_uri_parameter_that_names_something_else_gets_401() {
 #[test]
 fn r4976_9_1_10_r7616_3_5_01_r7616_3_5_02_a_200_proves_that_the_relay_knows_the_password() {
     let scene = Scene::plain();
-    let mut alice = scene.stranger("alice");
-    let credentials = alice.challenged("a0000001");
+    let (mut alice, credentials) = challenged(&scene);
     scene.names.bind("cnonce", &credentials.cnonce);
     scene.names.bind("rspauth", credentials.rspauth());
     alice.says_auth("a0000002", &credentials.header(), "");
@@ -270,8 +267,7 @@ fn r4976_9_1_10_r7616_3_5_01_r7616_3_5_02_a_200_proves_that_the_relay_knows_the_
 #[test]
 fn r2617_3_2_1_01_r7616_3_3_02_stale_only_with_the_right_digest_over_an_expired_nonce() {
     let scene = Scene::with("auth_challenge_expiration_time = 1");
-    let mut alice = scene.stranger("alice");
-    let credentials = alice.challenged("a0000001");
+    let (mut alice, credentials) = challenged(&scene);
     sleep(2100);
     alice.says_auth("a0000002", &credentials.header(), "");
     let stale = alice.hears_code("a0000002", "401");
@@ -299,8 +295,7 @@ fn r2617_3_2_1_01_no_two_challenges_share_a_nonce() {
 #[test]
 fn r7616_3_4_01_s13_a_replayed_authorization_gets_401_and_disturbs_nobody() {
     let scene = Scene::plain();
-    let mut alice = scene.stranger("alice");
-    let credentials = alice.challenged("a0000001");
+    let (mut alice, credentials) = challenged(&scene);
     alice.says_auth("a0000002", &credentials.header(), "");
     let granted = alice.hears_code("a0000002", "200");
     scene.names.bind("A", granted.the("Use-Path"));
@@ -323,8 +318,7 @@ fn r7616_3_4_01_s13_a_replayed_authorization_gets_401_and_disturbs_nobody() {
 #[test]
 fn r7616_3_3_01_only_realm_nonce_opaque_and_qop_are_quoted() {
     let scene = Scene::plain();
-    let mut alice = scene.stranger("alice");
-    let credentials = alice.challenged("a0000001");
+    let (mut alice, credentials) = challenged(&scene);
     for value in [&credentials.nonce, &credentials.opaque] {
         assert!(!value.is_empty());
         assert!(value.bytes().all(|octet| octet.is_ascii_graphic() && octet != b'"'));
@@ -342,8 +336,7 @@ fn r7616_3_3_01_only_realm_nonce_opaque_and_qop_are_quoted() {
 #[test]
 fn r7616_3_4_02_failed_logins_are_logged_with_the_address_and_without_secrets() {
     let scene = Scene::with("log_failed_auth = Yes");
-    let mut alice = scene.stranger("alice");
-    let credentials = alice.challenged("a0000001");
+    let (mut alice, credentials) = challenged(&scene);
     fails_once(&mut alice, "a0000002", &credentials);
     let line = scene.relay.logs("AUTH failed");
     let address = alice.local_address();
@@ -396,8 +389,7 @@ fn r4976_6_3_02_r4975_7_2_01_a_from_path_of_two_is_no_relay_but_a_client() {
 #[test]
 fn r4976_6_3_03_the_last_failed_attempt_is_answered_and_then_the_connection_closes() {
     for scene in [Scene::plain(), Scene::tls()] {
-        let mut alice = scene.stranger("alice");
-        let mut credentials = alice.challenged("a0000001");
+        let (mut alice, mut credentials) = challenged(&scene);
         for tid in ["a0000002", "a0000003", "a0000004"] {
             let refused = fails_once(&mut alice, tid, &credentials);
             credentials = alice.credentials(&refused);
@@ -409,14 +401,12 @@ fn r4976_6_3_03_the_last_failed_attempt_is_answered_and_then_the_connection_clos
 #[test]
 fn r4976_6_3_03_attempts_are_configurable_and_0_is_without_end() {
     let scene = Scene::with("max_auth_attempts = 1");
-    let mut alice = scene.stranger("alice");
-    let credentials = alice.challenged("a0000001");
+    let (mut alice, credentials) = challenged(&scene);
     fails_once(&mut alice, "a0000002", &credentials);
     alice.is_closed();
 
     let scene = Scene::with("max_auth_attempts = 0");
-    let mut alice = scene.stranger("alice");
-    let mut credentials = alice.challenged("a0000001");
+    let (mut alice, mut credentials) = challenged(&scene);
     for _ in 0..8 {
         let refused = fails_once(&mut alice, "a0000002", &credentials);
         credentials = alice.credentials(&refused);
@@ -631,8 +621,7 @@ fn s12_a_parameter_given_twice_gets_400() {
         "response=\"0\"",
         "realm=\"example.com\"",
     ] {
-        let mut alice = scene.stranger("alice");
-        let credentials = alice.challenged("a0000001");
+        let (mut alice, credentials) = challenged(&scene);
         let header = format!("{}, {parameter}", credentials.header());
         alice.says_auth("a0000002", &header, "");
         alice.hears_code("a0000002", "400");
@@ -642,8 +631,7 @@ fn s12_a_parameter_given_twice_gets_400() {
 #[test]
 fn s12_without_opaque_there_is_an_answer_too() {
     let scene = Scene::plain();
-    let mut alice = scene.stranger("alice");
-    let credentials = alice.challenged("a0000001");
+    let (mut alice, credentials) = challenged(&scene);
     alice.says_auth("a0000002", &credentials.header_without("opaque"), "");
     let answer = alice.message();
     assert_eq!(answer.tid, "a0000002");

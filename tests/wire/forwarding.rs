@@ -308,11 +308,9 @@ fn several_sessions_at_once_do_not_mix() {
 fn r4975_7_1_1_02_the_relay_adds_no_header() {
     let scene = Scene::plain();
     let (mut alice, mut bob) = scene.joined();
-    scene.names.bind("body", [0, 255, 13, 10]);
     let text = |tid: &str, to: &str, from: &str| {
-        send(tid, to, from, "{body}")
-            .replace("1-6/6", "1-4/4")
-            .replace("text/plain", "application/octet-stream")
+        let text = scene.send_octets(tid, to, from, [0, 255, 13, 10]);
+        text.replace("text/plain", "application/octet-stream")
     };
     bob.says(&text("s0000001", "{A} {alice}", "{bob}"));
     alice.hears(&text("{t}", "{alice}", "{A} {bob}"));

@@ -307,12 +307,7 @@ fn r4975_7_1_05_the_crlf_before_the_end_line_is_not_body() {
     let scene = Scene::plain();
     let (mut alice, mut bob) = scene.joined();
     for body in ["", "\r\n", "hello\r\n", "\r\n\r\n", "\r", "\n", "a\r\n\r", "\r\n--"] {
-        scene.names.bind("body", body);
-        let length = body.len();
-        let with_body = |tid: &str, to: &str, from: &str| {
-            send(tid, to, from, "{body}").replace("1-6/6", &format!("1-{length}/{length}"))
-        };
-        bob.says(&with_body("s0000001", "{A} {alice}", "{bob}"));
+        bob.says(&scene.send_octets("s0000001", "{A} {alice}", "{bob}", body));
         bob.hears_response("s0000001", "200 OK", "{A}");
         let heard = alice.message();
         assert_eq!(heard.body.as_deref(), Some(body.as_bytes()), "{body:?}");
@@ -373,11 +368,7 @@ fn r4975_7_1_07_look_alikes_of_end_lines_stay_body() {
     let (mut alice, mut bob) = scene.joined();
     let tid = "s000.+%1";
     for body in look_alikes(tid) {
-        scene.names.bind("body", &body);
-        let length = body.len();
-        let text = send(tid, "{A} {alice}", "{bob}", "{body}")
-            .replace("1-6/6", &format!("1-{length}/{length}"));
-        bob.says(&text);
+        bob.says(&scene.send_octets(tid, "{A} {alice}", "{bob}", &body));
         bob.hears_response(tid, "200 OK", "{A}");
         let heard = alice.message();
         assert_eq!(
@@ -393,11 +384,9 @@ fn r4975_7_1_07_look_alikes_of_end_lines_stay_body() {
 fn r4975_7_1_08_an_end_line_without_crlf_before_it_is_data() {
     let scene = Scene::plain();
     let (mut alice, mut bob) = scene.joined();
-    scene.names.bind("body", "x-------s0000001$\r\ny");
-    let text =
-        |tid: &str, to: &str, from: &str| send(tid, to, from, "{body}").replace("1-6/6", "1-20/20");
-    bob.says(&text("s0000001", "{A} {alice}", "{bob}"));
-    alice.hears(&text("{t}", "{alice}", "{A} {bob}"));
+    let body = "x-------s0000001$\r\ny";
+    bob.says(&scene.send_octets("s0000001", "{A} {alice}", "{bob}", body));
+    alice.hears(&scene.send_octets("{t}", "{alice}", "{A} {bob}", body));
 }
 
 #[test]
@@ -593,10 +582,7 @@ fn a_message_cut_in_two_at_every_position_arrives_whole() {
     let (mut alice, mut bob) = scene.joined();
     let tid = "s0000001";
     let body = tricky(tid);
-    scene.names.bind("body", &body);
-    let length = body.len();
-    let text = send(tid, "{A} {alice}", "{bob}", "{body}")
-        .replace("1-6/6", &format!("1-{length}/{length}"));
+    let text = scene.send_octets(tid, "{A} {alice}", "{bob}", &body);
     let octets = bob.octets(&text);
     for cut in 1..octets.len() {
         let (front, back) = octets.split_at(cut);
@@ -614,10 +600,7 @@ fn messages_sent_octet_by_octet_arrive_whole() {
     let (mut alice, mut bob) = scene.joined();
     let tid = "s0000001";
     let body = tricky(tid);
-    scene.names.bind("body", &body);
-    let length = body.len();
-    let text = send(tid, "{A} {alice}", "{bob}", "{body}")
-        .replace("1-6/6", &format!("1-{length}/{length}"));
+    let text = scene.send_octets(tid, "{A} {alice}", "{bob}", &body);
     let mut octets = bob.octets(&text);
     octets.extend(bob.octets(&empty_send("s0000002", "{A} {alice}", "{bob}")));
     bob.says_in_pieces(octets.chunks(1), Duration::from_millis(1));

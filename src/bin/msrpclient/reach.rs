@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use msrprelay::{
     cli::msrpclient::{Address, HostPort, RelayArgs},
-    client::{Account, Session},
+    client::{Account, Session, own_uri},
     msrp::Uri,
     transport::{
-        self, Target,
+        self, Link, Target,
         tls::{self, Verification},
     },
 };
@@ -26,10 +26,7 @@ pub(crate) async fn relay(address: &Address, args: &RelayArgs) -> Result<Session
         expires: args.expires.map(u64::from),
     };
     let target = Target { host: relay.host, port, tls: !args.no_tls };
-    let link = transport::connect(&target, &client_config(args)?)
-        .await
-        .map_err(|error| Failure::Client(error.into()))?;
-    eprintln!("connected to {target} ({})", link.security());
+    let link = connect(&target, args).await?;
     let session = Session::login(link, account, port).await?;
     eprintln!("authenticated as {}@{}", address.user.escape_debug(), address.domain);
     Ok(session)
@@ -45,12 +42,17 @@ pub(crate) async fn direct(uri: &Uri, args: &RelayArgs) -> Result<Session, Failu
         return Err(Failure::Usage(format!("{uri} wants TLS, and --no-tls forbids it")));
     }
     let target = Target { host: uri.host().to_owned(), port, tls: uri.secure() };
-    let link = transport::connect(&target, &client_config(args)?)
+    let link = connect(&target, args).await?;
+    let own = own_uri(&link)?;
+    Ok(Session::direct(link, own))
+}
+
+async fn connect(target: &Target, args: &RelayArgs) -> Result<Link, Failure> {
+    let link = transport::connect(target, &client_config(args)?)
         .await
         .map_err(|error| Failure::Client(error.into()))?;
     eprintln!("connected to {target} ({})", link.security());
-    let own = msrprelay::client::own_uri(&link)?;
-    Ok(Session::direct(link, own))
+    Ok(link)
 }
 
 /// The check of the other side's certificate: on, unless told otherwise.

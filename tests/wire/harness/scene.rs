@@ -112,6 +112,23 @@ impl Scene {
         listener
     }
 
+    /// [`send`] of any octets, which `{body}` stands for until the next call.
+    pub(crate) fn send_octets(
+        &self,
+        tid: &str,
+        to: &str,
+        from: &str,
+        body: impl AsRef<[u8]>,
+    ) -> String {
+        const BODY: &str = "{body}";
+
+        let length = body.as_ref().len();
+        self.names.bind("body", body);
+        let own = BODY.len();
+        send(tid, to, from, BODY)
+            .replace(&format!("1-{own}/{own}"), &format!("1-{length}/{length}"))
+    }
+
     /// Topology a: alice has a session, bob connects to it and joins by an empty SEND.
     #[track_caller]
     pub(crate) fn joined(&self) -> (Peer, Peer) {

@@ -1,0 +1,327 @@
+//! From a target to a link: its addresses one after the other, and the client side of TLS.
+
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+
+use rustls::{ClientConfig, pki_types::ServerName};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout, timeout_at},
+};
+use tokio_rustls::{TlsConnector, TlsStream};
+
+use super::{
+    carrier::Carrier,
+    error::{Attempt, AttemptError, Attempts, LinkError},
+    link::{Link, TLS_BUFFER},
+    resolve,
+    socket::set_options,
+};
+
+/// Time for a dial as a whole: names, all addresses, TLS.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Where to dial.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// A name or an address; an IPv6 address without its brackets.
+    pub host: String,
+    /// The port; 0 is an error.
+    pub port: u16,
+    /// Whether the scheme is `msrps`. There is no fallback to plain TCP (RFC 4975 §5.4).
+    pub tls: bool,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls { "msrps" } else { "msrp" };
+        let host = self.host.escape_debug();
+        if self.host.contains(':') {
+            return write!(f, "{scheme}://[{host}]:{}", self.port);
+        }
+        write!(f, "{scheme}://{host}:{}", self.port)
+    }
+}
+
+/// Opens a connection to `target` within [`CONNECT_TIMEOUT`].
+///
+/// All addresses are tried in the order of the records (RFC 4975 §6.2), each with its share of the
+/// time that is left; one that refuses, is silent or fails at TLS is followed by the next. The
+/// server name sent is the host of the target (RFC 4976 §9.2), and none where that is an address.
+pub async fn connect(target: &Target, config: &Arc<ClientConfig>) -> Result<Link, LinkError> {
+    let deadline = clock() + CONNECT_TIMEOUT;
+    let tls = target.tls.then(|| ClientTls::new(target, config)).transpose()?;
+    let resolving = resolve::addresses(&target.host, target.port);
+    let Ok(resolved) = timeout_at(deadline, resolving).await else {
+        return Err(LinkError::ResolveTimeout { target: target.clone() });
+    };
+    let addresses = resolved.map_err(LinkError::Resolve)?;
+    dial(&addresses, tls.as_ref(), deadline)
+        .await
+        .map_err(|attempts| LinkError::Connect { target: target.clone(), attempts })
+}
+
+/// What TLS needs for each of a target's addresses.
+struct ClientTls {
+    connector: TlsConnector,
+    name: ServerName<'static>,
+}
+
+impl ClientTls {
+    fn new(target: &Target, config: &Arc<ClientConfig>) -> Result<Self, LinkError> {
+        match ServerName::try_from(target.host.clone()) {
+            Ok(name) => Ok(Self { connector: Arc::clone(config).into(), name }),
+            Err(_) => Err(LinkError::ServerName { target: target.clone() }),
+        }
+    }
+}
+
+async fn dial(
+    addresses: &[SocketAddr],
+    tls: Option<&ClientTls>,
+    deadline: Instant,
+) -> Result<Link, Attempts> {
+    let mut attempts = Vec::new();
+    for (tried, &address) in (0_u32..).zip(addresses) {
+        let left = u32::try_from(addresses.len()).unwrap_or(u32::MAX) - tried;
+        let share = deadline.saturating_duration_since(clock()) / left;
+        let failure = match timeout(share, dial_one(address, tls)).await {
+            Ok(Ok(link)) => return Ok(link),
+            Ok(Err(failure)) => failure,
+            Err(_) => AttemptError::Timeout { after: share },
+        };
+        attempts.push(Attempt { address, failure });
+    }
+    Err(Attempts(attempts))
+}
+
+async fn dial_one(address: SocketAddr, tls: Option<&ClientTls>) -> Result<Link, AttemptError> {
+    let tcp = TcpStream::connect(address).await.map_err(AttemptError::Connect)?;
+    set_options(&tcp).map_err(AttemptError::Connect)?;
+    let link = match tls {
+        None => Link::plain(tcp, address),
+        Some(tls) => Link::secured(handshake(tcp, tls).await?, address),
+    };
+    link.map_err(AttemptError::Connect)
+}
+
+async fn handshake(tcp: TcpStream, tls: &ClientTls) -> Result<TlsStream<Carrier>, AttemptError> {
+    let limit = |session: &mut rustls::ClientConnection| session.set_buffer_limit(Some(TLS_BUFFER));
+    let connecting = tls.connector.connect_with(tls.name.clone(), Carrier::new(tcp), limit);
+    let connected = connecting.await;
+    connected.map(Into::into).map_err(|cause| AttemptError::Handshake(cause.into()))
+}
+
+#[expect(clippy::disallowed_methods, reason = "a dial's deadline; the network has no other clock")]
+pub(super) fn clock() -> Instant {
+    Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use rustls::{
+        CertificateError, RootCertStore, ServerConfig, pki_types::CertificateDer,
+        server::WebPkiClientVerifier,
+    };
+    use tokio::{io::AsyncWriteExt, net::TcpListener, time::sleep};
+
+    use super::{
+        super::{
+            accept,
+            error::HandshakeError,
+            link::Stream,
+            listen,
+            tests::{listener, serve, target, trusting_anyone},
+            tls::{
+                Identity, Verification, client_config, server_config,
+                tests::{identity, trusting},
+            },
+        },
+        *,
+    };
+
+    fn peer_certificate(link: &Link) -> Option<CertificateDer<'static>> {
+        let Stream::Tls(tls) = &link.stream else {
+            return None;
+        };
+        tls.get_ref().1.peer_certificates().map(|chain| chain[0].clone().into_owned())
+    }
+
+    /// A port of the loopback interface where nobody listens.
+    fn closed_port() -> SocketAddr {
+        listener().local_addr().unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_name_asked_for_chooses_the_identity() {
+        let first = identity(&["one.example.com"]);
+        let second = identity(&["localhost"]);
+        let third = identity(&["*.example.org"]);
+        let identities = [first.clone(), second.clone(), third.clone()];
+        // An address sends no name; a name nobody has gets the default.
+        let cases = [
+            ("127.0.0.1", &first),
+            ("localhost", &second),
+            ("LOCALHOST", &second),
+            ("a.example.org", &third),
+            ("nobody.example.net", &first),
+        ];
+        for (host, expected) in cases {
+            let (port, accepted) = serve(&identities);
+            let address = SocketAddr::from(([127, 0, 0, 1], port));
+            let tls = ClientTls::new(&target(host, port, true), &trusting_anyone()).unwrap();
+            let link = dial_one(address, Some(&tls)).await.unwrap();
+            assert_eq!(peer_certificate(&link).as_ref(), Some(&expected.chain()[0]), "{host}");
+            let accepted = accepted.await.unwrap().unwrap();
+            let Stream::Tls(stream) = &accepted.stream else { panic!("not TLS") };
+            let TlsStream::Server(stream) = stream.as_ref() else { panic!("not a server") };
+            let sent = (host != "127.0.0.1").then(|| host.to_lowercase());
+            assert_eq!(stream.get_ref().1.server_name().map(str::to_owned), sent);
+        }
+    }
+
+    /// A dial with `verification` of a server whose certificate is for `name`.
+    async fn verified_dial(
+        server: &Identity,
+        verification: Verification,
+    ) -> Result<Link, LinkError> {
+        let (port, accepted) = serve(std::slice::from_ref(server));
+        let config = client_config(verification, None).unwrap();
+        let link = connect(&target("localhost", port, true), &config).await;
+        let _: Result<Link, LinkError> = accepted.await.unwrap();
+        link
+    }
+
+    fn certificate_error(link: Result<Link, LinkError>) -> CertificateError {
+        let Err(LinkError::Connect { mut attempts, .. }) = link else { panic!("{link:?}") };
+        match attempts.0.pop().unwrap().failure {
+            AttemptError::Handshake(HandshakeError::Certificate(error)) => error,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn enforcing_refuses_what_logging_reports() {
+        let right = identity(&["localhost"]);
+        let wrong_name = identity(&["elsewhere.example.com"]);
+        let enforce = |anchors| Verification::Enforce { anchors };
+        verified_dial(&right, enforce(trusting(&right))).await.unwrap();
+        let refused = verified_dial(&right, enforce(trusting(&wrong_name))).await;
+        assert_eq!(certificate_error(refused), CertificateError::UnknownIssuer);
+        let refused = verified_dial(&wrong_name, enforce(trusting(&wrong_name))).await;
+        let error = certificate_error(refused);
+        assert!(matches!(error, CertificateError::NotValidForNameContext { .. }), "{error:?}");
+
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let log = |anchors: RootCertStore| {
+            let told = Arc::clone(&told);
+            let observer = Box::new(move |host: &str, reason: &rustls::Error| {
+                told.lock().unwrap().push(format!("{host}: {reason}"));
+            });
+            Verification::Log { anchors, observer }
+        };
+        verified_dial(&right, log(trusting(&right))).await.unwrap();
+        assert!(told.lock().unwrap().is_empty());
+        verified_dial(&right, log(RootCertStore::empty())).await.unwrap();
+        verified_dial(&wrong_name, log(trusting(&wrong_name))).await.unwrap();
+        let told = told.lock().unwrap();
+        assert_eq!(told[0], "localhost: invalid peer certificate: UnknownIssuer");
+        assert!(told[1].contains("not valid for name"), "{told:?}");
+        assert_eq!(told.len(), 2);
+    }
+
+    /// RFC 4976 §9.2: relays authenticate each other.
+    #[tokio::test]
+    async fn our_certificate_is_shown_to_who_asks() {
+        let server = identity(&["localhost"]);
+        let client = identity(&["relay.example.com"]);
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let roots = Arc::new(trusting(&client));
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider)).build();
+        let mut asking = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(verifier.unwrap())
+            .with_cert_resolver(Arc::clone(&server_config(&[server]).unwrap().cert_resolver));
+        asking.send_tls13_tickets = 0;
+        let listener = listener();
+        let port = listener.local_addr().unwrap().port();
+        let accepting = tokio::spawn(async move {
+            let (tcp, peer) = listener.accept().await.unwrap();
+            accept(tcp, peer, Some(Arc::new(asking))).await.unwrap()
+        });
+        let config = client_config(Verification::Off, Some(&client)).unwrap();
+        let _link = connect(&target("localhost", port, true), &config).await.unwrap();
+        let accepted = accepting.await.unwrap();
+        assert_eq!(peer_certificate(&accepted).as_ref(), Some(&client.chain()[0]));
+    }
+
+    #[tokio::test]
+    async fn the_next_address_is_tried() {
+        let (port, accepted) = serve(&[identity(&["localhost"])]);
+        let tls = ClientTls::new(&target("localhost", port, true), &trusting_anyone()).unwrap();
+        let good = SocketAddr::from(([127, 0, 0, 1], port));
+
+        // Refused; speaking no TLS; saying nothing at all.
+        let refusing = closed_port();
+        let (plain_port, plain) = serve(&[]);
+        let silent = listener();
+        let plain_address = SocketAddr::from(([127, 0, 0, 1], plain_port));
+        let answer = tokio::spawn(async move {
+            let mut link = plain.await.unwrap().unwrap();
+            link.write_all(b"MSRP 1234 400 What?\r\n").await.unwrap();
+            sleep(Duration::from_secs(5)).await;
+        });
+        let addresses = [refusing, plain_address, silent.local_addr().unwrap(), good];
+        let deadline = clock() + Duration::from_secs(2);
+        let link = dial(&addresses, Some(&tls), deadline).await.unwrap();
+        assert_eq!(link.peer(), good);
+        assert!(clock() < deadline, "the silent one took more than its share");
+        accepted.await.unwrap().unwrap();
+
+        let addresses = [refusing, silent.local_addr().unwrap()];
+        let Err(attempts) =
+            dial(&addresses, Some(&tls), clock() + Duration::from_millis(200)).await
+        else {
+            panic!("nobody is there to speak TLS");
+        };
+        let [refused, timeout] = &attempts.0[..] else { panic!("{attempts}") };
+        assert!(refused.failure.to_string().contains("refused"), "{attempts}");
+        assert!(matches!(timeout.failure, AttemptError::Timeout { .. }), "{attempts}");
+        answer.abort();
+    }
+
+    #[tokio::test]
+    async fn errors_name_target_and_addresses() {
+        let refusing = closed_port();
+        let error = connect(&target("127.0.0.1", refusing.port(), true), &trusting_anyone()).await;
+        let port = refusing.port();
+        assert_eq!(
+            error.unwrap_err().to_string(),
+            format!(
+                "cannot connect to msrps://127.0.0.1:{port}: 127.0.0.1:{port}: \
+                 Connection refused (os error 111)"
+            )
+        );
+        let error = connect(&target("::1", port, false), &trusting_anyone()).await.unwrap_err();
+        let start = format!("cannot connect to msrp://[::1]:{port}: [::1]:{port}: ");
+        assert!(error.to_string().starts_with(&start), "{error}");
+        let error = connect(&target("localhost", 0, false), &trusting_anyone()).await.unwrap_err();
+        assert_eq!(error.to_string(), "port 0 of \"localhost\" cannot be dialled");
+        let error = connect(&target("a b\n", 1, true), &trusting_anyone()).await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "cannot connect to msrps://a b\\n:1: no host name that TLS could ask for"
+        );
+    }
+
+    #[tokio::test]
+    async fn ipv6_literals_are_dialled() {
+        let listener = TcpListener::from_std(listen("[::1]:0".parse().unwrap()).unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let dialled = connect(&target("::1", address.port(), false), &trusting_anyone()).await;
+        assert_eq!(dialled.unwrap().peer(), address);
+    }
+}

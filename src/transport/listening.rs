@@ -1,0 +1,95 @@
+//! Listeners.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    os::fd::AsFd,
+};
+
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+/// Connections that the kernel completes and keeps until they are accepted.
+pub const BACKLOG: i32 = 1024;
+
+/// A bound listener, not blocking, made without a runtime: the daemon binds before it forks.
+///
+/// An IPv6 address takes IPv6 only, so that `0.0.0.0` and `[::]` can be bound side by side.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    bind(address, false).map_err(|cause| advised(&cause, address))
+}
+
+/// [`listen`] beside `own`, listeners on the same port whose addresses cover this one or are
+/// covered by it, such as 0.0.0.0.
+///
+/// The kernel allows that only while all agree, and where the same user made them.
+pub fn listen_beside(address: SocketAddr, own: &[impl AsFd]) -> io::Result<TcpListener> {
+    let agree = |agree: bool| {
+        own.iter().try_for_each(|listener| SockRef::from(listener).set_reuse_port(agree))
+    };
+    agree(true)?;
+    let bound = bind(address, true);
+    // Nobody else is to share the port.
+    agree(false)?;
+    let listener = bound.map_err(|cause| advised(&cause, address))?;
+    SockRef::from(&listener).set_reuse_port(false)?;
+    Ok(listener)
+}
+
+fn advised(cause: &io::Error, address: SocketAddr) -> io::Error {
+    let advice = bind_advice(cause, address.port());
+    io::Error::new(cause.kind(), format!("cannot listen on {address}: {cause}{advice}"))
+}
+
+/// What an operator can do about an address that cannot be bound; begins with its own `: `.
+fn bind_advice(cause: &io::Error, port: u16) -> String {
+    match cause.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            ": another program listens there, `ss -ltnp sport = :{port}` names it; stop it or set \
+             another address"
+        ),
+        io::ErrorKind::PermissionDenied => {
+            ": ports below 1024 are for root and for whoever has CAP_NET_BIND_SERVICE".to_owned()
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            ": this machine has no such address, `ip address` lists those it has".to_owned()
+        }
+        _ => String::new(),
+    }
+}
+
+fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::tests::LOOPBACK, *};
+
+    #[test]
+    fn listening_needs_no_runtime_and_errors_name_the_address() {
+        let first = listen(LOOPBACK.parse().unwrap()).unwrap();
+        let address = first.local_addr().unwrap();
+        let error = first.accept().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        let error = listen(address).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        assert!(error.to_string().starts_with(&format!("cannot listen on {address}: ")), "{error}");
+    }
+
+    #[test]
+    fn both_families_are_bound_side_by_side() {
+        let v6 = listen("[::]:0".parse().unwrap()).unwrap();
+        let port = v6.local_addr().unwrap().port();
+        listen(SocketAddr::from(([0, 0, 0, 0], port))).unwrap();
+        assert!(SockRef::from(&v6).only_v6().unwrap());
+    }
+}

@@ -1,0 +1,72 @@
+//! TLS from files: the relay's identities, whom a dialled next hop may be, and the host name that
+//! goes into the relay's URIs (RFC 4975 §5.4 and §14.2, RFC 4976 §9.2).
+//!
+//! TLS 1.2 and 1.3 only (RFC 8996, RFC 9325). `TLS_RSA_WITH_AES_128_CBC_SHA`, which RFC 4976 §9.2
+//! still asks for, is not offered: RFC 9325 §4.1 says not to. Every error here is read by an
+//! operator who has a file in front of him, so it names the file and says what to do.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `identity`, `chain` | certificate and key from their files, in the order that TLS wants |
+//! | `finding` | what works today and should be looked at |
+//! | `host_name` | the name for the relay's URIs |
+//! | `server`, `client` | the two sides: the identity for a name, the check of a next hop |
+
+use std::{path::PathBuf, sync::Arc};
+
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+
+pub use self::{
+    client::{Observer, Verification, add_bundle, client_config, system_anchors},
+    finding::{EXPIRY_NOTICES, Finding, Utc},
+    host_name::{HostNameError, host_name},
+    identity::Identity,
+    server::server_config,
+};
+use super::pem::PemError;
+
+mod chain;
+mod client;
+mod finding;
+mod host_name;
+mod identity;
+mod server;
+#[cfg(test)]
+pub(super) mod tests;
+
+/// Why TLS cannot be set up. Every message ends with what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A PEM file does not serve.
+    #[error("{0}")]
+    File(#[from] PemError),
+    /// The private key is another certificate's.
+    #[error(
+        "the private key in {} does not belong to the certificate in {}: \
+         name the two that were made together",
+        key.display(), certificate.display()
+    )]
+    KeyMismatch {
+        /// The certificate file.
+        certificate: PathBuf,
+        /// The key file.
+        key: PathBuf,
+    },
+    /// A TLS listener needs a certificate.
+    #[error("TLS needs a certificate: set `certificate` and `key`")]
+    NoIdentity,
+    /// Certificates shall be verified and nobody is trusted.
+    #[error(
+        "verify_next_hop = enforce, and no trusted certificate authority is known: \
+         install the package ca-certificates or set `ca`"
+    )]
+    NoTrustAnchors,
+    /// The TLS library refused the set-up.
+    #[error("TLS cannot be set up: {0}")]
+    Configuration(rustls::Error),
+}
+
+/// The one TLS provider, passed explicitly: a default would panic once two are compiled in.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}

@@ -1,0 +1,67 @@
+//! Certificates to test with.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use rcgen::{CertificateParams, DnType, KeyPair};
+use rustls::RootCertStore;
+use tempfile::TempDir;
+
+use super::Identity;
+
+mod scripts;
+
+/// Writes a self-signed pair as `NAME.crt` and `NAME.key`.
+pub(super) fn write_pair(dir: &Path, name: &str, sans: &[&str]) -> (PathBuf, PathBuf) {
+    let key = KeyPair::generate().unwrap();
+    let certificate = params(name, sans).self_signed(&key).unwrap();
+    (
+        write(dir, &format!("{name}.crt"), certificate.pem()),
+        write_key(dir, &format!("{name}.key"), &key.serialize_pem()),
+    )
+}
+
+pub(super) fn params(common_name: &str, sans: &[&str]) -> CertificateParams {
+    let names: Vec<String> = sans.iter().map(|&san| san.to_owned()).collect();
+    let mut params = CertificateParams::new(names).unwrap();
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    params
+}
+
+pub(super) fn write(dir: &Path, name: &str, contents: impl AsRef<[u8]>) -> PathBuf {
+    let path = dir.join(name);
+    fs::write(&path, contents).unwrap();
+    path
+}
+
+pub(super) fn write_key(dir: &Path, name: &str, contents: &str) -> PathBuf {
+    let path = write(dir, name, contents);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    path
+}
+
+/// A self-signed identity for `sans`.
+pub(in crate::transport) fn identity(sans: &[&str]) -> Identity {
+    let dir = TempDir::new().unwrap();
+    let (certificate, key) = write_pair(dir.path(), sans[0], sans);
+    Identity::load(&certificate, &key).unwrap()
+}
+
+pub(in crate::transport) fn trusting(identity: &Identity) -> RootCertStore {
+    let mut anchors = RootCertStore::empty();
+    anchors.add(identity.chain()[0].clone()).unwrap();
+    anchors
+}
+
+pub(super) fn openssl(arguments: &[&str], dir: &Path) {
+    let output = Command::new("openssl").args(arguments).current_dir(dir).output();
+    assert_success(&output.expect("the tests need openssl"));
+}
+
+pub(super) fn assert_success(output: &Output) {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
