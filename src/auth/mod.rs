@@ -125,8 +125,8 @@ pub enum AuthError {
     /// No backend has this user in this realm.
     #[error("unknown user")]
     UnknownUser,
-    /// Several rows of a table fit, with different secrets: whose, nobody can tell.
-    #[error("the table has several rows with different secrets for this user")]
+    /// Several rows of a table fit, with different secrets, or too many: whose, nobody can tell.
+    #[error("the table has several rows for this user, and which one counts cannot be told")]
     AmbiguousUser,
     /// The digest is wrong.
     #[error("wrong password")]

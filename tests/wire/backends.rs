@@ -484,6 +484,22 @@ fn the_answer_is_never_somebody_elses_account() {
     });
 }
 
+/// Nor is it when there are more rows than are looked at, and the user's own is the last.
+#[test]
+fn of_very_many_rows_alike_only_the_users_own_counts() {
+    let Some(database) = create(Kind::MariaDb) else { return };
+    let others = ["rené", "renè", "renê", "renë", "Rene", "rené", "renè", "renê"];
+    for user in others.iter().chain(&["rene"]) {
+        database.run(&format!(
+            "INSERT INTO subscriber (username, domain, password) \
+             VALUES ('{user}', 'example.com', 'of {user}')"
+        ));
+    }
+    let store = Store::over(database, "", "");
+    store.answers("401", "rene", "example.com", "of Rene");
+    store.answers("200", "Rene", "example.com", "of Rene");
+}
+
 /// OpenSIPS has CHAR columns, which PostgreSQL compares with a TEXT without looking at its index.
 #[test]
 fn names_are_found_by_the_index() {
