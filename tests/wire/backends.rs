@@ -541,6 +541,21 @@ fn numbers_are_compared_as_they_are_written() {
     }
 }
 
+/// PostgreSQL refuses a name that a column cannot hold: that is nobody's, and no outage.
+#[test]
+fn columns_that_do_not_take_any_text_know_no_others() {
+    let Some(database) = Database::new(Kind::Postgres) else { return };
+    database.run("CREATE TYPE domains AS ENUM ('example.com', 'example.net')");
+    database.run("CREATE TABLE subscriber (username NAME, domain domains, password TEXT)");
+    database.run("INSERT INTO subscriber VALUES ('alice', 'example.com', 'secret-alice')");
+    let store = Store::over(database, "", "");
+    store.answers("401", "alice", "example.org", "secret-alice");
+    store.answers("401", &"x".repeat(200), "example.com", "secret-alice");
+    store.answers("200", "alice", "example.com", "secret-alice");
+    let log = store.scene.relay.log();
+    assert!(!log.contains("ERROR"), "{log}");
+}
+
 /// One challenge line each, MD5 last (RFC 7616 §3.7); each hash lets in who has it.
 #[test]
 fn r7616_3_7_01_each_algorithm_has_a_challenge_and_md5_is_last() {

@@ -224,7 +224,8 @@ impl Encode<'_, Sqlite> for Name {
 }
 
 /// Whether the server only says that no row can have such a name: an emoji has no place in a table
-/// that is in Latin-1. A stranger can cause it, so it must not count as trouble.
+/// that is in Latin-1, nor an unknown domain in a column that lists them. A stranger can cause it,
+/// so it must not count as trouble.
 pub(super) fn is_about_the_name(error: &sqlx::Error) -> bool {
     const CANNOT_MIX_COLLATIONS: [u16; 3] = [1267, 1270, 1271];
     const CANNOT_CONVERT: [u16; 2] = [1300, 3854];
@@ -234,6 +235,6 @@ pub(super) fn is_about_the_name(error: &sqlx::Error) -> bool {
         let number = error.number();
         return CANNOT_MIX_COLLATIONS.contains(&number) || CANNOT_CONVERT.contains(&number);
     }
-    // Of PostgreSQL: not in the repertoire, untranslatable.
-    error.code().is_some_and(|code| matches!(&*code, "22021" | "22P05"))
+    // Of PostgreSQL: not in the repertoire, untranslatable, no value of the enum, too long a NAME.
+    error.code().is_some_and(|code| matches!(&*code, "22021" | "22P05" | "22P02" | "42622"))
 }
