@@ -148,13 +148,15 @@ impl Database {
         Ok(entry)
     }
 
-    /// A place in the pool.
+    /// A place in the pool, while there is time left to use it: a look-up that is given up takes
+    /// its connection with it, and a new one costs the database more than the look-up.
     async fn place<'a>(
         &self,
         entry: &'a Entry<'_>,
         began: Instant,
     ) -> Result<Place<'a>, AuthError> {
-        let Ok(Ok(place)) = timeout_at(self.deadline(began), entry.place()).await else {
+        let Ok(Ok(place)) = timeout_at((began + self.timeout / 2).into(), entry.place()).await
+        else {
             return Err(unavailable("no connection was free in time"));
         };
         // The database may have gone away meanwhile.
@@ -169,8 +171,8 @@ impl Database {
         began: Instant,
         fresh: bool,
     ) -> Result<Credential, AuthError> {
-        let asked = clock();
-        let rows = timeout_at(self.deadline(began), self.pool.rows(user, realm, fresh)).await;
+        let deadline = began + self.timeout;
+        let rows = timeout_at(deadline.into(), self.pool.rows(user, realm, fresh)).await;
         let cause = match rows {
             Ok(Ok(rows)) => {
                 let found = self.query.judge(rows, user, realm);
@@ -180,10 +182,6 @@ impl Database {
                 return self.answered(user, realm, began, Err(AuthError::UnknownUser));
             }
             Ok(Err(error)) => self.message(&error),
-            Err(_) if asked - began > self.timeout / 2 => {
-                // It had little time left, most of which others took.
-                return Err(unavailable("no answer in time"));
-            }
             Err(_) => {
                 self.pool.clear();
                 format!("no answer within {} s", self.timeout.as_secs())
@@ -210,10 +208,6 @@ impl Database {
             self.cache.insert(user, realm, credential, began);
         }
         found
-    }
-
-    fn deadline(&self, began: Instant) -> tokio::time::Instant {
-        (began + self.timeout).into()
     }
 
     /// The driver's own words on one line, without the password.
