@@ -544,16 +544,50 @@ fn numbers_are_compared_as_they_are_written() {
 /// PostgreSQL refuses a name that a column cannot hold: that is nobody's, and no outage.
 #[test]
 fn columns_that_do_not_take_any_text_know_no_others() {
-    let Some(database) = Database::new(Kind::Postgres) else { return };
-    database.run("CREATE TYPE domains AS ENUM ('example.com', 'example.net')");
-    database.run("CREATE TABLE subscriber (username NAME, domain domains, password TEXT)");
-    database.run("INSERT INTO subscriber VALUES ('alice', 'example.com', 'secret-alice')");
-    let store = Store::over(database, "", "");
-    store.answers("401", "alice", "example.org", "secret-alice");
-    store.answers("401", &"x".repeat(200), "example.com", "secret-alice");
-    store.answers("200", "alice", "example.com", "secret-alice");
-    let log = store.scene.relay.log();
-    assert!(!log.contains("ERROR"), "{log}");
+    for username in ["NAME", "CITEXT", "person"] {
+        let Some(database) = Database::new(Kind::Postgres) else { return };
+        database.run("CREATE EXTENSION citext");
+        database.run("CREATE DOMAIN person AS VARCHAR(20) CHECK (VALUE ~ '^[a-z]+$')");
+        database.run("CREATE TYPE domains AS ENUM ('example.com', 'example.net')");
+        database.run(&format!(
+            "CREATE TABLE subscriber (username {username}, domain domains, password TEXT)"
+        ));
+        database.run("INSERT INTO subscriber VALUES ('alice', 'example.com', 'secret-alice')");
+        let store = Store::over(database, "", "");
+        store.answers("401", "alice", "example.org", "secret-alice");
+        store.answers("401", &"x".repeat(200), "example.com", "secret-alice");
+        store.answers("401", "1001", "example.com", "secret-alice");
+        store.answers("200", "alice", "example.com", "secret-alice");
+        let log = store.scene.relay.log();
+        assert!(!log.contains("ERROR"), "{log}");
+    }
+}
+
+/// PostgreSQL would take `1001` for other numbers, by its octets; and a view does for all.
+#[test]
+fn names_that_are_numbers_to_postgresql_need_a_view() {
+    for number in ["INTEGER", "BIGINT"] {
+        let Some(database) = Database::new(Kind::Postgres) else { return };
+        database.run(&format!(
+            "CREATE TABLE subscriber (username {number}, domain VARCHAR(64), password TEXT)"
+        ));
+        database.run("INSERT INTO subscriber VALUES (1001, 'example.com', 'secret')");
+        database.run(
+            "CREATE VIEW users AS SELECT username::text AS username, domain, password \
+             FROM subscriber",
+        );
+        let store = Store::over(database, "", "");
+        for user in ["1001", "abcd", "abcdefgh"] {
+            store.answers("500", user, "example.com", "secret");
+        }
+        let line = store.scene.relay.logs("ERROR");
+        assert!(line.contains("is of type INT") && line.contains("view"), "{line}");
+        assert_eq!(store.scene.relay.log().matches("ERROR").count(), 1);
+        let database = store.database.expect("a database");
+        let store = Store::over(database, "", "subscriber_table = users");
+        store.answers("200", "1001", "example.com", "secret");
+        store.answers("401", "1001x", "example.com", "secret");
+    }
 }
 
 /// One challenge line each, MD5 last (RFC 7616 §3.7); each hash lets in who has it.
