@@ -194,7 +194,8 @@ fn fit(columns: &[Option<Vec<u8>>], asked: [&str; 2]) -> Option<Fit> {
     Some(worst)
 }
 
-fn folded(text: &str) -> String {
+/// A name without what databases may take for no difference.
+pub(super) fn folded(text: &str) -> String {
     text.trim_end_matches(' ').to_lowercase()
 }
 
