@@ -334,6 +334,18 @@ fn a_wrong_password_for_the_database_is_told_without_it() {
     }
 }
 
+/// Not only that there was no answer.
+#[test]
+fn a_file_that_somebody_writes_for_long_is_told_to_be_locked() {
+    let store = Store::on(Kind::Sqlite, "", "timeout = 2").expect("SQLite is always there");
+    let database = store.database.as_ref().expect("a database");
+    store.answers("200", "alice", "example.com", "secret-alice");
+    database.locked(|| store.answers("500", "alice", "example.com", "secret-alice"));
+    let line = store.scene.relay.logs("ERROR");
+    assert!(line.contains("database is locked"), "{line}");
+    store.answers("200", "alice", "example.com", "secret-alice");
+}
+
 /// OpenSIPS 3.x and Kamailio 5.x, as their schemas are; nothing but `uri`, and hashes.
 #[test]
 fn tables_as_the_proxies_create_them() {

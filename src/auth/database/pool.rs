@@ -37,8 +37,7 @@ pub(super) enum Pool {
 }
 
 impl Pool {
-    /// A pool without connections; `size` are kept at most. `timeout` is how long SQLite waits for
-    /// a writer.
+    /// A pool without connections; `size` are kept at most. A look-up lasts `timeout` at most.
     pub(super) fn new(target: Target, sql: Arc<str>, size: usize, timeout: Duration) -> Self {
         match target {
             Target::MySql(server) => Self::MySql(Typed::new(sql, size, move |_| {
@@ -54,7 +53,8 @@ impl Pool {
                 })
             })),
             Target::Sqlite(file) => Self::Sqlite(Typed::new(sql, size, move |_| {
-                let options = connect::sqlite(&file, timeout);
+                // Twice, over a kept connection and a new one, and still in time to say why.
+                let options = connect::sqlite(&file, timeout / 4);
                 Box::pin(async move { options.connect().await })
             })),
         }
