@@ -1,6 +1,6 @@
 //! Users listed in the configuration file, with passwords in clear.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, net::IpAddr};
 
 use futures_util::future::BoxFuture;
 use secrecy::SecretString;
@@ -50,6 +50,7 @@ impl Backend for Memory {
         &'a self,
         user: &'a str,
         realm: &'a str,
+        _client: IpAddr,
     ) -> BoxFuture<'a, Result<Credential, AuthError>> {
         Box::pin(std::future::ready(self.find(user, realm)))
     }
@@ -67,6 +68,8 @@ pub struct Duplicate {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use secrecy::ExposeSecret;
 
     use super::*;
@@ -97,7 +100,7 @@ mod tests {
             ("*", "*", None),
             ("", "", None),
         ] {
-            let answer = match memory.credential(user, realm).await {
+            let answer = match memory.credential(user, realm, Ipv4Addr::LOCALHOST.into()).await {
                 Ok(Credential::Password(password)) => Some(password.expose_secret().to_owned()),
                 Ok(Credential::Ha1 { .. }) => panic!("passwords only"),
                 Err(error) => {

@@ -17,7 +17,7 @@
 //! Every step may end in an [`AuthError`]; what the wire says to it follows from
 //! [`AuthError::answer`] alone.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
@@ -40,11 +40,13 @@ pub trait Backend: Send + Sync {
     ///
     /// A user who does not exist is [`AuthError::UnknownUser`]; a store that cannot tell is
     /// [`AuthError::BackendUnavailable`]. `user` is text from a stranger: no control characters,
-    /// anything else.
+    /// anything else. `client` is the address that it came from: where look-ups are scarce, each
+    /// gets its share.
     fn credential<'a>(
         &'a self,
         user: &'a str,
         realm: &'a str,
+        client: IpAddr,
     ) -> BoxFuture<'a, Result<Credential, AuthError>>;
 
     /// Finds out whether the store answers, and logs it when it does not: for the start, where
@@ -125,8 +127,8 @@ pub enum AuthError {
     /// No backend has this user in this realm.
     #[error("unknown user")]
     UnknownUser,
-    /// Several rows of a table fit, with different secrets: whose, nobody can tell.
-    #[error("the table has several rows with different secrets for this user")]
+    /// Several rows of a table fit, with different secrets, or too many: whose, nobody can tell.
+    #[error("the table has several rows for this user, and which one counts cannot be told")]
     AmbiguousUser,
     /// The digest is wrong.
     #[error("wrong password")]
@@ -225,9 +227,9 @@ impl Chain {
         Self { backends }
     }
 
-    async fn ask(&self, user: &str, realm: &str) -> Result<Credential, AuthError> {
+    async fn ask(&self, user: &str, realm: &str, client: IpAddr) -> Result<Credential, AuthError> {
         for backend in &self.backends {
-            match backend.credential(user, realm).await {
+            match backend.credential(user, realm, client).await {
                 Err(AuthError::UnknownUser) => {}
                 answer => return answer,
             }
@@ -241,8 +243,9 @@ impl Backend for Chain {
         &'a self,
         user: &'a str,
         realm: &'a str,
+        client: IpAddr,
     ) -> BoxFuture<'a, Result<Credential, AuthError>> {
-        Box::pin(self.ask(user, realm))
+        Box::pin(self.ask(user, realm, client))
     }
 
     fn probe(&self) -> BoxFuture<'_, ()> {
@@ -260,6 +263,8 @@ mod tests {
 
     use super::*;
 
+    const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
     /// Gives the same answer to everybody.
     struct Fixed(Result<Credential, AuthError>);
 
@@ -268,6 +273,7 @@ mod tests {
             &'a self,
             _user: &'a str,
             _realm: &'a str,
+            _client: IpAddr,
         ) -> BoxFuture<'a, Result<Credential, AuthError>> {
             Box::pin(std::future::ready(self.0.clone()))
         }
@@ -287,7 +293,7 @@ mod tests {
             (vec![down(), unknown()], Err("backend unavailable: refused")),
         ] {
             let chain = Chain::new(answers.into_iter().map(|a| Arc::new(Fixed(a)) as _).collect());
-            let answer = match chain.credential("alice", "example.com").await {
+            let answer = match chain.credential("alice", "example.com", CLIENT).await {
                 Ok(Credential::Password(password)) => Ok(password.expose_secret().to_owned()),
                 Ok(Credential::Ha1 { .. }) => panic!("no backend here has one"),
                 Err(error) => Err(error.to_string()),

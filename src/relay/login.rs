@@ -166,7 +166,7 @@ async fn verify(
         return Err(challenge(shared, claimant, head, &realm, false));
     };
     let grant = match basic::Attempt::parse(value).filter(|_| policy.basic) {
-        Some(attempt) => by_basic(policy, attempt, &realm).await,
+        Some(attempt) => by_basic(claimant, attempt, &realm).await,
         None => by_digest(shared, claimant, head, value, &realm, arrived).await,
     };
     let grant = grant.map_err(|(user, error)| refuse(&error, &user))?;
@@ -204,18 +204,20 @@ async fn by_digest(
     };
     let examined = shared.challenger.examine(&authorization, &request, arrived);
     let attempt = examined.map_err(|error| (user.clone(), error))?;
-    let found = policy.backend.credential(attempt.user(), attempt.realm()).await;
+    let client = request.client;
+    let found = policy.backend.credential(attempt.user(), attempt.realm(), client).await;
     shared.challenger.settle(attempt, found, clock()).map_err(|error| (user, error))
 }
 
 async fn by_basic(
-    policy: &Policy,
+    claimant: &Claimant,
     attempt: Result<basic::Attempt, AuthError>,
     realm: &str,
 ) -> Result<Grant, (String, AuthError)> {
     let attempt = attempt.map_err(|error| (String::new(), error))?;
     let user = attempt.user().to_owned();
-    let found = policy.backend.credential(&user, realm).await;
+    let client = claimant.peer.ip();
+    let found = claimant.policy.backend.credential(&user, realm, client).await;
     basic::settle(attempt, realm, found).map_err(|error| (user, error))
 }
 

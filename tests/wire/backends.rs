@@ -335,6 +335,18 @@ fn a_wrong_password_for_the_database_is_told_without_it() {
     }
 }
 
+/// Not only that there was no answer.
+#[test]
+fn a_file_that_somebody_writes_for_long_is_told_to_be_locked() {
+    let store = Store::on(Kind::Sqlite, "", "timeout = 2").expect("SQLite is always there");
+    let database = store.database.as_ref().expect("a database");
+    store.answers("200", "alice", "example.com", "secret-alice");
+    database.locked(|| store.answers("500", "alice", "example.com", "secret-alice"));
+    let line = store.scene.relay.logs("ERROR");
+    assert!(line.contains("database is locked"), "{line}");
+    store.answers("200", "alice", "example.com", "secret-alice");
+}
+
 /// OpenSIPS 3.x and Kamailio 5.x, as their schemas are; nothing but `uri`, and hashes.
 #[test]
 fn tables_as_the_proxies_create_them() {
@@ -485,6 +497,22 @@ fn the_answer_is_never_somebody_elses_account() {
     });
 }
 
+/// Nor is it when there are more rows than are looked at, and the user's own is the last.
+#[test]
+fn of_very_many_rows_alike_only_the_users_own_counts() {
+    let Some(database) = create(Kind::MariaDb) else { return };
+    let others = ["rené", "renè", "renê", "renë", "Rene", "rené", "renè", "renê"];
+    for user in others.iter().chain(&["rene"]) {
+        database.run(&format!(
+            "INSERT INTO subscriber (username, domain, password) \
+             VALUES ('{user}', 'example.com', 'of {user}')"
+        ));
+    }
+    let store = Store::over(database, "", "");
+    store.answers("401", "rene", "example.com", "of Rene");
+    store.answers("200", "Rene", "example.com", "of Rene");
+}
+
 /// OpenSIPS has CHAR columns, which PostgreSQL compares with a TEXT without looking at its index.
 #[test]
 fn names_are_found_by_the_index() {
@@ -523,6 +551,55 @@ fn numbers_are_compared_as_they_are_written() {
     store.answers("200", "1001", "example.com", "42");
     for user in ["1001x", "01001", "1001.0", "1e3"] {
         store.answers("401", user, "example.com", "42");
+    }
+}
+
+/// PostgreSQL refuses a name that a column cannot hold: that is nobody's, and no outage.
+#[test]
+fn columns_that_do_not_take_any_text_know_no_others() {
+    for username in ["NAME", "CITEXT", "person"] {
+        let Some(database) = Database::new(Kind::Postgres) else { return };
+        database.run("CREATE EXTENSION citext");
+        database.run("CREATE DOMAIN person AS VARCHAR(20) CHECK (VALUE ~ '^[a-z]+$')");
+        database.run("CREATE TYPE domains AS ENUM ('example.com', 'example.net')");
+        database.run(&format!(
+            "CREATE TABLE subscriber (username {username}, domain domains, password TEXT)"
+        ));
+        database.run("INSERT INTO subscriber VALUES ('alice', 'example.com', 'secret-alice')");
+        let store = Store::over(database, "", "");
+        store.answers("401", "alice", "example.org", "secret-alice");
+        store.answers("401", &"x".repeat(200), "example.com", "secret-alice");
+        store.answers("401", "1001", "example.com", "secret-alice");
+        store.answers("200", "alice", "example.com", "secret-alice");
+        let log = store.scene.relay.log();
+        assert!(!log.contains("ERROR"), "{log}");
+    }
+}
+
+/// PostgreSQL would take `1001` for other numbers, by its octets; and a view does for all.
+#[test]
+fn names_that_are_numbers_to_postgresql_need_a_view() {
+    for number in ["INTEGER", "BIGINT"] {
+        let Some(database) = Database::new(Kind::Postgres) else { return };
+        database.run(&format!(
+            "CREATE TABLE subscriber (username {number}, domain VARCHAR(64), password TEXT)"
+        ));
+        database.run("INSERT INTO subscriber VALUES (1001, 'example.com', 'secret')");
+        database.run(
+            "CREATE VIEW users AS SELECT username::text AS username, domain, password \
+             FROM subscriber",
+        );
+        let store = Store::over(database, "", "");
+        for user in ["1001", "abcd", "abcdefgh"] {
+            store.answers("500", user, "example.com", "secret");
+        }
+        let line = store.scene.relay.logs("ERROR");
+        assert!(line.contains("is of type INT") && line.contains("view"), "{line}");
+        assert_eq!(store.scene.relay.log().matches("ERROR").count(), 1);
+        let database = store.database.expect("a database");
+        let store = Store::over(database, "", "subscriber_table = users");
+        store.answers("200", "1001", "example.com", "secret");
+        store.answers("401", "1001x", "example.com", "secret");
     }
 }
 

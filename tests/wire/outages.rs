@@ -1,14 +1,15 @@
 //! A database that dies, hangs or vanishes under load; and what the time of an answer tells.
 
 use std::{
+    net::Ipv4Addr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
 };
 
 use crate::harness::{
-    Claim, Database, Gate, Kind, Login, Mode, Relay, Scene, Server, crowd, now, refreshes, sleep,
-    times,
+    Claim, Database, Gate, Kind, Login, Mode, Relay, Scene, Server, crowd, now, refreshes, siege,
+    sleep, times,
 };
 
 /// Half of them in memory, which no outage touches.
@@ -169,6 +170,38 @@ fn a_pool_of_one_serves_many() {
         let (granted, _) = refreshes(relay.address(), CLAIMS[1], 64, Duration::from_millis(500));
         assert!(granted >= 64, "{granted} granted");
     }
+}
+
+/// A slow database, and somebody who has more look-ups than it can do: the others are served as if
+/// there were nobody else.
+#[test]
+fn nobody_keeps_a_slow_database_to_himself() {
+    const BESIEGERS: usize = 600;
+
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(database) = Database::new(Kind::Postgres) else { return };
+    database.run(&TABLE.replace("subscriber", "accounts"));
+    database.run(&ZOE.replace("subscriber", "accounts"));
+    // A hundred look-ups a second by five connections.
+    database.run(
+        "CREATE VIEW subscriber AS SELECT username, domain, password \
+         FROM accounts, (SELECT pg_sleep(0.05)) AS pause",
+    );
+    let section = format!("\n[Database]\n{}timeout = {TIMEOUT}\n", database.options());
+    let relay = Relay::configured("backend = database\nlog_level = INFO", false, &section);
+    let (address, over) = (relay.address(), now() + Duration::from_secs(8));
+    thread::scope(|scope| {
+        let wrong = Claim { password: "guess", ..CLAIMS[1] };
+        scope.spawn(move || siege(address, Ipv4Addr::new(127, 0, 0, 2), wrong, BESIEGERS, over));
+        sleep(3000);
+        let (logins, late) = crowd(address, &CLAIMS[1..], 10, Duration::from_secs(4));
+        let worst = logins.iter().map(|login| login.took).max().expect("logins");
+        let served = logins.iter().filter(|login| login.code == "200").count();
+        println!("{served} of {} served, {worst:?} at worst, {late:?} late", logins.len());
+        assert_eq!(served, logins.len(), "{logins:?}");
+        // Nor is what the database can do wasted on those who have no time left.
+        assert!(worst < Duration::from_secs(TIMEOUT) / 2 + late, "{logins:?}");
+    });
 }
 
 /// The area under the ROC curve of telling an unknown user from a wrong password by the time that

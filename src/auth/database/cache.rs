@@ -1,7 +1,7 @@
 //! Users found of late, for `cache_time`. Pure: the time is an argument.
 //!
 //! Nobody who is not found is remembered: a new user can log in at once, and strangers with made-up
-//! names fill nothing.
+//! names fill nothing. Nor do the many spellings of a name that the database takes for one.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -9,14 +9,24 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::query::folded;
 use crate::auth::Credential;
 
 /// The most users remembered, in some 40 MiB; the one asked for longest ago goes first.
 const USERS_MAX: usize = 1 << 16;
 
-/// User and realm.
+/// User and realm, in the one spelling of [`folded`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Key(Arc<(String, String)>);
+struct Key(Arc<[String; 2]>);
+
+#[derive(Debug)]
+struct Found {
+    /// When the database was asked.
+    asked: Instant,
+    /// User and realm as they were asked for: another spelling may be another user.
+    names: [String; 2],
+    credential: Credential,
+}
 
 #[derive(Debug)]
 pub(super) struct Cache {
@@ -27,8 +37,7 @@ pub(super) struct Cache {
 
 #[derive(Debug, Default)]
 struct Entries {
-    /// With the time at which the database was asked.
-    known: HashMap<Key, (Instant, Credential)>,
+    known: HashMap<Key, Found>,
     /// In the order in which they end: all last equally long.
     order: VecDeque<(Instant, Key)>,
 }
@@ -44,22 +53,35 @@ impl Cache {
             return None;
         }
         let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        let (asked, credential) = entries.known.get(&Key::new(user, realm))?;
-        (now.saturating_duration_since(*asked) < self.time).then(|| credential.clone())
+        let found = entries.known.get(&Key::new(user, realm))?;
+        let fits =
+            found.names == [user, realm] && now.saturating_duration_since(found.asked) < self.time;
+        fits.then(|| found.credential.clone())
     }
 
     /// Remembers what the database said when it was `asked`: a password changed since must not be
     /// outlived by more than the cache's time.
-    pub(super) fn insert(&self, user: &str, realm: &str, found: &Credential, asked: Instant) {
+    pub(super) fn insert(&self, user: &str, realm: &str, credential: &Credential, asked: Instant) {
         if self.time.is_zero() {
             return;
         }
         let key = Key::new(user, realm);
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         entries.prune(|first| asked.saturating_duration_since(first) >= self.time);
-        entries.order.push_back((asked, key.clone()));
-        entries.known.insert(key, (asked, found.clone()));
-        while entries.known.len() > self.max || entries.order.len() > 2 * self.max {
+        // A slow look-up tells of the past.
+        if entries.known.get(&key).is_some_and(|found| found.asked > asked) {
+            return;
+        }
+        let names = [user, realm].map(str::to_owned);
+        let found = Found { asked, names, credential: credential.clone() };
+        let before = entries.known.insert(key.clone(), found);
+        if before.is_none_or(|before| before.asked != asked) {
+            entries.order.push_back((asked, key));
+        }
+        if entries.order.len() > 2 * self.max {
+            entries.forget_overtaken();
+        }
+        while entries.known.len() > self.max {
             entries.pop();
         }
     }
@@ -72,10 +94,16 @@ impl Entries {
         }
     }
 
+    /// Who asks again and again is no reason to forget others.
+    fn forget_overtaken(&mut self) {
+        let known = &self.known;
+        self.order.retain(|(asked, key)| known.get(key).is_some_and(|found| found.asked == *asked));
+    }
+
     fn pop(&mut self) {
         let Some((asked, key)) = self.order.pop_front() else { return };
         // Unless it was asked for again, and stands further back too.
-        if self.known.get(&key).is_some_and(|(newest, _)| *newest == asked) {
+        if self.known.get(&key).is_some_and(|found| found.asked == asked) {
             self.known.remove(&key);
         }
     }
@@ -83,7 +111,7 @@ impl Entries {
 
 impl Key {
     fn new(user: &str, realm: &str) -> Self {
-        Self(Arc::new((user.to_owned(), realm.to_owned())))
+        Self(Arc::new([user, realm].map(folded)))
     }
 }
 
@@ -115,9 +143,22 @@ mod tests {
         let (cache, start) = (Cache::new(SECOND * 10), start());
         cache.insert("alice", "R", &password("1"), start);
         cache.insert("alice", "R", &password("2"), start + SECOND * 5);
+        cache.insert("alice", "R", &password("1"), start + SECOND * 4);
         cache.insert("bob", "R", &password("3"), start + SECOND * 11);
         assert_eq!(shown(cache.get("alice", "R", start + SECOND * 14)).as_deref(), Some("2"));
         assert!(cache.get("alice", "R", start + SECOND * 15).is_none());
+    }
+
+    /// Of a name that can be spelled in a thousand ways, and a stranger's wish to be remembered so.
+    #[test]
+    fn spellings_of_a_name_take_one_place() {
+        let (cache, start) = (Cache::new(SECOND * 10), start());
+        for (user, realm) in [("bob", "R"), ("ALICE", "R"), ("alice  ", "R"), ("Alice", "r")] {
+            cache.insert(user, realm, &password(user), start);
+        }
+        assert_eq!(cache.entries.lock().unwrap().known.len(), 2);
+        assert_eq!(shown(cache.get("Alice", "r", start)).as_deref(), Some("Alice"));
+        assert!(cache.get("ALICE", "R", start).is_none());
     }
 
     #[test]
@@ -136,11 +177,12 @@ mod tests {
             cache.insert(user, "R", &password(user), start);
         }
         assert!(cache.get("a", "R", start).is_none() && cache.get("b", "R", start).is_some());
-        for _ in 0..100 {
-            cache.insert("d", "R", &password("d"), start);
+        for time in 1..100 {
+            cache.insert("d", "R", &password("d"), start + SECOND * time);
         }
+        assert!(cache.get("b", "R", start).is_some());
         let entries = cache.entries.lock().unwrap();
-        assert!(entries.known.len() <= 3 && entries.order.len() <= 6);
+        assert!(entries.known.len() == 3 && entries.order.len() <= 6);
     }
 
     /// What has ended is freed by whoever comes next.

@@ -2,39 +2,40 @@
 //! proxy, read and never written.
 //!
 //! ```text
-//!   look-up ──► Cache ──► limit ──► Breaker ──┬─ Pass ──► a place in the pool ──┬──► rows ──► Query::judge
-//!                                             ├─ Trial ─► a new connection ─────┘
-//!                                             └─ Refuse ─► unavailable, at once
+//!   look-up ──► Cache ──► Line ──► Breaker ──┬─ Pass ──► a place in the pool ──┬──► rows ──► Query::judge
+//!                                            ├─ Trial ─► a new connection ─────┘
+//!                                            └─ Refuse ─► unavailable, at once
 //! ```
 //!
 //! A database that is slow, down or hostile costs a look-up `timeout` at most and the relay
-//! nothing: no task, no lock across a wait, a limited number of look-ups.
+//! nothing: no task, no lock across a wait, a limited number of look-ups. Nor does a client that
+//! asks for very many cost the others theirs.
 
 mod breaker;
 mod cache;
 mod connect;
+mod line;
 mod pool;
 mod query;
 mod uri;
 
 use std::{
     fmt,
+    net::{IpAddr, Ipv4Addr},
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
 use futures_util::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
-use tokio::{
-    sync::{Semaphore, SemaphorePermit},
-    time::timeout_at,
-};
+use tokio::time::timeout_at;
 use tracing::{error, info, warn};
 
 pub use self::uri::UriError;
 use self::{
     breaker::{Admission, Breaker, Change},
     cache::Cache,
+    line::{Entry, Line, Place},
     pool::{Pool, is_about_the_name},
     query::{Dialect, Query},
     uri::Target,
@@ -60,10 +61,8 @@ pub struct Database {
     timeout: Duration,
     query: Query,
     pool: Pool,
-    /// Places in the pool.
-    places: Semaphore,
-    /// Look-ups that may begin.
-    room: Semaphore,
+    line: Line,
+    /// It has been told that look-ups are refused.
     overloaded: AtomicBool,
     breaker: Breaker,
     cache: Cache,
@@ -99,8 +98,7 @@ impl Database {
             timeout,
             pool: Pool::new(target, query.sql(), size, timeout),
             query,
-            places: Semaphore::new(size),
-            room: Semaphore::new(LOOKUPS_MAX),
+            line: Line::new(LOOKUPS_MAX, size),
             overloaded: AtomicBool::new(false),
             breaker: Breaker::new(timeout),
             cache: Cache::new(options.cache_time),
@@ -108,40 +106,57 @@ impl Database {
         Ok((database, warnings))
     }
 
-    async fn look_up(&self, user: &str, realm: &str) -> Result<Credential, AuthError> {
+    async fn look_up(
+        &self,
+        user: &str,
+        realm: &str,
+        client: IpAddr,
+    ) -> Result<Credential, AuthError> {
         let began = clock();
         if let Some(credential) = self.cache.get(user, realm, began) {
             return Ok(credential);
         }
-        let _room = self.room()?;
+        let entry = self.enter(client)?;
         match self.breaker.admit(began) {
             Admission::Refuse(cause) => Err(unavailable(&cause)),
             // Does not queue behind those that hang.
             Admission::Trial => self.ask(user, realm, began, true).await,
             Admission::Pass => {
-                let _place = self.place(began).await?;
+                let _place = self.place(&entry, began).await?;
                 self.ask(user, realm, began, false).await
             }
         }
     }
 
-    /// A place among the look-ups at once. One line in the log for each time they run out.
-    fn room(&self) -> Result<SemaphorePermit<'_>, AuthError> {
-        let Ok(permit) = self.room.try_acquire() else {
+    /// Room for a look-up. One line in the log for each time it runs out.
+    fn enter(&self, client: IpAddr) -> Result<Entry<'_>, AuthError> {
+        let Some(entry) = self.line.enter(client) else {
             if !self.overloaded.swap(true, Ordering::Relaxed) {
-                warn!("{}: {LOOKUPS_MAX} look-ups are waiting, others get 500", self.place);
+                let waiting = self.line.len();
+                warn!(
+                    "{}: {waiting} look-ups are waiting; {client}, which has its share of them, \
+                     and others that do get 500",
+                    self.place
+                );
             }
             return Err(unavailable("too many look-ups at once"));
         };
-        if self.room.available_permits() > LOOKUPS_MAX / 2 {
+        // Well below what one client can have.
+        if self.line.len() < LOOKUPS_MAX / 4 {
             self.overloaded.store(false, Ordering::Relaxed);
         }
-        Ok(permit)
+        Ok(entry)
     }
 
-    /// A place in the pool.
-    async fn place(&self, began: Instant) -> Result<SemaphorePermit<'_>, AuthError> {
-        let Ok(Ok(place)) = timeout_at(self.deadline(began), self.places.acquire()).await else {
+    /// A place in the pool, while there is time left to use it: a look-up that is given up takes
+    /// its connection with it, and a new one costs the database more than the look-up.
+    async fn place<'a>(
+        &self,
+        entry: &'a Entry<'_>,
+        began: Instant,
+    ) -> Result<Place<'a>, AuthError> {
+        let Ok(Ok(place)) = timeout_at((began + self.timeout / 2).into(), entry.place()).await
+        else {
             return Err(unavailable("no connection was free in time"));
         };
         // The database may have gone away meanwhile.
@@ -156,8 +171,8 @@ impl Database {
         began: Instant,
         fresh: bool,
     ) -> Result<Credential, AuthError> {
-        let asked = clock();
-        let rows = timeout_at(self.deadline(began), self.pool.rows(user, realm, fresh)).await;
+        let deadline = began + self.timeout;
+        let rows = timeout_at(deadline.into(), self.pool.rows(user, realm, fresh)).await;
         let cause = match rows {
             Ok(Ok(rows)) => {
                 let found = self.query.judge(rows, user, realm);
@@ -167,10 +182,6 @@ impl Database {
                 return self.answered(user, realm, began, Err(AuthError::UnknownUser));
             }
             Ok(Err(error)) => self.message(&error),
-            Err(_) if asked - began > self.timeout / 2 => {
-                // It had little time left, most of which others took.
-                return Err(unavailable("no answer in time"));
-            }
             Err(_) => {
                 self.pool.clear();
                 format!("no answer within {} s", self.timeout.as_secs())
@@ -199,10 +210,6 @@ impl Database {
         found
     }
 
-    fn deadline(&self, began: Instant) -> tokio::time::Instant {
-        (began + self.timeout).into()
-    }
-
     /// The driver's own words on one line, without the password.
     fn message(&self, error: &sqlx::Error) -> String {
         let mut text = error.to_string();
@@ -218,13 +225,14 @@ impl Backend for Database {
         &'a self,
         user: &'a str,
         realm: &'a str,
+        client: IpAddr,
     ) -> BoxFuture<'a, Result<Credential, AuthError>> {
-        Box::pin(self.look_up(user, realm))
+        Box::pin(self.look_up(user, realm, client))
     }
 
     fn probe(&self) -> BoxFuture<'_, ()> {
         // Nobody's name: the query is tried out, table and columns included.
-        Box::pin(async { _ = self.look_up("", "").await })
+        Box::pin(async { _ = self.look_up("", "", Ipv4Addr::UNSPECIFIED.into()).await })
     }
 }
 
@@ -268,6 +276,7 @@ mod tests {
         Database::open(&options, &[Algorithm::Md5]).unwrap()
     }
 
+    const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
     const NOWHERE: &str = "sqlite:/nonexistent/users.db";
 
     /// As the daemon does before it forks.
@@ -285,11 +294,12 @@ mod tests {
     #[tokio::test]
     async fn look_ups_at_once_are_limited() {
         let (database, _) = database(NOWHERE, 5);
-        let mut waiting: Vec<_> = (0..LOOKUPS_MAX).map(|_| database.room().unwrap()).collect();
-        let refused = database.look_up("alice", "R").await.unwrap_err();
+        let mut waiting: Vec<_> =
+            (0..LOOKUPS_MAX / 2).map(|_| database.enter(CLIENT).unwrap()).collect();
+        let refused = database.look_up("alice", "R", CLIENT).await.unwrap_err();
         assert_eq!(refused, unavailable("too many look-ups at once"));
         waiting.pop();
-        let refused = database.look_up("alice", "R").await.unwrap_err();
+        let refused = database.look_up("alice", "R", CLIENT).await.unwrap_err();
         assert!(refused.to_string().contains("unable to open database file"), "{refused}");
     }
 
@@ -298,15 +308,15 @@ mod tests {
     #[tokio::test]
     async fn a_place_in_the_pool_is_waited_for_in_vain() {
         let (database, _) = database(NOWHERE, 1);
-        let began = clock();
-        let taken = database.place(began).await.unwrap();
-        let refused = database.look_up("alice", "R").await.unwrap_err();
+        let (began, entry) = (clock(), database.enter(CLIENT).unwrap());
+        let taken = database.place(&entry, began).await.unwrap();
+        let refused = database.look_up("alice", "R", CLIENT).await.unwrap_err();
         assert_eq!(refused, unavailable("no connection was free in time"));
         assert_eq!(database.breaker.cause(), None);
 
         database.breaker.failed(&"refused".into(), began, clock());
         drop(taken);
-        assert_eq!(database.place(began).await.unwrap_err(), unavailable("refused"));
+        assert_eq!(database.place(&entry, began).await.unwrap_err(), unavailable("refused"));
     }
 
     #[test]

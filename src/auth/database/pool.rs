@@ -10,13 +10,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::future::BoxFuture;
 use sqlx::{
-    AssertSqlSafe, ColumnIndex, ConnectOptions, Connection, Decode, Encode, Executor,
-    IntoArguments, MySql, Postgres, Row as _, Sqlite, Type,
+    AssertSqlSafe, ColumnIndex, ConnectOptions, Connection, Decode, Either, Encode, Executor,
+    IntoArguments, MySql, PgConnection, Postgres, Row as _, SqlSafeStr, Sqlite, Statement, Type,
+    TypeInfo,
     encode::IsNull,
     error::BoxDynError,
     mysql::{MySqlDatabaseError, MySqlTypeInfo},
-    postgres::{PgArgumentBuffer, PgTypeInfo, types::Oid},
+    postgres::{PgArgumentBuffer, PgTypeInfo, PgTypeKind, types::Oid},
     sqlite::{SqliteArgumentsBuffer, SqliteTypeInfo},
 };
 
@@ -35,19 +37,26 @@ pub(super) enum Pool {
 }
 
 impl Pool {
-    /// A pool without connections; `size` are kept at most. `timeout` is how long SQLite waits for
-    /// a writer.
+    /// A pool without connections; `size` are kept at most. A look-up lasts `timeout` at most.
     pub(super) fn new(target: Target, sql: Arc<str>, size: usize, timeout: Duration) -> Self {
         match target {
-            Target::MySql(server) => {
-                Self::MySql(Typed::new(sql, size, move || connect::mysql(&server)))
-            }
-            Target::Postgres(server) => {
-                Self::Postgres(Typed::new(sql, size, move || connect::postgres(&server)))
-            }
-            Target::Sqlite(file) => {
-                Self::Sqlite(Typed::new(sql, size, move || connect::sqlite(&file, timeout)))
-            }
+            Target::MySql(server) => Self::MySql(Typed::new(sql, size, move |_| {
+                let options = connect::mysql(&server);
+                Box::pin(async move { options.connect().await })
+            })),
+            Target::Postgres(server) => Self::Postgres(Typed::new(sql, size, move |sql| {
+                let options = connect::postgres(&server);
+                Box::pin(async move {
+                    let mut connection = options.connect().await?;
+                    names_are_text(&mut connection, sql).await?;
+                    Ok(connection)
+                })
+            })),
+            Target::Sqlite(file) => Self::Sqlite(Typed::new(sql, size, move |_| {
+                // Twice, over a kept connection and a new one, and still in time to say why.
+                let options = connect::sqlite(&file, timeout / 4);
+                Box::pin(async move { options.connect().await })
+            })),
         }
     }
 
@@ -79,18 +88,22 @@ impl Pool {
 pub(super) struct Typed<DB: sqlx::Database> {
     sql: Arc<str>,
     size: usize,
-    options: Box<dyn Fn() -> <DB::Connection as Connection>::Options + Send + Sync>,
+    /// Opens one that is good for the query.
+    connect: Box<dyn Fn(Arc<str>) -> Connecting<DB> + Send + Sync>,
     /// Those that nobody uses, the one used last on top, with the time since when they are open.
     idle: Mutex<Vec<(DB::Connection, Instant)>>,
 }
+
+/// A connection that is being opened.
+type Connecting<DB> = BoxFuture<'static, Result<<DB as sqlx::Database>::Connection, sqlx::Error>>;
 
 impl<DB: sqlx::Database> Typed<DB> {
     fn new(
         sql: Arc<str>,
         size: usize,
-        options: impl Fn() -> <DB::Connection as Connection>::Options + Send + Sync + 'static,
+        connect: impl Fn(Arc<str>) -> Connecting<DB> + Send + Sync + 'static,
     ) -> Self {
-        Self { sql, size, options: Box::new(options), idle: Mutex::default() }
+        Self { sql, size, connect: Box::new(connect), idle: Mutex::default() }
     }
 
     async fn rows(&self, user: &str, realm: &str, fresh: bool) -> Result<Vec<Row>, sqlx::Error>
@@ -120,7 +133,7 @@ impl<DB: sqlx::Database> Typed<DB> {
                 }
             }
         }
-        let mut connection = (self.options)().connect().await?;
+        let mut connection = (self.connect)(Arc::clone(&self.sql)).await?;
         let answer = fetch(&mut connection, &self.sql, user, realm).await;
         if answer.as_ref().err().is_none_or(is_about_the_name) {
             self.keep(connection, clock());
@@ -180,6 +193,27 @@ where
         .collect()
 }
 
+/// PostgreSQL takes a parameter for the octets of what its column holds, so that `abcd` would be a
+/// number where names are numbers, and `1001` not the one that was meant. Costs nothing: the query
+/// is prepared once for each connection anyway.
+async fn names_are_text(connection: &mut PgConnection, sql: Arc<str>) -> Result<(), sqlx::Error> {
+    let names = [<Name as Type<Postgres>>::type_info(), <Name as Type<Postgres>>::type_info()];
+    let query = connection.prepare_with(AssertSqlSafe(sql).into_sql_str(), &names).await?;
+    let Some(Either::Left(columns)) = query.parameters() else { return Ok(()) };
+    let is_text = |column: &PgTypeInfo| {
+        let texts = ["TEXT", "VARCHAR", "CHAR", "NAME", "CITEXT"];
+        texts.iter().any(|text| column.name().eq_ignore_ascii_case(text))
+            || matches!(column.kind(), PgTypeKind::Enum(_))
+    };
+    let Some(other) = columns.iter().find(|column| !is_text(column)) else { return Ok(()) };
+    let text = format!(
+        "a column of user or domain names is of type {}, which is no text; make a view that casts \
+         it, and name that as subscriber_table",
+        other.name()
+    );
+    Err(sqlx::Error::Configuration(text.into()))
+}
+
 /// A name as parameter of a query.
 struct Name(String);
 
@@ -224,7 +258,8 @@ impl Encode<'_, Sqlite> for Name {
 }
 
 /// Whether the server only says that no row can have such a name: an emoji has no place in a table
-/// that is in Latin-1. A stranger can cause it, so it must not count as trouble.
+/// that is in Latin-1, nor an unknown domain in a column that lists them. A stranger can cause it,
+/// so it must not count as trouble.
 pub(super) fn is_about_the_name(error: &sqlx::Error) -> bool {
     const CANNOT_MIX_COLLATIONS: [u16; 3] = [1267, 1270, 1271];
     const CANNOT_CONVERT: [u16; 2] = [1300, 3854];
@@ -234,6 +269,6 @@ pub(super) fn is_about_the_name(error: &sqlx::Error) -> bool {
         let number = error.number();
         return CANNOT_MIX_COLLATIONS.contains(&number) || CANNOT_CONVERT.contains(&number);
     }
-    // Of PostgreSQL: not in the repertoire, untranslatable.
-    error.code().is_some_and(|code| matches!(&*code, "22021" | "22P05"))
+    // Of PostgreSQL: not in the repertoire, untranslatable, no value of the enum, too long a NAME.
+    error.code().is_some_and(|code| matches!(&*code, "22021" | "22P05" | "22P02" | "42622"))
 }

@@ -14,7 +14,7 @@ use crate::{
     msrp::digest::Algorithm,
 };
 
-/// More rows than this for one user are not looked at.
+/// More rows than this for one user are not looked at: the user's own may be among those left out.
 const ROWS_MAX: usize = 8;
 
 /// Characters of a column that are read.
@@ -98,13 +98,14 @@ impl Query {
     }
 
     /// The user's secret among the rows. The best fit counts; rows that fit equally well must
-    /// agree.
+    /// agree, and what is only alike counts where all rows are here.
     pub(super) fn judge(
         &self,
         rows: Vec<Row>,
         user: &str,
         realm: &str,
     ) -> Result<Credential, AuthError> {
+        let all = rows.len() < ROWS_MAX;
         let mut best: Option<(Fit, Vec<Option<Vec<u8>>>)> = None;
         let mut ambiguous = false;
         for Row(mut columns) in rows {
@@ -119,8 +120,8 @@ impl Query {
                 }
             }
         }
-        let (_, secrets) = best.ok_or(AuthError::UnknownUser)?;
-        if ambiguous {
+        let (fit, secrets) = best.ok_or(AuthError::UnknownUser)?;
+        if ambiguous || (fit == Fit::Alike && !all) {
             return Err(AuthError::AmbiguousUser);
         }
         let mut secrets = secrets.into_iter().map(Option::unwrap_or_default);
@@ -193,7 +194,8 @@ fn fit(columns: &[Option<Vec<u8>>], asked: [&str; 2]) -> Option<Fit> {
     Some(worst)
 }
 
-fn folded(text: &str) -> String {
+/// A name without what databases may take for no difference.
+pub(super) fn folded(text: &str) -> String {
     text.trim_end_matches(' ').to_lowercase()
 }
 
@@ -279,6 +281,24 @@ mod tests {
             let found = query.judge(rows.collect(), "alice", "R");
             let found = found.map(|credential| shown(&credential));
             assert_eq!(found, expected.map(str::to_owned));
+        }
+    }
+
+    /// To MySQL all accents are one letter; the user's own row may be the ninth.
+    #[test]
+    fn of_too_many_rows_only_the_users_own_counts() {
+        let query = Query::new(Dialect::MySql, &options(true), &[Algorithm::Md5]);
+        for (last, rows, expected) in [
+            ("RENE", ROWS_MAX - 1, Ok("x")),
+            ("RENE", ROWS_MAX, Err(AuthError::AmbiguousUser)),
+            ("rene", ROWS_MAX, Ok("x")),
+            ("René", ROWS_MAX, Err(AuthError::UnknownUser)),
+        ] {
+            let names = std::iter::repeat_n("rené", rows - 1).chain([last]);
+            let rows = names.map(|name| row([name, "R", "x"].map(|text| Some(text.as_bytes()))));
+            let found = query.judge(rows.collect(), "rene", "R");
+            let found = found.map(|credential| shown(&credential));
+            assert_eq!(found, expected.map(str::to_owned), "{last}");
         }
     }
 

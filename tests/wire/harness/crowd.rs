@@ -1,16 +1,16 @@
 //! Very many logins at a steady rate, whatever becomes of those before: the answers, with times.
 
 use std::{
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     sync::mpsc,
-    time::{MissedTickBehavior, interval, timeout},
+    time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
 use super::{Algorithm, Credentials, now};
@@ -162,6 +162,38 @@ pub(crate) fn refreshes(
     })
 }
 
+/// Logs in with a wrong password over `connections` from another address, as often as there are
+/// answers, until `over`: what somebody does who wants nobody else to be answered. Blocks.
+pub(crate) fn siege(
+    relay: SocketAddr,
+    from: Ipv4Addr,
+    claim: Claim,
+    connections: usize,
+    over: Instant,
+) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let each = (0..connections).map(|_| {
+            tokio::spawn(async move {
+                while now() < over {
+                    let Ok(mut client) = Client::connect_from(from, relay).await else { continue };
+                    let Some(credentials) = client.challenged(claim).await else { continue };
+                    while now() < over
+                        && let Some(answer) = client.auth(&credentials.header()).await
+                    {
+                        assert!(!answer.contains(" 200 "), "{answer}");
+                        // A little mercy for the machine, which the others use too.
+                        sleep(Duration::from_millis(50)).await;
+                    }
+                }
+            })
+        });
+        for connection in each.collect::<Vec<_>>() {
+            connection.await.expect("a besieger");
+        }
+    });
+}
+
 /// A connection that only logs in.
 struct Client {
     stream: TcpStream,
@@ -172,7 +204,13 @@ const URI: &str = "msrp://example.com:2855;tcp";
 
 impl Client {
     async fn connect(relay: SocketAddr) -> std::io::Result<Self> {
-        let stream = timeout(LIMIT, TcpStream::connect(relay)).await??;
+        Self::connect_from(Ipv4Addr::UNSPECIFIED, relay).await
+    }
+
+    async fn connect_from(from: Ipv4Addr, relay: SocketAddr) -> std::io::Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((from, 0).into())?;
+        let stream = timeout(LIMIT, socket.connect(relay)).await??;
         stream.set_nodelay(true)?;
         Ok(Self { stream, requests: 0 })
     }

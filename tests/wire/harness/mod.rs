@@ -17,7 +17,7 @@ mod tls;
 use std::time::{Duration, Instant};
 
 pub(crate) use credentials::{Algorithm, Credentials, hex};
-pub(crate) use crowd::{Claim, Login, crowd, refreshes, times};
+pub(crate) use crowd::{Claim, Login, crowd, refreshes, siege, times};
 pub(crate) use gate::{Gate, Mode};
 pub(crate) use message::{Message, Transfer};
 pub(crate) use peer::{Listener, Peer, file, file_head};

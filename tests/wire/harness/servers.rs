@@ -78,6 +78,20 @@ impl Database {
         }
     }
 
+    /// While `body` runs, somebody who writes keeps everybody else out. SQLite only.
+    pub(crate) fn locked(&self, body: impl FnOnce()) {
+        use sqlx::Executor as _;
+
+        assert_eq!(self.kind, Kind::Sqlite);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&self.name);
+        let mut writer = runtime.block_on(options.connect()).expect("a connection");
+        runtime.block_on(writer.execute("BEGIN EXCLUSIVE")).expect("a lock");
+        body();
+        runtime.block_on(writer.close()).expect("its end");
+    }
+
     /// A file with the authority that vouches for the server: its own certificate, for localhost.
     pub(crate) fn authority(&self) -> PathBuf {
         let server = self.server.as_ref().expect("a server");

@@ -1,0 +1,170 @@
+//! Who is next: the places in the pool, shared fairly among those who ask.
+//!
+//! ```text
+//!   look-up ──► Line::enter ──► a turn among the client's own ──► a place in the pool
+//! ```
+//!
+//! A client is an address, or a /64 of IPv6. It never has more look-ups in the common line than the
+//! pool has places, so whoever comes next waits for those few and not for all that it wants.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv6Addr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::{AcquireError, Semaphore, SemaphorePermit};
+
+#[derive(Debug)]
+pub(super) struct Line {
+    /// The most look-ups at once, those that wait included.
+    max: usize,
+    /// How many of them can be done at once.
+    size: usize,
+    places: Semaphore,
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    all: usize,
+    /// Those who have look-ups, with their number.
+    clients: HashMap<IpAddr, (usize, Arc<Semaphore>)>,
+}
+
+/// A look-up that may go on; it leaves the line by its end.
+#[derive(Debug)]
+pub(super) struct Entry<'a> {
+    line: &'a Line,
+    client: IpAddr,
+    turns: Arc<Semaphore>,
+}
+
+/// Leave to use a connection.
+#[derive(Debug)]
+pub(super) struct Place<'a> {
+    _turn: SemaphorePermit<'a>,
+    _place: SemaphorePermit<'a>,
+}
+
+impl Line {
+    pub(super) fn new(max: usize, size: usize) -> Self {
+        Self { max, size, places: Semaphore::new(size), waiting: Mutex::default() }
+    }
+
+    /// Lets a look-up in. `None`: its client would have more than all others could have then.
+    pub(super) fn enter(&self, client: IpAddr) -> Option<Entry<'_>> {
+        let client = whole(client);
+        let mut waiting = self.waiting();
+        let Waiting { all, clients } = &mut *waiting;
+        let own = clients.get(&client).map_or(0, |(own, _)| *own);
+        if own >= self.max - *all {
+            return None;
+        }
+        *all += 1;
+        let turns = || (0, Arc::new(Semaphore::new(self.size)));
+        let (own, turns) = clients.entry(client).or_insert_with(turns);
+        *own += 1;
+        Some(Entry { line: self, client, turns: Arc::clone(turns) })
+    }
+
+    /// Look-ups at present.
+    pub(super) fn len(&self) -> usize {
+        self.waiting().all
+    }
+
+    fn leave(&self, client: IpAddr) {
+        let mut waiting = self.waiting();
+        waiting.all -= 1;
+        if let Some((own, _)) = waiting.clients.get_mut(&client) {
+            *own -= 1;
+            if *own == 0 {
+                waiting.clients.remove(&client);
+            }
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry<'_> {
+    /// Waits for a place in the pool.
+    pub(super) async fn place(&self) -> Result<Place<'_>, AcquireError> {
+        let turn = self.turns.acquire().await?;
+        Ok(Place { _turn: turn, _place: self.line.places.acquire().await? })
+    }
+}
+
+impl Drop for Entry<'_> {
+    fn drop(&mut self) {
+        self.line.leave(self.client);
+    }
+}
+
+/// The address that counts: who has one of a /64 has all.
+fn whole(client: IpAddr) -> IpAddr {
+    match client.to_canonical() {
+        IpAddr::V6(address) => {
+            Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into()
+        }
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn one_client_leaves_room_for_others() {
+        let line = Line::new(8, 2);
+        let entries = |client: &str| -> Vec<_> {
+            std::iter::from_fn(|| line.enter(client.parse().unwrap())).collect()
+        };
+        let first = entries("192.0.2.1");
+        assert_eq!(first.len(), 4);
+        let second = entries("2001:db8::1");
+        assert_eq!(second.len(), 2);
+        // Nobody else than these two.
+        assert!(line.enter("::ffff:192.0.2.1".parse().unwrap()).is_none());
+        assert!(line.enter("2001:db8::2".parse().unwrap()).is_none());
+        let third = entries("2001:db8:0:1::1");
+        assert_eq!((third.len(), line.len()), (1, 7));
+        drop((first, second, third));
+        assert_eq!(line.len(), 0);
+        assert!(line.waiting().clients.is_empty());
+    }
+
+    #[test]
+    fn whoever_comes_next_waits_for_few() {
+        let line = Line::new(100, 2);
+        let [first, second] = ["192.0.2.1", "192.0.2.2"].map(|client| client.parse().unwrap());
+        let greedy: Vec<_> = (0..10).map(|_| line.enter(first).unwrap()).collect();
+        let mut held: Vec<_> = greedy.iter().map(|entry| Box::pin(entry.place())).collect();
+        let mut places: Vec<_> =
+            held.iter_mut().filter_map(FutureExt::now_or_never).map(Result::unwrap).collect();
+        assert_eq!(places.len(), 2);
+        let other = line.enter(second).unwrap();
+        let mut next = Box::pin(other.place());
+        assert!(next.as_mut().now_or_never().is_none());
+        places.pop();
+        assert!(next.as_mut().now_or_never().is_some());
+    }
+
+    /// Who gives up in the middle of waiting takes nothing along.
+    #[test]
+    fn who_leaves_frees_the_place() {
+        let line = Line::new(100, 1);
+        let client = "192.0.2.1".parse().unwrap();
+        let [first, second, third] = [(); 3].map(|()| line.enter(client).unwrap());
+        let place = first.place().now_or_never().unwrap().unwrap();
+        let mut waits = Box::pin(second.place());
+        assert!(waits.as_mut().now_or_never().is_none());
+        drop((waits, place));
+        assert!(third.place().now_or_never().is_some());
+    }
+}
