@@ -13,7 +13,7 @@ const DEFAULT_PORT: u16 = 2855;
 /// Both sides print the SHA-256 of the file. Start `msrpclient receive` first: it prints a path,
 /// which is what `msrpclient send --to` takes.
 #[derive(Debug, Parser)]
-#[command(version, about, after_help = EXIT_STATUS)]
+#[command(version, after_help = EXIT_STATUS)]
 pub struct Args {
     /// What to do.
     #[command(subcommand)]

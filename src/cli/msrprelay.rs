@@ -35,6 +35,9 @@ pub struct Args {
     /// Read the configuration, build all that a start would, say what is wrong, and exit
     #[arg(long)]
     pub check_config: bool,
+    /// Print the names of the certificates and keys that the configuration uses, for the package
+    #[arg(long, hide = true)]
+    pub list_files: bool,
 }
 
 const AFTER_HELP: &str = "Signals:

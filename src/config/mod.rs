@@ -34,7 +34,8 @@ use self::reader::Reader;
 pub use self::{
     error::{ConfigError, Finding, Problem, Value},
     find::{FILE_NAME, NotFound, find},
-    options::{ConfigOption, OPTIONS, sample},
+    options::{ConfigOption, OPTIONS, SECTIONS, sample},
+    syntax::MEMORY,
     values::{
         BackendKind, ConnectionLimit, DEFAULT_PORT, DigestAlgorithm, ListenAddress, LogLevel,
         PeerList, VerifyNextHop,

@@ -86,6 +86,14 @@ impl ConfigOption {
     const fn sample(self, value: &'static str) -> Self {
         Self { sample: Some(value), ..self }
     }
+
+    /// What it does, and whether it does so in this release.
+    pub fn explanation(&self) -> String {
+        if self.in_force {
+            return self.doc.to_owned();
+        }
+        format!("{} (Not in force in this release.)", self.doc)
+    }
 }
 
 /// Section of the relay itself.
@@ -93,8 +101,8 @@ pub(super) const RELAY: &str = "Relay";
 /// Section of the database backend.
 pub(super) const DATABASE: &str = "Database";
 
-/// Every section that means something, with its explanation in the sample.
-pub(super) const SECTIONS: [(&str, &str); 3] = [
+/// Every section that means something, with its explanation.
+pub const SECTIONS: [(&str, &str); 3] = [
     (RELAY, "The relay itself: certificate, addresses, sessions, limits."),
     (
         MEMORY,
@@ -513,7 +521,7 @@ pub fn sample() -> String {
         }
         for option in OPTIONS.iter().filter(|option| option.section == section) {
             sample.push('\n');
-            comment(&explanation(option), &mut sample);
+            comment(&option.explanation(), &mut sample);
             sample.push_str(format!(";{} = {}", option.name, option.default).trim_end());
             sample.push('\n');
             if let Some(value) = option.sample {
@@ -522,13 +530,6 @@ pub fn sample() -> String {
         }
     }
     sample
-}
-
-fn explanation(option: &ConfigOption) -> String {
-    if option.in_force {
-        return option.doc.to_owned();
-    }
-    format!("{} (Not in force in this release.)", option.doc)
 }
 
 /// Writes text as comment lines.

@@ -19,7 +19,7 @@ use super::error::{Finding, Problem};
 /// The section that supplies values to the others.
 pub(super) const DEFAULT: &str = "DEFAULT";
 /// The section whose names are users, not options.
-pub(super) const MEMORY: &str = "Memory";
+pub const MEMORY: &str = "Memory";
 
 /// What a file says, before any option has a meaning.
 #[derive(Default)]

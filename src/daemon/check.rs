@@ -29,6 +29,22 @@ pub(super) fn run(arguments: &Args) -> ExitCode {
     if findings.errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// `--list-files`: what the relay's user must be able to read.
+pub(super) fn list_files(arguments: &Args) -> ExitCode {
+    match load(arguments) {
+        Ok(Config { relay, .. }) => {
+            for file in relay.certificate.iter().chain(&relay.key) {
+                println!("{}", file.display());
+            }
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            let _ = writeln!(io::stderr(), "msrprelay: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 #[derive(Default)]
 struct Findings {
     errors: Vec<String>,

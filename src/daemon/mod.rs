@@ -55,6 +55,9 @@ pub fn run(arguments: &Args) -> ExitCode {
     if arguments.check_config {
         return check::run(arguments);
     }
+    if arguments.list_files {
+        return check::list_files(arguments);
+    }
     let mode = Mode::of(arguments);
     let mut remarks = Vec::new();
     let inherited = Inherited::take(&mut remarks);
