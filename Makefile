@@ -116,11 +116,41 @@ bench:
 	@.ci/need rust c
 	cargo bench --locked --bench '*' -- $(BENCH_ARGS)
 
+##   make manual      manual pages, shell completions and licences of crates, in target/manual
+.PHONY: manual
+manual:
+	@.ci/need rust c
+	cargo run --locked --example manual -- target/manual
+
+##   make deb         the Debian package, in dist/
+.PHONY: deb
+deb:
+	@.ci/need rust c deb
+	version=$$(dpkg-parsechangelog --show-field Version)
+	files=$(CURDIR)/dist/msrprelay_$${version}_$$(dpkg --print-architecture)
+	mkdir -p dist
+	rm -f dist/*.deb
+	DIST=$(CURDIR)/dist dpkg-buildpackage -b -uc -us \
+		--buildinfo-file=$$files.buildinfo --buildinfo-option=-u$(CURDIR)/dist \
+		--changes-file=$$files.changes --changes-option=-u$(CURDIR)/dist
+
+##   make deb-source  the Debian source package, crates included, in dist/: it builds without a network
+.PHONY: deb-source
+deb-source:
+	@.ci/need rust deb
+	debian/make-source dist
+
+##   make test-package  lint the package and try its life in a Debian of its own; as root
+.PHONY: test-package
+test-package: deb
+	@.ci/need package-test
+	tests/package/run dist/msrprelay_*.deb
+
 ##   make clean       remove what was built; config.ini and certificates stay
 .PHONY: clean
 clean:
 	@cargo clean
-	rm -rf fuzz/target fuzz/artifacts msrprelay msrpclient msrprelayctl
+	rm -rf fuzz/target fuzz/artifacts dist debian/generated msrprelay msrpclient msrprelayctl
 
 .PHONY: help
 help:
