@@ -81,7 +81,7 @@ pub(super) async fn watch(shared: Arc<Shared>) {
         let Ok(found) = tokio::task::spawn_blocking(move || files.again()).await else { continue };
         match change.judge(&generation.files, found) {
             Verdict::Nothing => {}
-            Verdict::Undone => shared.configuration.forget_failed_renewal(),
+            Verdict::Undone => shared.configuration.mend_renewal(),
             // The outcome is logged there, once for each change.
             Verdict::Settled => drop(shared.configuration.renew(&shared).await),
         }

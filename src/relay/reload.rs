@@ -48,15 +48,23 @@ pub(super) struct InForce {
     pub(super) since: SystemTime,
 }
 
-/// A reload that changed nothing.
+/// What went wrong last. Of the two, only a reload reads all files: a renewal mends no failed
+/// reload.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Failures {
+    pub(super) reload: Option<Failure>,
+    pub(super) renewal: Option<Failure>,
+}
+
+/// A reload, or a renewal of certificates, that changed nothing.
 #[derive(Debug, Clone)]
 pub(super) struct Failure {
     pub(super) at: SystemTime,
     /// The generation that stayed in force.
     pub(super) kept: u64,
     pub(super) reason: String,
-    /// Certificates that had changed on disk.
-    renewal: bool,
+    /// What it could not use is in order by now.
+    pub(super) mended: bool,
 }
 
 /// The configuration in force and the way to the next one.
@@ -69,7 +77,7 @@ pub(super) struct Configuration {
     listeners: Mutex<Listeners>,
     /// Held by whoever makes the next generation.
     turn: tokio::sync::Mutex<()>,
-    failure: Mutex<Option<Failure>>,
+    failures: Mutex<Failures>,
 }
 
 /// A generation that was put in force.
@@ -124,7 +132,7 @@ impl Configuration {
             in_force: watch::Sender::new(Arc::new(in_force)),
             listeners: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
-            failure: Mutex::default(),
+            failures: Mutex::default(),
         }
     }
 
@@ -142,8 +150,8 @@ impl Configuration {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn last_failure(&self) -> Option<Failure> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(super) fn failures(&self) -> MutexGuard<'_, Failures> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn generation(&self) -> Arc<Generation> {
@@ -157,11 +165,19 @@ impl Configuration {
         info!("reloading {}", self.source.file.display());
         let built = build(shared, Self::read).await;
         let outcome = built.and_then(|next| self.put_in_force(next, shared));
-        drop(phase);
         match &outcome {
-            Ok(reloaded) => reloaded.log("reloaded"),
-            Err(error) => self.log_failure(error, "not reloaded", false),
+            Ok(reloaded) => {
+                reloaded.log("reloaded");
+                let mut failures = self.failures();
+                mend(&mut failures.reload);
+                mend(&mut failures.renewal);
+            }
+            Err(error) => {
+                self.failures().reload = Some(self.failed(error, "not reloaded"));
+            }
         }
+        // Whoever hears of it may ask for the outcome.
+        drop(phase);
         outcome
     }
 
@@ -178,30 +194,32 @@ impl Configuration {
             Err(error) => Err(error),
         };
         match &outcome {
-            Ok(Some(reloaded)) => reloaded.log("certificate files have changed"),
-            Ok(None) => self.forget_failed_renewal(),
+            Ok(Some(reloaded)) => {
+                reloaded.log("certificate files have changed");
+                self.mend_renewal();
+            }
+            Ok(None) => self.mend_renewal(),
             Err(error) => {
                 let what = "certificate files have changed, the old ones stay in use";
-                self.log_failure(error, what, true);
+                self.failures().renewal = Some(self.failed(error, what));
             }
         }
         outcome
     }
 
     /// What was wrong with the certificates on disk is mended.
-    pub(super) fn forget_failed_renewal(&self) {
-        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        failure.take_if(|failure| failure.renewal);
+    pub(super) fn mend_renewal(&self) {
+        mend(&mut self.failures().renewal);
     }
 
-    fn log_failure(&self, error: &ReloadError, what: &str, renewal: bool) {
+    /// Logs it, too.
+    fn failed(&self, error: &ReloadError, what: &str) -> Failure {
         let reason = error.to_string();
         // A file may have several faults; each gets a line of its own.
         for line in reason.lines() {
             error!("{what}: {line}");
         }
-        let failure = Failure { at: wall_clock(), kept: self.generation().number, reason, renewal };
-        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
+        Failure { at: wall_clock(), kept: self.generation().number, reason, mended: false }
     }
 
     /// Reads the file and builds what it says; blocks.
@@ -265,6 +283,12 @@ impl Configuration {
     fn describe(&self) -> String {
         let in_force = self.in_force();
         in_force.generation.describe(&in_force.config, &self.listeners().addresses())
+    }
+}
+
+fn mend(failure: &mut Option<Failure>) {
+    if let Some(failure) = failure {
+        failure.mended = true;
     }
 }
 
