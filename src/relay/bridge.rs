@@ -256,6 +256,7 @@ impl Bridge {
             peer: holder.peer,
             policy: Arc::clone(&holder.generation.policy),
             session: Some((owned.user.clone(), owned.realm.clone())),
+            unjoined: self.far.is_none() && self.dialling.is_none(),
             failures: holder.failures,
         };
         let (shared, arrived) = (Arc::clone(shared), clock());

@@ -243,6 +243,7 @@ impl Visitor {
             peer: self.party.peer(),
             policy: Arc::clone(&self.party.generation.policy),
             session: None,
+            unjoined: false,
             failures: self.party.failures,
         };
         login::decide(shared, &claimant, head, clock()).await

@@ -58,6 +58,9 @@ fn a_draining_relay_takes_no_new_sessions_and_ends_with_the_last_one() {
     let refreshed = alice.challenged("more0001");
     alice.says_auth("more0002", &refreshed.header(), "");
     alice.hears_code("more0002", "200");
+    // But for one that nobody has joined, which might be refreshed for ever.
+    carol.says_auth("more0003", "none", "");
+    carol.hears_response("more0003", REFUSAL, &carol.auth_uri());
     let mut dave = scene.stranger("dave");
     dave.says(&empty_send("join0001", "{C} {carol}", "{dave}"));
     dave.hears_response("join0001", "200 OK", "{C}");
