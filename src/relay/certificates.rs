@@ -19,7 +19,7 @@ use crate::{config::RelayOptions, transport::tls::Finding};
 const PERIOD: Duration = Duration::from_secs(2);
 
 /// Which files certificates and keys are, symbolic links followed: another file of the same name
-/// is another one, and so is the same one rewritten.
+/// is another one, and so is the same one rewritten, or opened to other readers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Files(Vec<(PathBuf, Option<Stamp>)>);
 
@@ -28,6 +28,8 @@ struct Stamp {
     device: u64,
     inode: u64,
     modified: (i64, i64),
+    /// By what is said about it: owner and mode, which decide whether we may read it.
+    changed: (i64, i64),
     size: u64,
 }
 
@@ -55,6 +57,7 @@ impl Stamp {
             device: found.dev(),
             inode: found.ino(),
             modified: (found.mtime(), found.mtime_nsec()),
+            changed: (found.ctime(), found.ctime_nsec()),
             size: found.size(),
         })
     }
@@ -150,7 +153,7 @@ impl Calendar {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
 
     use super::*;
 
@@ -175,6 +178,9 @@ mod tests {
         assert_ne!(after, before);
         fs::write(&two, "more of it").unwrap();
         assert_ne!(after.again(), after);
+        let written = after.again();
+        fs::set_permissions(&two, fs::Permissions::from_mode(0o640)).unwrap();
+        assert_ne!(written.again(), written);
     }
 
     #[test]
@@ -185,7 +191,8 @@ mod tests {
             fs::write(&path, text).unwrap();
             let Files(mut files) = files(&[&path]);
             // Writes of the same tick are told apart by their size alone.
-            files[0].1.as_mut().unwrap().modified = (0, 0);
+            let stamp = files[0].1.as_mut().unwrap();
+            (stamp.modified, stamp.changed) = ((0, 0), (0, 0));
             Files(files)
         };
         let [used, half, new] = [state(""), state("1"), state("22")];
