@@ -61,7 +61,7 @@ pub use self::{
     error::Located,
     generation::Generation,
     handle::{Handle, Phase},
-    listeners::{Bound, bind, resolve},
+    listeners::{Bound, bind, distinct, resolve},
     reload::{ReloadError, Reloaded, Source},
     status::{Certificate, FailedReload, Sessions, Status},
 };
