@@ -63,18 +63,15 @@ impl Stamp {
     }
 }
 
-/// Renews the certificates when their files change, and warns before they expire, until the relay
-/// ends.
+/// Renews the certificates when their files change, and warns before they expire, for ever. May be
+/// dropped at any time.
 pub(super) async fn watch(shared: Arc<Shared>) {
     let mut change = Change::default();
     let mut calendar = Calendar::default();
     let mut period = interval(PERIOD);
     period.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        tokio::select! {
-            _ = period.tick() => {}
-            () = shared.stopping.cancelled() => return,
-        }
+        period.tick().await;
         let in_force = shared.configuration.in_force();
         let generation = &in_force.generation;
         for finding in calendar.turn(generation, wall_clock()) {

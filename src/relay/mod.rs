@@ -160,7 +160,8 @@ impl Relay {
             generation.number,
             &shared,
         )?;
-        shared.tasks.spawn(certificates::watch(Arc::clone(&shared)));
+        let watching = certificates::watch(Arc::clone(&shared));
+        shared.tasks.spawn(shared.stopping.clone().run_until_cancelled_owned(watching));
         Ok(Self { shared })
     }
 
