@@ -16,7 +16,7 @@ use tokio::{
     sync::watch,
     time::{MissedTickBehavior, interval},
 };
-use tracing::{Instrument, debug_span, error, info};
+use tracing::{Instrument, error, info, info_span};
 
 use super::{RelayError, Shared, lobby, serve};
 use crate::{config::ListenAddress, transport};
@@ -330,7 +330,7 @@ async fn accept(
 }
 
 fn admit(tcp: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
-    let span = debug_span!("connection", %peer);
+    let span = info_span!("connection", %peer);
     let visit = shared.configuration.visit();
     let tasks = shared.tasks.clone();
     let task = async move {
