@@ -20,7 +20,7 @@ use super::{
     Shared, Stage,
     bridge::Bridge,
     clock,
-    generation::Visit,
+    configuration::Visit,
     login::{self, Claimant, Quoted, Verdict, Welcome},
     party::{Owned, Party},
     registry::Delivery,

@@ -10,7 +10,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use tracing::{debug, warn};
 
-use super::{Shared, clock, policy::Policy};
+use super::{Shared, clock, configuration::Policy};
 use crate::{
     auth::{Answer, AuthError, AuthRequest, Grant, basic},
     msrp::{Head, HeaderError, Name, StatusCode, Uri, digest::Authorization},

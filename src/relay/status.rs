@@ -10,7 +10,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Phase, Shared, clock, reload::Failure};
+use super::{Phase, Shared, clock, configuration::Failure};
 use crate::transport::tls::Identity;
 
 /// The state of a relay at one moment. Moments are in seconds since 1970 (UTC).

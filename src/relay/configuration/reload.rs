@@ -14,10 +14,10 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::{
-    Generation, Located, Phase, RelayError, Shared,
+    super::{Located, Phase, RelayError, Shared, wall_clock},
+    Generation,
     generation::{Predecessor, Visit},
     listeners::{self, Listeners, Plan},
-    wall_clock,
 };
 use crate::config::{Config, ConfigError, LogLevel};
 
@@ -42,34 +42,34 @@ impl fmt::Debug for Source {
 
 /// What new connections get.
 #[derive(Debug)]
-pub(super) struct InForce {
-    pub(super) config: Config,
-    pub(super) generation: Arc<Generation>,
-    pub(super) since: SystemTime,
+pub(in crate::relay) struct InForce {
+    pub(in crate::relay) config: Config,
+    pub(in crate::relay) generation: Arc<Generation>,
+    pub(in crate::relay) since: SystemTime,
 }
 
 /// What went wrong last. Of the two, only a reload reads all files: a renewal mends no failed
 /// reload.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Failures {
-    pub(super) reload: Option<Failure>,
-    pub(super) renewal: Option<Failure>,
+pub(in crate::relay) struct Failures {
+    pub(in crate::relay) reload: Option<Failure>,
+    pub(in crate::relay) renewal: Option<Failure>,
 }
 
 /// A reload, or a renewal of certificates, that changed nothing.
 #[derive(Debug, Clone)]
-pub(super) struct Failure {
-    pub(super) at: SystemTime,
+pub(in crate::relay) struct Failure {
+    pub(in crate::relay) at: SystemTime,
     /// The generation that stayed in force.
-    pub(super) kept: u64,
-    pub(super) reason: String,
+    pub(in crate::relay) kept: u64,
+    pub(in crate::relay) reason: String,
     /// What it could not use is in order by now.
-    pub(super) mended: bool,
+    pub(in crate::relay) mended: bool,
 }
 
 /// The configuration in force and the way to the next one.
 #[derive(Debug)]
-pub(super) struct Configuration {
+pub(in crate::relay) struct Configuration {
     source: Source,
     /// As the process was started with them.
     fixed: FixedOptions,
@@ -123,7 +123,7 @@ struct Next {
 }
 
 impl Configuration {
-    pub(super) fn new(source: Source, config: Config, generation: Generation) -> Self {
+    pub(in crate::relay) fn new(source: Source, config: Config, generation: Generation) -> Self {
         let fixed = FixedOptions::of(&config);
         let in_force = InForce { config, generation: Arc::new(generation), since: wall_clock() };
         Self {
@@ -136,7 +136,7 @@ impl Configuration {
         }
     }
 
-    pub(super) fn in_force(&self) -> Arc<InForce> {
+    pub(in crate::relay) fn in_force(&self) -> Arc<InForce> {
         Arc::clone(&self.in_force.borrow())
     }
 
@@ -146,20 +146,23 @@ impl Configuration {
         Visit::new(Arc::clone(&self.in_force.borrow().generation))
     }
 
-    pub(super) fn listeners(&self) -> MutexGuard<'_, Listeners> {
+    pub(in crate::relay) fn listeners(&self) -> MutexGuard<'_, Listeners> {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn failures(&self) -> MutexGuard<'_, Failures> {
+    pub(in crate::relay) fn failures(&self) -> MutexGuard<'_, Failures> {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn generation(&self) -> Arc<Generation> {
+    pub(in crate::relay) fn generation(&self) -> Arc<Generation> {
         Arc::clone(&self.in_force.borrow().generation)
     }
 
     /// Reads the file and all that it names.
-    pub(super) async fn reload(&self, shared: &Arc<Shared>) -> Result<Reloaded, ReloadError> {
+    pub(in crate::relay) async fn reload(
+        &self,
+        shared: &Arc<Shared>,
+    ) -> Result<Reloaded, ReloadError> {
         let _turn = self.turn.lock().await;
         let phase = Reloading::begin(shared)?;
         info!("reloading {}", self.source.file.display());

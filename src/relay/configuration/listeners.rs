@@ -18,7 +18,7 @@ use tokio::{
 };
 use tracing::{Instrument, error, info, info_span};
 
-use super::{RelayError, Shared, lobby, serve};
+use super::super::{RelayError, Shared, lobby, serve};
 use crate::{config::ListenAddress, transport};
 
 /// Pause after a failed accept: most often there are no file descriptors left.
@@ -104,7 +104,7 @@ pub fn distinct(addresses: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, RelayErro
 
 /// The listeners in use, and those that are being left.
 #[derive(Debug, Default)]
-pub(super) struct Listeners {
+pub(in crate::relay) struct Listeners {
     current: Vec<Listener>,
     left: Vec<Listener>,
 }
@@ -135,7 +135,7 @@ impl Door {
 
 /// Which listeners a configuration wants, each of them bound.
 #[derive(Debug)]
-pub(super) struct Plan(Vec<Planned>);
+pub(in crate::relay) struct Plan(Vec<Planned>);
 
 #[derive(Debug)]
 enum Planned {
@@ -169,7 +169,7 @@ impl Planned {
 
 impl Plan {
     /// Of listeners that are bound already.
-    pub(super) fn of(bound: Vec<Bound>) -> Self {
+    pub(in crate::relay) fn of(bound: Vec<Bound>) -> Self {
         Self(bound.into_iter().map(Planned::New).collect())
     }
 }
@@ -227,7 +227,7 @@ impl Listeners {
 
     /// Accepts on the listeners of a plan from now on, which generation `number` wants; the others
     /// stay for the sessions of its predecessors. Must be called inside of a runtime.
-    pub(super) fn put_in_force(
+    pub(in crate::relay) fn put_in_force(
         &mut self,
         plan: Plan,
         number: u64,
@@ -261,12 +261,12 @@ impl Listeners {
     }
 
     /// The addresses of those in use.
-    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+    pub(in crate::relay) fn addresses(&self) -> Vec<SocketAddr> {
         self.current.iter().map(|listener| listener.door.local).collect()
     }
 
     /// The addresses of those that are still open for sessions reserved earlier.
-    pub(super) fn left(&self) -> Vec<SocketAddr> {
+    pub(in crate::relay) fn left(&self) -> Vec<SocketAddr> {
         let doors = self.left.iter().map(|listener| &listener.door);
         doors.filter(|door| door.is_open()).map(|door| door.local).collect()
     }
@@ -345,7 +345,7 @@ mod tests {
     use std::path::Path;
 
     use super::{
-        super::{Configuration, Generation, Source, wall_clock},
+        super::{super::wall_clock, Configuration, Generation, Source},
         *,
     };
     use crate::config::Config;

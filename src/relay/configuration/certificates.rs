@@ -11,7 +11,10 @@ use std::{
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::warn;
 
-use super::{Generation, Shared, error, wall_clock};
+use super::{
+    super::{Shared, error, wall_clock},
+    Generation,
+};
 use crate::{config::RelayOptions, transport::tls::Finding};
 
 /// How often the files and the calendar are looked at. A change must be there for one period: a
@@ -35,7 +38,7 @@ struct Stamp {
 
 impl Files {
     /// Those of a configuration, as they are now; blocks.
-    pub(super) fn of(relay: &RelayOptions) -> Self {
+    pub(in crate::relay) fn of(relay: &RelayOptions) -> Self {
         if relay.debug_notls {
             return Self::default();
         }
@@ -65,7 +68,7 @@ impl Stamp {
 
 /// Renews the certificates when their files change, and warns before they expire, for ever. May be
 /// dropped at any time.
-pub(super) async fn watch(shared: Arc<Shared>) {
+pub(in crate::relay) async fn watch(shared: Arc<Shared>) {
     let mut change = Change::default();
     let mut calendar = Calendar::default();
     let mut period = interval(PERIOD);
