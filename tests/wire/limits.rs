@@ -310,7 +310,7 @@ fn s23_nothing_that_a_stranger_says_shapes_the_log() {
 fn a_line_about_a_stranger_names_him() {
     let scene = Scene::with("log_level = INFO");
     let mut alice = scene.stranger("alice");
-    let _ = alice.tries(&[b'x'; 40_000]);
+    let _ = alice.tries(&b"x".repeat(40_000));
     alice.is_closed();
     let line = scene.relay.logs(" closed: ");
     assert!(line.contains(&alice.local_address().to_string()), "{line}");
