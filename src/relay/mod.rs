@@ -113,11 +113,8 @@ impl Relay {
         let generation = shared.configuration.generation();
         shared.registry.add_minter(&generation);
         shared.probe(&generation);
-        shared.configuration.listeners().put_in_force(
-            Plan::of(listeners),
-            generation.number,
-            &shared,
-        )?;
+        let opened = Plan::of(listeners).open(generation.number)?;
+        shared.configuration.listeners().put_in_force(opened, &shared);
         let watching = configuration::watch(Arc::clone(&shared));
         shared.tasks.spawn(shared.stopping.clone().run_until_cancelled_owned(watching));
         Ok(Self { shared })

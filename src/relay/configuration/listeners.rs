@@ -146,22 +146,28 @@ enum Planned {
     New(Bound),
 }
 
-/// A planned listener, on which nothing can fail any more.
-enum Opened {
+/// A plan of which nothing can fail any more.
+pub(in crate::relay) struct Opened {
+    listeners: Vec<Opening>,
+    /// The generation that wants it.
+    number: u64,
+}
+
+enum Opening {
     Kept(usize),
     New(Door, Arc<TcpListener>),
 }
 
 impl Planned {
-    fn open(self, number: u64) -> io::Result<Opened> {
+    fn open(self, number: u64) -> io::Result<Opening> {
         match self {
-            Self::Kept(at) => Ok(Opened::Kept(at)),
-            Self::Returned(door, socket) => Ok(Opened::New(door, socket)),
+            Self::Kept(at) => Ok(Opening::Kept(at)),
+            Self::Returned(door, socket) => Ok(Opening::New(door, socket)),
             Self::New(Bound { requested, socket }) => {
                 let local = socket.local_addr()?;
                 let socket = Arc::new(TcpListener::from_std(socket)?);
                 let weak = Arc::downgrade(&socket);
-                Ok(Opened::New(Door { since: number, requested, local, socket: weak }, socket))
+                Ok(Opening::New(Door { since: number, requested, local, socket: weak }, socket))
             }
         }
     }
@@ -171,6 +177,12 @@ impl Plan {
     /// Of listeners that are bound already.
     pub(in crate::relay) fn of(bound: Vec<Bound>) -> Self {
         Self(bound.into_iter().map(Planned::New).collect())
+    }
+
+    /// Makes it ready for generation `number`. Must be called inside of a runtime.
+    pub(in crate::relay) fn open(self, number: u64) -> io::Result<Opened> {
+        let listeners = self.0.into_iter().map(|planned| planned.open(number));
+        Ok(Opened { listeners: listeners.collect::<io::Result<_>>()?, number })
     }
 }
 
@@ -225,24 +237,17 @@ impl Listeners {
         }
     }
 
-    /// Accepts on the listeners of a plan from now on, which generation `number` wants; the others
-    /// stay for the sessions of its predecessors. Must be called inside of a runtime.
-    pub(in crate::relay) fn put_in_force(
-        &mut self,
-        plan: Plan,
-        number: u64,
-        shared: &Arc<Shared>,
-    ) -> io::Result<()> {
-        // All that may fail comes first.
-        let opened: Vec<Opened> =
-            plan.0.into_iter().map(|planned| planned.open(number)).collect::<io::Result<_>>()?;
+    /// Accepts on the listeners of a plan from now on; the others stay for the sessions of earlier
+    /// generations. Must be called inside of a runtime.
+    pub(in crate::relay) fn put_in_force(&mut self, opened: Opened, shared: &Arc<Shared>) {
+        let Opened { listeners, number } = opened;
         self.left.retain(|left| left.door.is_open());
         let mut before: Vec<Option<Listener>> =
             std::mem::take(&mut self.current).into_iter().map(Some).collect();
-        for opened in opened {
-            let listener = match opened {
-                Opened::Kept(at) => before.get_mut(at).and_then(Option::take),
-                Opened::New(door, socket) => {
+        for opening in listeners {
+            let listener = match opening {
+                Opening::Kept(at) => before.get_mut(at).and_then(Option::take),
+                Opening::New(door, socket) => {
                     self.left.retain(|left| left.door.local != door.local);
                     let (replaced, told) = watch::channel(None);
                     info!("listening on {}", door.local);
@@ -257,7 +262,6 @@ impl Listeners {
             listener.replaced.send_replace(Some(number));
             self.left.push(listener);
         }
-        Ok(())
     }
 
     /// The addresses of those in use.
@@ -371,7 +375,8 @@ mod tests {
             let mut listeners = shared.configuration.listeners();
             let plan = listeners.plan(&addresses[number % 2..][..1]).unwrap();
             // The first generation gave out both.
-            listeners.put_in_force(plan, 1 + u64::from(number > 2), &shared).unwrap();
+            let opened = plan.open(1 + u64::from(number > 2)).unwrap();
+            listeners.put_in_force(opened, &shared);
         }
         tokio::time::sleep(LEAVE_PERIOD * 2).await;
         assert_eq!(shared.tasks.len(), 2);

@@ -264,15 +264,14 @@ impl Configuration {
             warnings.extend(config.remarks());
             warnings.extend(self.fixed.changed_in(&config));
         }
+        // All that may fail comes first.
+        let opened = plan.map(|plan| plan.open(generation.number)).transpose();
+        let opened = opened.map_err(|cause| RelayError::Listen(cause).located(&config))?;
         shared.registry.add_minter(&generation);
         let next = InForce { config, generation: Arc::clone(&generation), since: wall_clock() };
-        let before = self.in_force.send_replace(Arc::new(next));
-        if let Some(plan) = plan
-            && let Err(cause) = self.listeners().put_in_force(plan, generation.number, shared)
-        {
-            let failed = RelayError::Listen(cause).located(&self.in_force().config);
-            self.in_force.send_replace(before);
-            return Err(failed.into());
+        self.in_force.send_replace(Arc::new(next));
+        if let Some(opened) = opened {
+            self.listeners().put_in_force(opened, shared);
         }
         if renewed_whole {
             (self.source.log_level)(level);
