@@ -60,19 +60,25 @@ pub fn ask(path: &Path, request: Request) -> Result<Response, AskError> {
         io::ErrorKind::PermissionDenied => AskError::Forbidden(path.to_owned()),
         _ => system(cause),
     })?;
-    let line = exchange(&stream, request).map_err(system)?;
+    let line = exchange(&stream, request, PATIENCE).map_err(system)?;
     serde_json::from_str(&line)
         .map_err(|cause| AskError::Unintelligible { path: path.to_owned(), cause })
 }
 
-fn exchange(mut stream: &UnixStream, request: Request) -> io::Result<String> {
-    stream.set_read_timeout(Some(PATIENCE))?;
+fn exchange(mut stream: &UnixStream, request: Request, patience: Duration) -> io::Result<String> {
+    stream.set_read_timeout(Some(patience))?;
     let mut line = serde_json::to_string(&request)?;
     line.push('\n');
     stream.write_all(line.as_bytes())?;
     stream.shutdown(Shutdown::Write)?;
     let mut response = String::new();
-    BufReader::new(stream).read_line(&mut response)?;
+    BufReader::new(stream).read_line(&mut response).map_err(|cause| match cause.kind() {
+        io::ErrorKind::WouldBlock => io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("no response within {} s; the relay's log may tell why", patience.as_secs()),
+        ),
+        _ => cause,
+    })?;
     if response.is_empty() {
         return Err(io::Error::new(
             io::ErrorKind::UnexpectedEof,
@@ -80,4 +86,16 @@ fn exchange(mut stream: &UnixStream, request: Request) -> io::Result<String> {
         ));
     }
     Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relay_that_does_not_answer_is_told_in_words() {
+        let (stream, _silent) = UnixStream::pair().unwrap();
+        let error = exchange(&stream, Request::Reload, Duration::from_millis(20)).unwrap_err();
+        assert!(error.to_string().starts_with("no response within 0 s; "), "{error}");
+    }
 }

@@ -3,7 +3,7 @@
 use std::{
     fs, io,
     os::unix::{
-        fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
+        fs::{FileTypeExt as _, MetadataExt as _},
         net::UnixListener,
     },
     path::{self, Path, PathBuf},
@@ -11,7 +11,8 @@ use std::{
 };
 
 use nix::{
-    sys::stat::{Mode, fchmod},
+    fcntl::AT_FDCWD,
+    sys::stat::{FchmodatFlags, Mode, fchmod, fchmodat},
     unistd::{Gid, Uid, User, getegid, geteuid, getgrouplist},
 };
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -95,9 +96,11 @@ fn open(path: &Path) -> io::Result<UnixListener> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     // Linux makes the file with the mode of the socket, less the umask: at no time may it be more
     // open than it is meant to be.
-    fchmod(&socket, Mode::from_bits_truncate(MODE))?;
+    let mode = Mode::from_bits_truncate(MODE);
+    fchmod(&socket, mode)?;
     socket.bind(&SockAddr::unix(path)?)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(MODE))?;
+    // What the umask took away. The relay's user may have put a link in the place of the socket.
+    fchmodat(AT_FDCWD, path, mode, FchmodatFlags::NoFollowSymlink)?;
     socket.set_nonblocking(true)?;
     socket.listen(i32::try_from(MAX_CLIENTS).unwrap_or(i32::MAX))?;
     Ok(socket.into())
@@ -115,6 +118,7 @@ pub async fn serve(listener: UnixListener, handle: Handle) {
         }
     };
     let mut clients = JoinSet::new();
+    let mut failing = false;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept(), if clients.len() < MAX_CLIENTS => accepted,
@@ -123,10 +127,14 @@ pub async fn serve(listener: UnixListener, handle: Handle) {
         };
         match accepted {
             Ok((client, _)) => {
+                failing = false;
                 clients.spawn(attend(client, handle.clone(), place.as_ref().map(|p| p.group)));
             }
             Err(error) => {
-                warn!("control socket: {error}");
+                // One line for a series of failures.
+                if !std::mem::replace(&mut failing, true) {
+                    warn!("control socket: {error}");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

@@ -45,7 +45,6 @@ pub(super) fn detach() -> io::Result<Launcher> {
         process::exit(0);
     }
     chdir("/")?;
-    umask(Mode::from_bits_truncate(0o022));
     Ok(launcher)
 }
 
@@ -72,9 +71,16 @@ impl Drop for Launcher {
     }
 }
 
-/// Closes what whoever launched us left open, but for the standard streams and what was meant for
-/// us: a pipe kept open for ever would make him wait for ever.
-pub(super) fn close_strays(kept: &[RawFd]) {
+/// Forgets what is of whoever launched us and would reach into the daemon's life: files he left
+/// open, but for the standard streams and those in `kept`, and his umask, which would hide the pid
+/// file.
+pub(super) fn leave_behind(kept: &[RawFd]) {
+    umask(Mode::from_bits_truncate(0o022));
+    close_strays(kept);
+}
+
+/// A pipe kept open for ever would make him wait for ever.
+fn close_strays(kept: &[RawFd]) {
     let Ok(entries) = fs::read_dir("/proc/self/fd") else { return };
     let open: Vec<RawFd> = entries
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())

@@ -65,6 +65,10 @@ impl Findings {
                 Err(error) => self.refuse(error, config),
             }
         }
+        let addresses = relay::distinct(addresses).unwrap_or_else(|error| {
+            self.refuse(error, config);
+            Vec::new()
+        });
         let faults = Generation::faults(config, addresses.first().copied());
         if faults.is_empty() {
             self.build(config, &addresses);

@@ -62,7 +62,7 @@ pub fn run(arguments: &Args) -> ExitCode {
     let mut remarks = Vec::new();
     let inherited = Inherited::take(&mut remarks);
     if mode == Mode::Background {
-        background::close_strays(&inherited.descriptors());
+        background::leave_behind(&inherited.descriptors());
     }
     // Signals that whoever started us blocked would never arrive.
     let _ = SigSet::empty().thread_set_mask();

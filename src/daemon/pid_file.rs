@@ -98,16 +98,22 @@ impl Drop for PidFile {
     }
 }
 
-/// Links are not followed: the directory belongs to the relay's user, the process may be root.
+/// No link is followed and no pipe read: the directory belongs to the relay's user, the process may
+/// be root.
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
+    let file = OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
         .truncate(false)
         .mode(0o644)
         .custom_flags(OFlag::O_NOFOLLOW.bits())
-        .open(path)
+        .open(path)?;
+    let found = file.metadata()?;
+    if !found.is_file() || found.nlink() > 1 {
+        return Err(io::Error::other("there is something of that name that is no file of its own"));
+    }
+    Ok(file)
 }
 
 /// None where it says nothing that could be a pid.
@@ -210,6 +216,20 @@ mod tests {
         std::os::unix::fs::symlink(&target, file_in(directory.path())).unwrap();
         let refused = PidFile::claim(directory.path()).unwrap_err();
         assert!(matches!(refused, PidFileError::Unwritable { .. }), "{refused}");
+        assert_eq!(fs::read_to_string(&target).unwrap(), "kept");
+
+        // Nor another name of it, nor a pipe, which would keep us waiting.
+        let put = |what: &dyn Fn(&Path)| {
+            fs::remove_file(file_in(directory.path())).unwrap();
+            what(&file_in(directory.path()));
+        };
+        let link = |path: &Path| fs::hard_link(&target, path).unwrap();
+        let pipe = |path: &Path| nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for what in [&link as &dyn Fn(&Path), &pipe] {
+            put(what);
+            let refused = PidFile::claim(directory.path()).unwrap_err();
+            assert!(matches!(refused, PidFileError::Unwritable { .. }), "{refused}");
+        }
         assert_eq!(fs::read_to_string(target).unwrap(), "kept");
     }
 }

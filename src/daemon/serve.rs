@@ -20,7 +20,7 @@ use tracing::info;
 use super::{Failure, background::Launcher, notify::Manager, resources};
 use crate::{
     control,
-    relay::{Handle, Phase, Relay, Status},
+    relay::{FailedReload, Handle, Phase, Relay, Status},
 };
 
 /// How often `systemctl status` may show something new.
@@ -89,7 +89,10 @@ impl Serving {
                 _ = &mut running => break,
                 Some(signal) = signals.next() => steering.signal(signal),
                 () = steering.reload() => {}
-                Ok(()) = phase.changed() => tell_phase(&mut manager, *phase.borrow_and_update()),
+                Ok(()) = phase.changed() => {
+                    tell_phase(&mut manager, *phase.borrow_and_update());
+                    news.reset_immediately();
+                }
                 watchdog = &mut beat => {
                     manager.alive();
                     beat.set(self::beat(handle.clone(), watchdog));
@@ -190,9 +193,13 @@ fn in_words(status: &Status) -> String {
         Phase::Draining => "draining, no new sessions",
         Phase::Stopping => "stopping",
     };
-    let failed = match &status.last_failed_reload {
-        Some(_) => "; the last reload failed",
-        None => "",
+    let stands = |failed: &Option<FailedReload>| failed.as_ref().is_some_and(|one| !one.mended);
+    let failed = if stands(&status.last_failed_reload) {
+        "; the last reload failed"
+    } else if stands(&status.last_failed_renewal) {
+        "; the certificates on disk cannot be used"
+    } else {
+        ""
     };
     format!(
         "{doing}: {} sessions, {} of them joined, {} connections{failed}",

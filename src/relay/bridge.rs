@@ -17,8 +17,7 @@ use tokio::{sync::oneshot, time::timeout};
 use tracing::{Span, debug, info};
 
 use super::{
-    DEFAULT_PORT, Shared, Stage, clock,
-    generation::Generation,
+    DEFAULT_PORT, Generation, Shared, Stage, clock,
     login::{self, Claimant, Quoted, Verdict},
     party::{Owned, Party},
     registry::{Arrival, Delivery, Join},
@@ -256,6 +255,7 @@ impl Bridge {
             peer: holder.peer,
             policy: Arc::clone(&holder.generation.policy),
             session: Some((owned.user.clone(), owned.realm.clone())),
+            unjoined: self.far.is_none() && self.dialling.is_none(),
             failures: holder.failures,
         };
         let (shared, arrived) = (Arc::clone(shared), clock());
@@ -477,7 +477,7 @@ mod tests {
     use crate::{
         config::Config,
         msrp::{Decoder, Event as Decoded},
-        relay::{Source, login::Welcome, reload::Configuration, wall_clock},
+        relay::{Source, configuration::Configuration, login::Welcome, wall_clock},
         session::{Expiry, Holding},
     };
 

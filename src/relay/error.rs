@@ -1,15 +1,49 @@
 //! Errors as an operator meets them: with the place in the file that must be mended.
 
+use std::io;
+
 use thiserror::Error;
 
-use super::RelayError;
 use crate::{
+    auth::UriError,
     config::Config,
     transport::{
         pem::PemFile,
-        tls::{Finding, TlsError},
+        tls::{Finding, HostNameError, TlsError},
     },
 };
+
+/// Why the relay cannot start, or go on.
+#[derive(Debug, Error)]
+pub enum RelayError {
+    /// A certificate, a key, or what TLS needs of them.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The host name is not in the certificate, or there is none to take.
+    #[error(transparent)]
+    HostName(#[from] HostNameError),
+    /// The host name cannot stand in a URI.
+    #[error("hostname {host:?} cannot be part of an MSRP URI")]
+    UriHost {
+        /// The name.
+        host: String,
+    },
+    /// `[Memory]` names a user twice.
+    #[error("[Memory] {0}")]
+    DuplicateUser(String),
+    /// The database cannot be named so.
+    #[error("{0}")]
+    DatabaseUri(#[from] UriError),
+    /// An address cannot be listened on.
+    #[error("{0}")]
+    Bind(#[source] io::Error),
+    /// The system does not let go on with a socket that is bound.
+    #[error("cannot accept connections: {0}")]
+    Listen(#[source] io::Error),
+    /// The address to give out cannot be found.
+    #[error("cannot tell the address of this machine, set hostname in [Relay]: {0}")]
+    NoAddress(#[source] io::Error),
+}
 
 /// A configuration that cannot be put in force.
 #[derive(Debug, Error)]

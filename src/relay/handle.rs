@@ -36,7 +36,12 @@ impl Handle {
     /// is logged as well. It goes on when the caller does not wait for it.
     pub async fn reload(&self) -> Result<Reloaded, ReloadError> {
         let shared = Arc::clone(&self.shared);
-        let reloading = async move { shared.configuration.reload(&shared).await };
+        let reloading = async move {
+            // Files and names may keep it waiting for ever; the end does not wait for them.
+            let reloading = shared.configuration.reload(&shared);
+            let ended = shared.stopping.run_until_cancelled(reloading).await;
+            ended.unwrap_or(Err(ReloadError::Stopping))
+        };
         self.shared.tasks.spawn(reloading).await.unwrap_or(Err(ReloadError::Interrupted))
     }
 

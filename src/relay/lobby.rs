@@ -20,7 +20,7 @@ use super::{
     Shared, Stage,
     bridge::Bridge,
     clock,
-    generation::Visit,
+    configuration::Visit,
     login::{self, Claimant, Quoted, Verdict, Welcome},
     party::{Owned, Party},
     registry::Delivery,
@@ -243,6 +243,7 @@ impl Visitor {
             peer: self.party.peer(),
             policy: Arc::clone(&self.party.generation.policy),
             session: None,
+            unjoined: false,
             failures: self.party.failures,
         };
         login::decide(shared, &claimant, head, clock()).await

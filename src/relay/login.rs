@@ -10,7 +10,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use tracing::{debug, warn};
 
-use super::{Shared, clock, policy::Policy};
+use super::{Shared, clock, configuration::Policy};
 use crate::{
     auth::{Answer, AuthError, AuthRequest, Grant, basic},
     msrp::{Head, HeaderError, Name, StatusCode, Uri, digest::Authorization},
@@ -28,6 +28,8 @@ pub(super) struct Claimant {
     pub(super) policy: Arc<Policy>,
     /// User and realm of the session that the connection holds.
     pub(super) session: Option<(String, String)>,
+    /// Nobody has joined that session.
+    pub(super) unjoined: bool,
     /// Failed attempts before this one.
     pub(super) failures: u32,
 }
@@ -87,8 +89,9 @@ pub(super) async fn decide(
     head: &Head,
     arrived: Instant,
 ) -> Verdict {
-    // A session that would be new; those that are there may be refreshed.
-    let unwelcome = || claimant.session.is_none() && shared.is_leaving();
+    // A session that would be new, or that waits for somebody: refreshed again and again it could
+    // outlast any patience. Those that are in use may be refreshed.
+    let unwelcome = || (claimant.session.is_none() || claimant.unjoined) && shared.is_leaving();
     if unwelcome() {
         return leaving(head);
     }

@@ -12,31 +12,25 @@
 //!
 //! A connection is served by one task at a time, which owns it; it is handed on by value.
 //!
-//! What holds for it comes from the [`Generation`] that was in force when it was accepted:
+//! What holds for it comes from the [`Generation`] that was in force when it was accepted.
 //!
-//! ```text
-//!   Handle::reload --> reload: reads the file, off the async threads
-//!   certificates ---->   |  stores: backends, policy: rules, TLS: carried over if unchanged
-//!    (files changed)     v
-//!                      generation, complete --> swapped at once --> listeners: new connections
-//!                                                                   get it, old addresses are left
-//! ```
+//! | what | where |
+//! |---|---|
+//! | a connection's way, as above | `lobby`, `login`, `bridge`, with `party` and `wire` as what moves |
+//! | what is in force: reading, swapping, listening | `configuration` |
+//! | who may join whom | `registry` |
+//! | watching and steering | `handle`, `status`, `stats` |
 
 mod bridge;
-mod certificates;
+mod configuration;
 mod error;
-mod generation;
 mod handle;
-mod listeners;
 mod lobby;
 mod login;
 mod party;
-mod policy;
 mod registry;
-mod reload;
 mod stats;
 mod status;
-mod stores;
 mod wire;
 
 use std::{
@@ -48,65 +42,29 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use rand::{TryRng, rngs::SysRng};
-use thiserror::Error;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, info, warn};
 
 use self::{
-    bridge::Bridge, listeners::Plan, party::Party, registry::Registry, reload::Configuration,
+    bridge::Bridge,
+    configuration::{Configuration, Plan},
+    party::Party,
+    registry::Registry,
     stats::Stats,
 };
 pub use self::{
-    error::Located,
-    generation::Generation,
+    configuration::{Bound, Generation, ReloadError, Reloaded, Source, bind, distinct, resolve},
+    error::{Located, RelayError},
     handle::{Handle, Phase},
-    listeners::{Bound, bind, resolve},
-    reload::{ReloadError, Reloaded, Source},
     status::{Certificate, FailedReload, Sessions, Status},
 };
-use crate::{
-    auth::{Challenger, UriError},
-    config::Config,
-    transport::tls::{HostNameError, TlsError},
-};
+use crate::{auth::Challenger, config::Config};
 
 /// How long sessions have, once the relay stops, to say their last words.
 pub const STOP_TIME: Duration = Duration::from_secs(5);
 /// Port of a next hop that names none.
 const DEFAULT_PORT: u32 = 2855;
-
-/// Why the relay cannot start, or go on.
-#[derive(Debug, Error)]
-pub enum RelayError {
-    /// A certificate, a key, or what TLS needs of them.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// The host name is not in the certificate, or there is none to take.
-    #[error(transparent)]
-    HostName(#[from] HostNameError),
-    /// The host name cannot stand in a URI.
-    #[error("hostname {host:?} cannot be part of an MSRP URI")]
-    UriHost {
-        /// The name.
-        host: String,
-    },
-    /// `[Memory]` names a user twice.
-    #[error("[Memory] {0}")]
-    DuplicateUser(String),
-    /// The database cannot be named so.
-    #[error("{0}")]
-    DatabaseUri(#[from] UriError),
-    /// An address cannot be listened on.
-    #[error("{0}")]
-    Bind(#[source] io::Error),
-    /// The system does not let go on with a socket that is bound.
-    #[error("cannot accept connections: {0}")]
-    Listen(#[source] io::Error),
-    /// The address to give out cannot be found.
-    #[error("cannot tell the address of this machine, set hostname in [Relay]: {0}")]
-    NoAddress(#[source] io::Error),
-}
 
 /// The relay, listening.
 #[derive(Debug)]
@@ -155,12 +113,10 @@ impl Relay {
         let generation = shared.configuration.generation();
         shared.registry.add_minter(&generation);
         shared.probe(&generation);
-        shared.configuration.listeners().put_in_force(
-            Plan::of(listeners),
-            generation.number,
-            &shared,
-        )?;
-        shared.tasks.spawn(certificates::watch(Arc::clone(&shared)));
+        let opened = Plan::of(listeners).open(generation.number)?;
+        shared.configuration.listeners().put_in_force(opened, &shared);
+        let watching = configuration::watch(Arc::clone(&shared));
+        shared.tasks.spawn(shared.stopping.clone().run_until_cancelled_owned(watching));
         Ok(Self { shared })
     }
 

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use tracing::Span;
 
-use super::{generation::Generation, registry::Registration, stats::Counted, wire::Wire};
+use super::{Generation, registry::Registration, stats::Counted, wire::Wire};
 use crate::{
     msrp::{ChunkQueue, Decoder},
     session::Holding,

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::{Notify, oneshot};
 
-use super::{DEFAULT_PORT, generation::Generation, party::Party, status::Sessions};
+use super::{DEFAULT_PORT, Generation, party::Party, status::Sessions};
 use crate::{
     msrp::{Head, Path, Uri},
     session::{Reject, detail},

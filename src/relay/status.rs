@@ -10,7 +10,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Phase, Shared, clock, reload::Failure};
+use super::{Phase, Shared, clock, configuration::Failure};
 use crate::transport::tls::Identity;
 
 /// The state of a relay at one moment. Moments are in seconds since 1970 (UTC).
@@ -54,6 +54,8 @@ pub struct Status {
     pub queued_bytes: usize,
     /// The last reload that failed.
     pub last_failed_reload: Option<FailedReload>,
+    /// The last time that certificates which had changed on disk could not be used.
+    pub last_failed_renewal: Option<FailedReload>,
 }
 
 /// A certificate in use.
@@ -87,6 +89,8 @@ pub struct FailedReload {
     pub kept: u64,
     /// What is to be mended; a line for each fault.
     pub reason: String,
+    /// A later one succeeded.
+    pub mended: bool,
 }
 
 impl Status {
@@ -98,7 +102,7 @@ impl Status {
             (listeners.addresses(), listeners.left())
         };
         let stats = &shared.stats;
-        let failure = shared.configuration.last_failure();
+        let failures = shared.configuration.failures().clone();
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: process::id(),
@@ -118,12 +122,15 @@ impl Status {
             sessions: shared.registry.sessions(),
             sessions_started: stats.started.load(Ordering::Relaxed),
             queued_bytes: stats.queued.load(Ordering::Relaxed),
-            last_failed_reload: failure.map(|Failure { at, kept, reason, .. }| FailedReload {
-                at: unix(at),
-                kept,
-                reason,
-            }),
+            last_failed_reload: failures.reload.map(FailedReload::of),
+            last_failed_renewal: failures.renewal.map(FailedReload::of),
         }
+    }
+}
+
+impl FailedReload {
+    fn of(Failure { at, kept, reason, mended }: Failure) -> Self {
+        Self { at: unix(at), kept, reason, mended }
     }
 }
 

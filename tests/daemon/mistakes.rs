@@ -56,6 +56,14 @@ const MISTAKES: &[Mistake] = &[
                lists those it has",
     },
     Mistake {
+        name: "address in another",
+        told: Told::Everywhere,
+        options: "debug_notls = yes\naddress = 0.0.0.0:{port}, 127.0.0.1:{port}",
+        spoil: |_| {},
+        line: "{dir}/config.ini:4: [Relay] address: 0.0.0.0:{port} includes 127.0.0.1:{port}: name \
+               only one of them",
+    },
+    Mistake {
         name: "address unknown",
         told: Told::Everywhere,
         options: "debug_notls = yes\naddress = nowhere.invalid:2855",

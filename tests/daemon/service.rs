@@ -77,8 +77,9 @@ fn the_manager_hears_of_start_reload_and_stop() {
     assert!(!site.path("run/msrprelay.pid").exists(), "the manager knows the pid");
 
     // One that succeeds, and one that fails: it is ready again after either.
-    for text in [site.read("config.ini"), "nonsense".to_owned()] {
-        site.write("config.ini", &text);
+    let good = site.read("config.ini");
+    for text in [&good, "nonsense"] {
+        site.write("config.ini", text);
         let before = monotonic_usec();
         relay.signal(Signal::SIGHUP);
         let reloading = manager.hears();
@@ -88,6 +89,10 @@ fn the_manager_hears_of_start_reload_and_stop() {
         assert!(time >= before && time <= monotonic_usec(), "{before} {time}");
         assert_eq!(manager.hears(), ["READY=1"]);
     }
+    assert_eq!(manager.waits_for("STATUS="), format!("{status}; the last reload failed"));
+    site.write("config.ini", &good);
+    relay.signal(Signal::SIGHUP);
+    assert_eq!(manager.waits_for("STATUS="), status);
 
     relay.signal(Signal::SIGTERM);
     assert_eq!(manager.hears(), ["STOPPING=1"]);

@@ -70,7 +70,7 @@ fn certificates_are_renewed_from_disk() {
     relay.write("2/crt", &second.certificate_pem);
     sleep(SEEN);
     assert_eq!(relay.generation(), 3);
-    assert_eq!(relay.status()["last_failed_reload"], serde_json::Value::Null);
+    assert_eq!(relay.status()["last_failed_renewal"], serde_json::Value::Null);
 }
 
 #[test]
@@ -86,21 +86,26 @@ fn a_bad_pair_on_disk_is_reported_once_and_not_used() {
     shows(&scene, &first);
     sleep(SEEN);
     assert_eq!(times(relay, complaint), 1);
-    let reason = relay.status()["last_failed_reload"]["reason"].clone();
+    let reason = relay.status()["last_failed_renewal"]["reason"].clone();
     assert!(reason.as_str().is_some_and(|reason| reason.contains("does not belong")), "{reason}");
     assert!(relay.fails_to_reload().contains("does not belong"));
     shows(&scene, &first);
     // The key follows.
     relay.write("2/key", &second.key_pem);
     comes_to_show(&scene, &second, 3);
+    until("the failure is mended", || relay.status()["last_failed_renewal"]["mended"] == true);
+    // The reload that failed read more than certificates, and none was made since.
+    assert_eq!(relay.status()["last_failed_reload"]["mended"], false);
     // The certificate vanishes for good.
     fs::remove_file(relay.directory().join("2/crt")).expect("a file to remove");
     relay.logs("live/crt does not exist");
     shows(&scene, &second);
     // It is back as it was.
     relay.write("2/crt", &second.certificate_pem);
-    until("the failure is forgotten", || relay.status()["last_failed_reload"].is_null());
+    until("the failure is mended", || relay.status()["last_failed_renewal"]["mended"] == true);
     assert_eq!(relay.generation(), 3);
+    relay.reloads();
+    assert_eq!(relay.status()["last_failed_reload"]["mended"], true);
 }
 
 /// At 30 days, 7 days, one day and the end; what was due when it was loaded is said then.

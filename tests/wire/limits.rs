@@ -298,6 +298,17 @@ fn s23_nothing_that_a_stranger_says_shapes_the_log() {
     }
 }
 
+/// An operator who reads that somebody was shown the door asks who it was.
+#[test]
+fn a_line_about_a_stranger_names_him() {
+    let scene = Scene::with("log_level = INFO");
+    let mut alice = scene.stranger("alice");
+    let _ = alice.tries(&b"x".repeat(40_000));
+    alice.is_closed();
+    let line = scene.relay.logs(" closed: ");
+    assert!(line.contains(&alice.local_address().to_string()), "{line}");
+}
+
 #[test]
 fn s26_r4976_9_4_04_no_secret_reaches_the_log() {
     let scene = Scene::with("log_failed_auth = Yes\nlog_level = NOTSET");

@@ -1,10 +1,13 @@
 //! Draining and stopping: what sessions are left to do, and who hears of the end.
 
-use std::time::Duration;
+use std::{fs, thread, time::Duration};
 
-use nix::sys::signal::Signal;
+use nix::{
+    sys::{signal::Signal, stat::Mode},
+    unistd::mkfifo,
+};
 
-use crate::harness::{PATIENCE, Relay, Scene, empty_send, now, report, send, sleep};
+use crate::harness::{PATIENCE, Relay, Scene, empty_send, now, report, send, sleep, until};
 
 /// TERM ends everything in this time.
 const FIVE_SECONDS: Duration = Duration::from_secs(5);
@@ -58,6 +61,9 @@ fn a_draining_relay_takes_no_new_sessions_and_ends_with_the_last_one() {
     let refreshed = alice.challenged("more0001");
     alice.says_auth("more0002", &refreshed.header(), "");
     alice.hears_code("more0002", "200");
+    // But for one that nobody has joined, which might be refreshed for ever.
+    carol.says_auth("more0003", "none", "");
+    carol.hears_response("more0003", REFUSAL, &carol.auth_uri());
     let mut dave = scene.stranger("dave");
     dave.says(&empty_send("join0001", "{C} {carol}", "{dave}"));
     dave.hears_response("join0001", "200 OK", "{C}");
@@ -141,6 +147,27 @@ fn term_does_not_wait_when_the_last_session_has_ended() {
     runs_on(relay, Duration::from_secs(1));
     drop(alice);
     ends(relay, PATIENCE);
+}
+
+/// A configuration that cannot be read to its end, as on a file server that is gone.
+#[test]
+fn a_reload_that_hangs_holds_up_no_end() {
+    let scene = Scene::with("");
+    let relay = &scene.relay;
+    fs::remove_file(relay.configuration_file()).expect("a file to remove");
+    mkfifo(&relay.configuration_file(), Mode::S_IRUSR | Mode::S_IWUSR).expect("a pipe");
+    relay.signal(Signal::SIGHUP);
+    until("the relay reloads", || phase(relay) == "reloading");
+    let asked = thread::scope(|scope| {
+        let asking = scope.spawn(|| relay.ctl(&["reload"]));
+        sleep(300);
+        relay.signal(Signal::SIGTERM);
+        ends(relay, Duration::from_secs(2));
+        asking.join().expect("an answer")
+    });
+    assert_eq!(asked.status.code(), Some(1), "{asked:?}");
+    assert!(String::from_utf8_lossy(&asked.stderr).contains("stopping"), "{asked:?}");
+    relay.logs("INFO stopped");
 }
 
 /// The second TERM waits neither for `drain_timeout` nor for peers that do not read.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use msrprelay::{
-    relay::{Certificate, Phase, Status},
+    relay::{Certificate, FailedReload, Phase, Status},
     transport::tls::{EXPIRY_NOTICES, Utc},
 };
 
@@ -29,17 +29,8 @@ pub(crate) fn status(status: &Status, now: u64) -> String {
         status.pid,
         duration(status.uptime),
     ));
-    if let Some(failed) = &status.last_failed_reload {
-        let later = if failed.kept < status.generation {
-            "a later one succeeded"
-        } else {
-            "what was in force before still is"
-        };
-        lines.add("FAILED RELOAD", &format!("{}, {later}", moment(failed.at, now)));
-        for reason in failed.reason.lines() {
-            lines.add("", reason);
-        }
-    }
+    lines.failure("FAILED RELOAD", status.last_failed_reload.as_ref(), now);
+    lines.failure("FAILED RENEWAL", status.last_failed_renewal.as_ref(), now);
     lines.add("configuration", &status.configuration.display().to_string());
     lines.add(
         "generation",
@@ -95,6 +86,19 @@ impl Lines {
         let _ = writeln!(self.0, "  {name:<14} {text}");
     }
 
+    fn failure(&mut self, name: &str, failed: Option<&FailedReload>, now: u64) {
+        let Some(failed) = failed else { return };
+        let later = if failed.mended {
+            "a later one succeeded"
+        } else {
+            "what was in force before still is"
+        };
+        self.add(name, &format!("{}, {later}", moment(failed.at, now)));
+        for reason in failed.reason.lines() {
+            self.add("", reason);
+        }
+    }
+
     fn certificate(&mut self, certificate: &Certificate, now: u64) {
         let Certificate { subject, serial, expires, file } = certificate;
         self.add("certificate", &file.display().to_string());
@@ -139,7 +143,7 @@ fn duration(seconds: u64) -> String {
 mod tests {
     use std::path::PathBuf;
 
-    use msrprelay::relay::{FailedReload, Sessions};
+    use msrprelay::relay::Sessions;
 
     use super::*;
 
@@ -185,7 +189,9 @@ mod tests {
                 at: NOW - 61,
                 kept: 3,
                 reason: "config.ini:3: one\nconfig.ini:9: two".to_owned(),
+                mended: false,
             }),
+            last_failed_renewal: None,
         }
     }
 
@@ -223,9 +229,13 @@ msrprelay 2.0.0 is draining: it takes no new sessions, pid 4711, up 3 d 4 h
     #[test]
     fn a_failure_that_was_mended_stays_in_sight() {
         let mut example = example();
-        example.generation = 4;
+        example.last_failed_renewal = example.last_failed_reload.clone();
+        example.last_failed_reload.as_mut().unwrap().mended = true;
         let text = status(&example, NOW);
         assert!(text.contains("(1 min 1 s ago), a later one succeeded\n"), "{text}");
+        assert!(text.contains("  FAILED RENEWAL "), "{text}");
+        assert!(text.contains("(1 min 1 s ago), what was in force before still is\n"), "{text}");
+        example.last_failed_renewal = None;
         example.last_failed_reload = None;
         example.left_addresses.clear();
         example.certificates.clear();

@@ -2,7 +2,7 @@
 
 use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
-use super::RelayError;
+use super::super::RelayError;
 use crate::{
     auth::Backend,
     config::{DigestAlgorithm, RelayOptions},
@@ -11,32 +11,32 @@ use crate::{
 
 /// The rules for one client and its session.
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of the file")]
-pub(super) struct Policy {
+pub(in crate::relay) struct Policy {
     /// Host of the URIs given out.
-    pub(super) host: String,
+    pub(in crate::relay) host: String,
     /// Their port.
-    pub(super) port: u16,
+    pub(in crate::relay) port: u16,
     /// Whether their scheme is `msrps`.
-    pub(super) secure: bool,
+    pub(in crate::relay) secure: bool,
     /// One of them, for what they have in common.
-    pub(super) authority: Uri,
-    pub(super) backend: Arc<dyn Backend>,
+    pub(in crate::relay) authority: Uri,
+    pub(in crate::relay) backend: Arc<dyn Backend>,
     /// What challenges offer, in their order.
-    pub(super) algorithms: Vec<Algorithm>,
+    pub(in crate::relay) algorithms: Vec<Algorithm>,
     /// Basic is accepted too; never without TLS.
-    pub(super) basic: bool,
-    pub(super) default_domain: Option<String>,
-    pub(super) domains: Vec<String>,
-    pub(super) nonce_lifetime: Duration,
+    pub(in crate::relay) basic: bool,
+    pub(in crate::relay) default_domain: Option<String>,
+    pub(in crate::relay) domains: Vec<String>,
+    pub(in crate::relay) nonce_lifetime: Duration,
     /// None: any number.
-    pub(super) max_auth_attempts: Option<NonZeroU32>,
-    pub(super) log_failed_auth: bool,
-    pub(super) other_methods: bool,
+    pub(in crate::relay) max_auth_attempts: Option<NonZeroU32>,
+    pub(in crate::relay) log_failed_auth: bool,
+    pub(in crate::relay) other_methods: bool,
     /// Bound sessions end at their Expires, whoever named it.
-    pub(super) strict_expiry: bool,
-    pub(super) expires_minimum: Duration,
-    pub(super) expires_default: Duration,
-    pub(super) expires_maximum: Duration,
+    pub(in crate::relay) strict_expiry: bool,
+    pub(in crate::relay) expires_minimum: Duration,
+    pub(in crate::relay) expires_default: Duration,
+    pub(in crate::relay) expires_maximum: Duration,
 }
 
 impl fmt::Debug for Policy {
@@ -50,7 +50,7 @@ impl fmt::Debug for Policy {
 
 impl Policy {
     /// What `[Relay]` says of clients, who are given URIs with that host and port.
-    pub(super) fn new(
+    pub(in crate::relay) fn new(
         relay: &RelayOptions,
         host: String,
         port: u16,
@@ -82,12 +82,12 @@ impl Policy {
     }
 
     /// The URI of a session.
-    pub(super) fn mint(&self, session_id: &str) -> Result<Uri, UriError> {
+    pub(in crate::relay) fn mint(&self, session_id: &str) -> Result<Uri, UriError> {
         Uri::mint(self.secure, &self.host, self.port, session_id)
     }
 
     /// Whether users of that realm are served; letter case does not count.
-    pub(super) fn serves(&self, realm: &str) -> bool {
+    pub(in crate::relay) fn serves(&self, realm: &str) -> bool {
         let same = |domain: &String| domain.eq_ignore_ascii_case(realm);
         self.domains.is_empty() || self.domains.iter().any(same)
     }

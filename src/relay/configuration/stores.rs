@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use super::{RelayError, generation::Predecessor, policy};
+use super::{super::RelayError, generation::Predecessor, policy};
 use crate::{
     auth::{Backend, Chain, Database, Memory},
     config::{BackendKind, Config},
 };
 
 /// In the order in which they are asked.
-pub(super) struct Stores(Vec<Store>);
+pub(in crate::relay) struct Stores(Vec<Store>);
 
 struct Store {
     kind: BackendKind,
@@ -52,7 +52,7 @@ impl Stores {
     }
 
     /// As the option names them.
-    pub(super) fn names(&self) -> impl Iterator<Item = String> {
+    pub(in crate::relay) fn names(&self) -> impl Iterator<Item = String> {
         self.0.iter().map(|store| store.kind.to_string())
     }
 
@@ -61,7 +61,7 @@ impl Stores {
     }
 
     /// Has those that nobody has asked yet say in the log whether they answer.
-    pub(super) async fn probe(&self) {
+    pub(in crate::relay) async fn probe(&self) {
         for store in self.0.iter().filter(|store| store.new) {
             store.backend.probe().await;
         }

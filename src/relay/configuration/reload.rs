@@ -14,10 +14,10 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::{
-    Generation, Located, Phase, RelayError, Shared,
+    super::{Located, Phase, RelayError, Shared, wall_clock},
+    Generation,
     generation::{Predecessor, Visit},
     listeners::{self, Listeners, Plan},
-    wall_clock,
 };
 use crate::config::{Config, ConfigError, LogLevel};
 
@@ -42,26 +42,34 @@ impl fmt::Debug for Source {
 
 /// What new connections get.
 #[derive(Debug)]
-pub(super) struct InForce {
-    pub(super) config: Config,
-    pub(super) generation: Arc<Generation>,
-    pub(super) since: SystemTime,
+pub(in crate::relay) struct InForce {
+    pub(in crate::relay) config: Config,
+    pub(in crate::relay) generation: Arc<Generation>,
+    pub(in crate::relay) since: SystemTime,
 }
 
-/// A reload that changed nothing.
+/// What went wrong last. Of the two, only a reload reads all files: a renewal mends no failed
+/// reload.
+#[derive(Debug, Clone, Default)]
+pub(in crate::relay) struct Failures {
+    pub(in crate::relay) reload: Option<Failure>,
+    pub(in crate::relay) renewal: Option<Failure>,
+}
+
+/// A reload, or a renewal of certificates, that changed nothing.
 #[derive(Debug, Clone)]
-pub(super) struct Failure {
-    pub(super) at: SystemTime,
+pub(in crate::relay) struct Failure {
+    pub(in crate::relay) at: SystemTime,
     /// The generation that stayed in force.
-    pub(super) kept: u64,
-    pub(super) reason: String,
-    /// Certificates that had changed on disk.
-    renewal: bool,
+    pub(in crate::relay) kept: u64,
+    pub(in crate::relay) reason: String,
+    /// What it could not use is in order by now.
+    pub(in crate::relay) mended: bool,
 }
 
 /// The configuration in force and the way to the next one.
 #[derive(Debug)]
-pub(super) struct Configuration {
+pub(in crate::relay) struct Configuration {
     source: Source,
     /// As the process was started with them.
     fixed: FixedOptions,
@@ -69,7 +77,7 @@ pub(super) struct Configuration {
     listeners: Mutex<Listeners>,
     /// Held by whoever makes the next generation.
     turn: tokio::sync::Mutex<()>,
-    failure: Mutex<Option<Failure>>,
+    failures: Mutex<Failures>,
 }
 
 /// A generation that was put in force.
@@ -115,7 +123,7 @@ struct Next {
 }
 
 impl Configuration {
-    pub(super) fn new(source: Source, config: Config, generation: Generation) -> Self {
+    pub(in crate::relay) fn new(source: Source, config: Config, generation: Generation) -> Self {
         let fixed = FixedOptions::of(&config);
         let in_force = InForce { config, generation: Arc::new(generation), since: wall_clock() };
         Self {
@@ -124,11 +132,11 @@ impl Configuration {
             in_force: watch::Sender::new(Arc::new(in_force)),
             listeners: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
-            failure: Mutex::default(),
+            failures: Mutex::default(),
         }
     }
 
-    pub(super) fn in_force(&self) -> Arc<InForce> {
+    pub(in crate::relay) fn in_force(&self) -> Arc<InForce> {
         Arc::clone(&self.in_force.borrow())
     }
 
@@ -138,30 +146,41 @@ impl Configuration {
         Visit::new(Arc::clone(&self.in_force.borrow().generation))
     }
 
-    pub(super) fn listeners(&self) -> MutexGuard<'_, Listeners> {
+    pub(in crate::relay) fn listeners(&self) -> MutexGuard<'_, Listeners> {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn last_failure(&self) -> Option<Failure> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(in crate::relay) fn failures(&self) -> MutexGuard<'_, Failures> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn generation(&self) -> Arc<Generation> {
+    pub(in crate::relay) fn generation(&self) -> Arc<Generation> {
         Arc::clone(&self.in_force.borrow().generation)
     }
 
     /// Reads the file and all that it names.
-    pub(super) async fn reload(&self, shared: &Arc<Shared>) -> Result<Reloaded, ReloadError> {
+    pub(in crate::relay) async fn reload(
+        &self,
+        shared: &Arc<Shared>,
+    ) -> Result<Reloaded, ReloadError> {
         let _turn = self.turn.lock().await;
         let phase = Reloading::begin(shared)?;
         info!("reloading {}", self.source.file.display());
         let built = build(shared, Self::read).await;
         let outcome = built.and_then(|next| self.put_in_force(next, shared));
-        drop(phase);
         match &outcome {
-            Ok(reloaded) => reloaded.log("reloaded"),
-            Err(error) => self.log_failure(error, "not reloaded", false),
+            Ok(reloaded) => {
+                reloaded.log("reloaded");
+                let mut failures = self.failures();
+                mend(&mut failures.reload);
+                mend(&mut failures.renewal);
+            }
+            Err(error) => {
+                self.failures().reload = Some(self.failed(error, "not reloaded"));
+            }
         }
+        // Whoever hears of it may ask for the outcome.
+        drop(phase);
         outcome
     }
 
@@ -178,30 +197,32 @@ impl Configuration {
             Err(error) => Err(error),
         };
         match &outcome {
-            Ok(Some(reloaded)) => reloaded.log("certificate files have changed"),
-            Ok(None) => self.forget_failed_renewal(),
+            Ok(Some(reloaded)) => {
+                reloaded.log("certificate files have changed");
+                self.mend_renewal();
+            }
+            Ok(None) => self.mend_renewal(),
             Err(error) => {
                 let what = "certificate files have changed, the old ones stay in use";
-                self.log_failure(error, what, true);
+                self.failures().renewal = Some(self.failed(error, what));
             }
         }
         outcome
     }
 
     /// What was wrong with the certificates on disk is mended.
-    pub(super) fn forget_failed_renewal(&self) {
-        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        failure.take_if(|failure| failure.renewal);
+    pub(super) fn mend_renewal(&self) {
+        mend(&mut self.failures().renewal);
     }
 
-    fn log_failure(&self, error: &ReloadError, what: &str, renewal: bool) {
+    /// Logs it, too.
+    fn failed(&self, error: &ReloadError, what: &str) -> Failure {
         let reason = error.to_string();
         // A file may have several faults; each gets a line of its own.
         for line in reason.lines() {
             error!("{what}: {line}");
         }
-        let failure = Failure { at: wall_clock(), kept: self.generation().number, reason, renewal };
-        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
+        Failure { at: wall_clock(), kept: self.generation().number, reason, mended: false }
     }
 
     /// Reads the file and builds what it says; blocks.
@@ -243,15 +264,14 @@ impl Configuration {
             warnings.extend(config.remarks());
             warnings.extend(self.fixed.changed_in(&config));
         }
+        // All that may fail comes first.
+        let opened = plan.map(|plan| plan.open(generation.number)).transpose();
+        let opened = opened.map_err(|cause| RelayError::Listen(cause).located(&config))?;
         shared.registry.add_minter(&generation);
         let next = InForce { config, generation: Arc::clone(&generation), since: wall_clock() };
-        let before = self.in_force.send_replace(Arc::new(next));
-        if let Some(plan) = plan
-            && let Err(cause) = self.listeners().put_in_force(plan, generation.number, shared)
-        {
-            let failed = RelayError::Listen(cause).located(&self.in_force().config);
-            self.in_force.send_replace(before);
-            return Err(failed.into());
+        self.in_force.send_replace(Arc::new(next));
+        if let Some(opened) = opened {
+            self.listeners().put_in_force(opened, shared);
         }
         if renewed_whole {
             (self.source.log_level)(level);
@@ -265,6 +285,12 @@ impl Configuration {
     fn describe(&self) -> String {
         let in_force = self.in_force();
         in_force.generation.describe(&in_force.config, &self.listeners().addresses())
+    }
+}
+
+fn mend(failure: &mut Option<Failure>) {
+    if let Some(failure) = failure {
+        failure.mended = true;
     }
 }
 

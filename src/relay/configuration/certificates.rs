@@ -11,7 +11,10 @@ use std::{
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::warn;
 
-use super::{Generation, Shared, error, wall_clock};
+use super::{
+    super::{Shared, error, wall_clock},
+    Generation,
+};
 use crate::{config::RelayOptions, transport::tls::Finding};
 
 /// How often the files and the calendar are looked at. A change must be there for one period: a
@@ -19,7 +22,7 @@ use crate::{config::RelayOptions, transport::tls::Finding};
 const PERIOD: Duration = Duration::from_secs(2);
 
 /// Which files certificates and keys are, symbolic links followed: another file of the same name
-/// is another one, and so is the same one rewritten.
+/// is another one, and so is the same one rewritten, or opened to other readers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Files(Vec<(PathBuf, Option<Stamp>)>);
 
@@ -28,12 +31,14 @@ struct Stamp {
     device: u64,
     inode: u64,
     modified: (i64, i64),
+    /// By what is said about it: owner and mode, which decide whether we may read it.
+    changed: (i64, i64),
     size: u64,
 }
 
 impl Files {
     /// Those of a configuration, as they are now; blocks.
-    pub(super) fn of(relay: &RelayOptions) -> Self {
+    pub(in crate::relay) fn of(relay: &RelayOptions) -> Self {
         if relay.debug_notls {
             return Self::default();
         }
@@ -55,23 +60,21 @@ impl Stamp {
             device: found.dev(),
             inode: found.ino(),
             modified: (found.mtime(), found.mtime_nsec()),
+            changed: (found.ctime(), found.ctime_nsec()),
             size: found.size(),
         })
     }
 }
 
-/// Renews the certificates when their files change, and warns before they expire, until the relay
-/// ends.
-pub(super) async fn watch(shared: Arc<Shared>) {
+/// Renews the certificates when their files change, and warns before they expire, for ever. May be
+/// dropped at any time.
+pub(in crate::relay) async fn watch(shared: Arc<Shared>) {
     let mut change = Change::default();
     let mut calendar = Calendar::default();
     let mut period = interval(PERIOD);
     period.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        tokio::select! {
-            _ = period.tick() => {}
-            () = shared.stopping.cancelled() => return,
-        }
+        period.tick().await;
         let in_force = shared.configuration.in_force();
         let generation = &in_force.generation;
         for finding in calendar.turn(generation, wall_clock()) {
@@ -81,7 +84,7 @@ pub(super) async fn watch(shared: Arc<Shared>) {
         let Ok(found) = tokio::task::spawn_blocking(move || files.again()).await else { continue };
         match change.judge(&generation.files, found) {
             Verdict::Nothing => {}
-            Verdict::Undone => shared.configuration.forget_failed_renewal(),
+            Verdict::Undone => shared.configuration.mend_renewal(),
             // The outcome is logged there, once for each change.
             Verdict::Settled => drop(shared.configuration.renew(&shared).await),
         }
@@ -150,7 +153,7 @@ impl Calendar {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
 
     use super::*;
 
@@ -175,6 +178,9 @@ mod tests {
         assert_ne!(after, before);
         fs::write(&two, "more of it").unwrap();
         assert_ne!(after.again(), after);
+        let written = after.again();
+        fs::set_permissions(&two, fs::Permissions::from_mode(0o640)).unwrap();
+        assert_ne!(written.again(), written);
     }
 
     #[test]
@@ -185,7 +191,8 @@ mod tests {
             fs::write(&path, text).unwrap();
             let Files(mut files) = files(&[&path]);
             // Writes of the same tick are told apart by their size alone.
-            files[0].1.as_mut().unwrap().modified = (0, 0);
+            let stamp = files[0].1.as_mut().unwrap();
+            (stamp.modified, stamp.changed) = ((0, 0), (0, 0));
             Files(files)
         };
         let [used, half, new] = [state(""), state("1"), state("22")];

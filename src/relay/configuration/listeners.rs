@@ -13,12 +13,12 @@ use std::{
 use futures_util::FutureExt as _;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::oneshot,
+    sync::watch,
     time::{MissedTickBehavior, interval},
 };
-use tracing::{Instrument, debug_span, error, info};
+use tracing::{Instrument, error, info, info_span};
 
-use super::{RelayError, Shared, lobby, serve};
+use super::super::{RelayError, Shared, lobby, serve};
 use crate::{config::ListenAddress, transport};
 
 /// Pause after a failed accept: most often there are no file descriptors left.
@@ -80,22 +80,41 @@ pub(super) fn resolve_all(addresses: &[ListenAddress]) -> Result<Vec<SocketAddr>
     for address in addresses {
         all.extend(resolve(address)?);
     }
-    Ok(all)
+    distinct(all)
+}
+
+/// Each address once: a name may stand for one that is listed as well. One that another covers
+/// cannot be bound beside it. Port 0 is another port each time.
+pub fn distinct(addresses: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, RelayError> {
+    let mut distinct: Vec<SocketAddr> = Vec::new();
+    for address in addresses {
+        let fixed = address.port() != 0;
+        if let Some(other) = distinct.iter().find(|other| fixed && overlap(**other, address)) {
+            let (all, one) =
+                if other.ip().is_unspecified() { (other, &address) } else { (&address, other) };
+            let text = format!("{all} includes {one}: name only one of them");
+            return Err(RelayError::Bind(io::Error::new(io::ErrorKind::InvalidInput, text)));
+        }
+        if !(fixed && distinct.contains(&address)) {
+            distinct.push(address);
+        }
+    }
+    Ok(distinct)
 }
 
 /// The listeners in use, and those that are being left.
 #[derive(Debug, Default)]
-pub(super) struct Listeners {
+pub(in crate::relay) struct Listeners {
     current: Vec<Listener>,
-    left: Vec<Door>,
+    left: Vec<Listener>,
 }
 
-/// One that is in use.
+/// One of them; when this is dropped, its task accepts no more.
 #[derive(Debug)]
 struct Listener {
     door: Door,
     /// Tells its task the number of the generation that does without it.
-    replaced: oneshot::Sender<u64>,
+    replaced: watch::Sender<Option<u64>>,
 }
 
 /// A listening socket, as long as some task accepts on it.
@@ -108,9 +127,15 @@ struct Door {
     socket: Weak<TcpListener>,
 }
 
+impl Door {
+    fn is_open(&self) -> bool {
+        self.socket.strong_count() > 0
+    }
+}
+
 /// Which listeners a configuration wants, each of them bound.
 #[derive(Debug)]
-pub(super) struct Plan(Vec<Planned>);
+pub(in crate::relay) struct Plan(Vec<Planned>);
 
 #[derive(Debug)]
 enum Planned {
@@ -121,22 +146,28 @@ enum Planned {
     New(Bound),
 }
 
-/// A planned listener, on which nothing can fail any more.
-enum Opened {
+/// A plan of which nothing can fail any more.
+pub(in crate::relay) struct Opened {
+    listeners: Vec<Opening>,
+    /// The generation that wants it.
+    number: u64,
+}
+
+enum Opening {
     Kept(usize),
     New(Door, Arc<TcpListener>),
 }
 
 impl Planned {
-    fn open(self, number: u64) -> io::Result<Opened> {
+    fn open(self, number: u64) -> io::Result<Opening> {
         match self {
-            Self::Kept(at) => Ok(Opened::Kept(at)),
-            Self::Returned(door, socket) => Ok(Opened::New(door, socket)),
+            Self::Kept(at) => Ok(Opening::Kept(at)),
+            Self::Returned(door, socket) => Ok(Opening::New(door, socket)),
             Self::New(Bound { requested, socket }) => {
                 let local = socket.local_addr()?;
                 let socket = Arc::new(TcpListener::from_std(socket)?);
                 let weak = Arc::downgrade(&socket);
-                Ok(Opened::New(Door { since: number, requested, local, socket: weak }, socket))
+                Ok(Opening::New(Door { since: number, requested, local, socket: weak }, socket))
             }
         }
     }
@@ -144,8 +175,14 @@ impl Planned {
 
 impl Plan {
     /// Of listeners that are bound already.
-    pub(super) fn of(bound: Vec<Bound>) -> Self {
+    pub(in crate::relay) fn of(bound: Vec<Bound>) -> Self {
         Self(bound.into_iter().map(Planned::New).collect())
+    }
+
+    /// Makes it ready for generation `number`. Must be called inside of a runtime.
+    pub(in crate::relay) fn open(self, number: u64) -> io::Result<Opened> {
+        let listeners = self.0.into_iter().map(|planned| planned.open(number));
+        Ok(Opened { listeners: listeners.collect::<io::Result<_>>()?, number })
     }
 }
 
@@ -165,9 +202,9 @@ impl Listeners {
 
     /// Our own listeners on overlapping addresses must not stand in the way.
     fn bind(&self, requested: SocketAddr) -> Result<Bound, RelayError> {
-        let current = self.current.iter().map(|listener| &listener.door);
-        let doors = current.chain(&self.left).filter(|door| overlap(door.local, requested));
-        let own: Vec<_> = doors.filter_map(|door| door.socket.upgrade()).collect();
+        let doors = self.current.iter().chain(&self.left).map(|listener| &listener.door);
+        let overlapping = doors.filter(|door| overlap(door.local, requested));
+        let own: Vec<_> = overlapping.filter_map(|door| door.socket.upgrade()).collect();
         if own.is_empty() {
             return bind_one(requested);
         }
@@ -183,7 +220,8 @@ impl Listeners {
         if let Some((at, _)) = kept {
             return Some(Planned::Kept(at));
         }
-        self.left.iter().filter(|door| door.requested == requested).find_map(|door| {
+        let left = self.left.iter().map(|listener| &listener.door);
+        left.filter(|door| door.requested == requested).find_map(|door| {
             let taken = |p: &Planned| matches!(p, Planned::Returned(d, _) if d.local == door.local);
             let socket = door.socket.upgrade()?;
             (!planned.iter().any(taken)).then(|| Planned::Returned(door.clone(), socket))
@@ -199,26 +237,19 @@ impl Listeners {
         }
     }
 
-    /// Accepts on the listeners of a plan from now on, which generation `number` wants; the others
-    /// stay for the sessions of its predecessors. Must be called inside of a runtime.
-    pub(super) fn put_in_force(
-        &mut self,
-        plan: Plan,
-        number: u64,
-        shared: &Arc<Shared>,
-    ) -> io::Result<()> {
-        // All that may fail comes first.
-        let opened: Vec<Opened> =
-            plan.0.into_iter().map(|planned| planned.open(number)).collect::<io::Result<_>>()?;
-        self.left.retain(|door| door.socket.strong_count() > 0);
+    /// Accepts on the listeners of a plan from now on; the others stay for the sessions of earlier
+    /// generations. Must be called inside of a runtime.
+    pub(in crate::relay) fn put_in_force(&mut self, opened: Opened, shared: &Arc<Shared>) {
+        let Opened { listeners, number } = opened;
+        self.left.retain(|left| left.door.is_open());
         let mut before: Vec<Option<Listener>> =
             std::mem::take(&mut self.current).into_iter().map(Some).collect();
-        for opened in opened {
-            let listener = match opened {
-                Opened::Kept(at) => before.get_mut(at).and_then(Option::take),
-                Opened::New(door, socket) => {
-                    self.left.retain(|left| left.local != door.local);
-                    let (replaced, told) = oneshot::channel();
+        for opening in listeners {
+            let listener = match opening {
+                Opening::Kept(at) => before.get_mut(at).and_then(Option::take),
+                Opening::New(door, socket) => {
+                    self.left.retain(|left| left.door.local != door.local);
+                    let (replaced, told) = watch::channel(None);
                     info!("listening on {}", door.local);
                     let accepting = accept(socket, door.clone(), told, Arc::clone(shared));
                     shared.tasks.spawn(accepting);
@@ -228,30 +259,29 @@ impl Listeners {
             self.current.extend(listener);
         }
         for listener in before.into_iter().flatten() {
-            let _: Result<(), _> = listener.replaced.send(number);
-            self.left.push(listener.door);
+            listener.replaced.send_replace(Some(number));
+            self.left.push(listener);
         }
-        Ok(())
     }
 
     /// The addresses of those in use.
-    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+    pub(in crate::relay) fn addresses(&self) -> Vec<SocketAddr> {
         self.current.iter().map(|listener| listener.door.local).collect()
     }
 
     /// The addresses of those that are still open for sessions reserved earlier.
-    pub(super) fn left(&self) -> Vec<SocketAddr> {
-        let open = self.left.iter().filter(|door| door.socket.strong_count() > 0);
-        open.map(|door| door.local).collect()
+    pub(in crate::relay) fn left(&self) -> Vec<SocketAddr> {
+        let doors = self.left.iter().map(|listener| &listener.door);
+        doors.filter(|door| door.is_open()).map(|door| door.local).collect()
     }
 }
 
-/// Accepts connections until the relay stops, or until the listener is replaced and nobody can
-/// look for a session there any more.
+/// Accepts connections until the relay stops, until another task does, or until the listener is
+/// replaced and nobody can look for a session there any more.
 async fn accept(
     listener: Arc<TcpListener>,
     door: Door,
-    mut replaced: oneshot::Receiver<u64>,
+    mut replaced: watch::Receiver<Option<u64>>,
     shared: Arc<Shared>,
 ) {
     let mut failing = false;
@@ -263,8 +293,12 @@ async fn accept(
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = shared.stopping.cancelled() => return,
-            number = &mut replaced, if users.is_none() => {
-                users = Some(door.since..number.unwrap_or(u64::MAX));
+            told = replaced.changed() => {
+                if told.is_err() {
+                    // A reload has returned to the listener, with a task of its own.
+                    return;
+                }
+                users = replaced.borrow_and_update().map(|number| door.since..number);
                 period.reset_immediately();
                 continue;
             }
@@ -300,7 +334,7 @@ async fn accept(
 }
 
 fn admit(tcp: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
-    let span = debug_span!("connection", %peer);
+    let span = info_span!("connection", %peer);
     let visit = shared.configuration.visit();
     let tasks = shared.tasks.clone();
     let task = async move {
@@ -308,4 +342,67 @@ fn admit(tcp: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
         serve(shared, stage).await;
     };
     tasks.spawn(task.instrument(span));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{
+        super::{super::wall_clock, Configuration, Generation, Source},
+        *,
+    };
+    use crate::config::Config;
+
+    fn shared() -> Arc<Shared> {
+        let text = "[Relay]\naddress = 127.0.0.1\ndebug_notls = yes\nbackend = memory\nhostname = relay.example\n";
+        let config = Config::parse(text, Path::new("config.ini")).unwrap();
+        let generation = Generation::build(&config, None, wall_clock()).unwrap();
+        let source = Source::new("config.ini".into(), |_| {});
+        let shared = Arc::new(Shared::new(Configuration::new(source, config, generation)));
+        shared.registry.add_minter(&shared.configuration.generation());
+        shared
+    }
+
+    /// Somebody from the first generation waits all the while, for whom both ports stay open.
+    #[tokio::test]
+    async fn a_listener_has_one_task_however_often_it_is_returned_to() {
+        let shared = shared();
+        let _visit = shared.configuration.visit();
+        let free = || bind_one(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let addresses = [free(), free()].map(|bound| bound.socket.local_addr().unwrap());
+        for number in 1..=20 {
+            let mut listeners = shared.configuration.listeners();
+            let plan = listeners.plan(&addresses[number % 2..][..1]).unwrap();
+            // The first generation gave out both.
+            let opened = plan.open(1 + u64::from(number > 2)).unwrap();
+            listeners.put_in_force(opened, &shared);
+        }
+        tokio::time::sleep(LEAVE_PERIOD * 2).await;
+        assert_eq!(shared.tasks.len(), 2);
+        assert_eq!(shared.configuration.listeners().left(), [addresses[1]]);
+    }
+
+    #[test]
+    fn addresses_are_bound_once() {
+        let of = |list: &[&str]| -> Result<Vec<String>, String> {
+            let addresses = list.iter().map(|address| address.parse().unwrap()).collect();
+            let found = distinct(addresses).map_err(|error| error.to_string())?;
+            Ok(found.iter().map(ToString::to_string).collect())
+        };
+        let once = Ok(vec!["127.0.0.1:1".to_owned()]);
+        assert_eq!(of(&["127.0.0.1:1", "127.0.0.1:1"]), once);
+        for apart in [
+            ["127.0.0.1:0", "127.0.0.1:0"],
+            ["0.0.0.0:0", "127.0.0.1:0"],
+            ["0.0.0.0:1", "[::]:1"],
+            ["0.0.0.0:1", "127.0.0.1:2"],
+            ["127.0.0.1:1", "127.0.0.2:1"],
+        ] {
+            assert_eq!(of(&apart), Ok(apart.map(str::to_owned).to_vec()));
+        }
+        let covered = Err("0.0.0.0:1 includes 127.0.0.1:1: name only one of them".to_owned());
+        assert_eq!(of(&["127.0.0.1:1", "0.0.0.0:1"]), covered);
+        assert_eq!(of(&["0.0.0.0:1", "127.0.0.1:1"]), covered);
+    }
 }

@@ -12,7 +12,12 @@ use std::{
 
 use rustls::{ClientConfig, ServerConfig};
 
-use super::{RelayError, certificates::Files, error, policy::Policy, stores::Stores};
+use super::{
+    super::{RelayError, error},
+    certificates::Files,
+    policy::Policy,
+    stores::Stores,
+};
 use crate::{
     config::Config,
     transport::tls::{self, Identity, Verification},
@@ -21,13 +26,13 @@ use crate::{
 /// Everything built from one `config.ini`. Connections take it when they are accepted and keep it.
 pub struct Generation {
     /// Counted from 1, the start.
-    pub(super) number: u64,
-    pub(super) policy: Arc<Policy>,
+    pub(in crate::relay) number: u64,
+    pub(in crate::relay) policy: Arc<Policy>,
     /// None: plain TCP.
-    pub(super) server: Option<Arc<ServerConfig>>,
-    pub(super) client: Arc<ClientConfig>,
+    pub(in crate::relay) server: Option<Arc<ServerConfig>>,
+    pub(in crate::relay) client: Arc<ClientConfig>,
     /// Empty: plain TCP.
-    pub(super) identities: Vec<Identity>,
+    pub(in crate::relay) identities: Vec<Identity>,
     /// What those were read from.
     pub(super) files: Files,
     /// The time by which they were judged.
@@ -35,21 +40,21 @@ pub struct Generation {
     /// What is not wrong enough to refuse the start.
     pub warnings: Vec<String>,
     /// Connections without a session that may get one under these rules.
-    pub(super) visitors: AtomicUsize,
+    pub(in crate::relay) visitors: AtomicUsize,
     stores: Stores,
 }
 
 /// A connection without a session, which may get one under the rules of this generation.
 #[derive(Debug)]
-pub(super) struct Visit(Arc<Generation>);
+pub(in crate::relay) struct Visit(Arc<Generation>);
 
 impl Visit {
-    pub(super) fn new(generation: Arc<Generation>) -> Self {
+    pub(in crate::relay) fn new(generation: Arc<Generation>) -> Self {
         generation.visitors.fetch_add(1, Ordering::Relaxed);
         Self(generation)
     }
 
-    pub(super) fn generation(&self) -> &Arc<Generation> {
+    pub(in crate::relay) fn generation(&self) -> &Arc<Generation> {
         &self.0
     }
 }
@@ -63,8 +68,8 @@ impl Drop for Visit {
 /// What was in force before: what is built from the same is carried over.
 #[derive(Clone, Copy)]
 pub(super) struct Predecessor<'a> {
-    pub(super) config: &'a Config,
-    pub(super) generation: &'a Generation,
+    pub(in crate::relay) config: &'a Config,
+    pub(in crate::relay) generation: &'a Generation,
 }
 
 impl fmt::Debug for Generation {
@@ -182,7 +187,7 @@ impl Generation {
     }
 
     /// The backends.
-    pub(super) fn stores(&self) -> &Stores {
+    pub(in crate::relay) fn stores(&self) -> &Stores {
         &self.stores
     }
 }
