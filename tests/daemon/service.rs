@@ -94,8 +94,9 @@ fn the_manager_hears_of_start_reload_and_stop() {
     relay.signal(Signal::SIGHUP);
     assert_eq!(manager.waits_for("STATUS="), status);
 
+    // The status may have been told before the end of the reload that changed it.
     relay.signal(Signal::SIGTERM);
-    assert_eq!(manager.hears(), ["STOPPING=1"]);
+    manager.waits_for("STOPPING=1");
     assert!(relay.ends().success());
 }
 

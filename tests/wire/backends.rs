@@ -72,7 +72,8 @@ impl Store {
     fn over(database: Database, relay: &str, options: &str) -> Self {
         let relay = format!("backend = database\n{relay}");
         // A machine that is busy with other things is not what is tested here.
-        let section = format!("\n[Database]\n{}timeout = 20\n{options}", database.options());
+        let patience = if options.contains("timeout") { "" } else { "timeout = 20\n" };
+        let section = format!("\n[Database]\n{}{patience}{options}", database.options());
         let relay = Relay::configured(&relay, false, &section);
         Self { scene: Scene::on(Arc::new(relay)), database: Some(database) }
     }
