@@ -142,7 +142,6 @@ impl Bridge {
             biased;
             _ = stop => Event::Stop,
             party = pending(arrival) => Event::Arrived(party.ok()),
-            dialled = pending(dialling) => Event::Dialled(dialled),
             (leg, head, verdict) = poll_fn(|cx| logins.poll(cx)) => {
                 Event::Decided(leg, head, verdict)
             }
@@ -151,6 +150,9 @@ impl Bridge {
                 queued.set(queued_in(session));
                 step
             }) => Event::Step(step),
+            // Last: a refusal may come at once, and what was said is taken first, or nobody would hear
+            // what became of it.
+            dialled = pending(dialling) => Event::Dialled(dialled),
         }
     }
 
@@ -177,12 +179,8 @@ impl Bridge {
                 self.arrival = None;
                 self.session.dial(path.first().clone());
                 let client = Arc::clone(&self.near.generation.client);
-                self.dialling = Some(Box::pin(async move {
-                    // A refusal may come at once: what was said is taken first, or nobody would
-                    // hear what became of it.
-                    tokio::task::yield_now().await;
-                    transport::connect(&target, &client).await
-                }));
+                self.dialling =
+                    Some(Box::pin(async move { transport::connect(&target, &client).await }));
             }
             Join::Deliver(delivery) => return Next::Deliver(delivery),
             Join::Await => self.wires.hold_near = true,
