@@ -258,10 +258,10 @@ mod tests {
 
     use super::*;
 
-    /// Of a file that is not there.
-    fn database(uri: &str, timeout: u64) -> (Database, Vec<String>) {
-        let options = DatabaseOptions {
-            uri: SecretString::from(uri),
+    /// Those of a file that is not there, but for what a test sets.
+    pub(super) fn options() -> DatabaseOptions {
+        DatabaseOptions {
+            uri: SecretString::from(NOWHERE),
             cleartext_passwords: true,
             subscriber_table: "subscriber".to_owned(),
             username_col: "username".to_owned(),
@@ -270,8 +270,16 @@ mod tests {
             ha1_col: "ha1".to_owned(),
             ha1_sha256_col: "ha1_sha256".to_owned(),
             pool_size: NonZeroU32::MIN,
-            timeout: Duration::from_secs(timeout),
+            timeout: Duration::from_secs(5),
             cache_time: Duration::ZERO,
+        }
+    }
+
+    fn database(uri: &str, timeout: u64) -> (Database, Vec<String>) {
+        let options = DatabaseOptions {
+            uri: SecretString::from(uri),
+            timeout: Duration::from_secs(timeout),
+            ..options()
         };
         Database::open(&options, &[Algorithm::Md5]).unwrap()
     }

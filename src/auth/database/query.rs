@@ -201,11 +201,9 @@ pub(super) fn folded(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::{num::NonZeroU32, time::Duration};
-
     use secrecy::ExposeSecret;
 
-    use super::*;
+    use super::{super::tests, *};
 
     #[test]
     fn each_dialect_quotes_and_binds() {
@@ -334,18 +332,6 @@ mod tests {
     }
 
     fn options(cleartext_passwords: bool) -> DatabaseOptions {
-        DatabaseOptions {
-            uri: SecretString::from("sqlite:/users.db"),
-            cleartext_passwords,
-            subscriber_table: "subscriber".to_owned(),
-            username_col: "username".to_owned(),
-            domain_col: "domain".to_owned(),
-            password_col: "password".to_owned(),
-            ha1_col: "ha1".to_owned(),
-            ha1_sha256_col: "ha1_sha256".to_owned(),
-            pool_size: NonZeroU32::MIN,
-            timeout: Duration::from_secs(5),
-            cache_time: Duration::ZERO,
-        }
+        DatabaseOptions { cleartext_passwords, ..tests::options() }
     }
 }
