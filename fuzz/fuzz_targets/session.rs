@@ -25,6 +25,7 @@ const LIMITS: Limits = Limits {
     own: 2 * 1024,
     reports: Limits::DEFAULT.reports,
     transactions: 8,
+    silent: 4,
     stall: Duration::from_mins(2),
     lapse: Duration::from_secs(30),
 };
@@ -36,7 +37,8 @@ const UNREAD: usize = 64 * 1024;
 const INPUT: usize = 8 * 1024;
 /// The most that one leg's queue may cost: the limits, what one read and the messages that were
 /// under way may add to them, and a REPORT for each transaction, all with paths of any length.
-const QUEUE: usize = LIMITS.outbox + LIMITS.own + 4 * READ + (LIMITS.transactions + 4) * INPUT;
+const QUEUE: usize =
+    LIMITS.outbox + LIMITS.own + 4 * READ + (LIMITS.transactions + LIMITS.silent + 4) * INPUT;
 
 fuzz_target!(|input: &[u8]| {
     let Some((&set, script)) = input.split_first() else {

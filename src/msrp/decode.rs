@@ -4,7 +4,7 @@
 //! end-line is. A body is handed on as it arrives, and only bytes that can no longer be part of an
 //! end-line leave (RFC 4975 §7.1).
 
-use std::{ops::Range, sync::LazyLock};
+use std::{fmt, ops::Range, sync::LazyLock};
 
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memmem::Finder;
@@ -85,8 +85,37 @@ pub struct Decoder {
     progress: Progress,
     max_head: usize,
     skipped: usize,
+    stray: Stray,
     guard: Option<TransactId>,
     recent: RecentPaths,
+}
+
+/// Lines between messages that begin like a start line and are none.
+#[derive(Debug, Default)]
+enum Stray {
+    #[default]
+    Unseen,
+    Seen(StrayLine),
+    Told,
+}
+
+/// The beginning of a line that begins like a start line and is none.
+#[derive(Debug, Clone)]
+pub struct StrayLine(Bytes);
+
+impl StrayLine {
+    /// Octets kept of it: a start line of the longest transact-id and method.
+    const SHOWN: usize = 104;
+
+    fn new(line: &[u8]) -> Self {
+        Self(Bytes::copy_from_slice(&line[..line.len().min(Self::SHOWN)]))
+    }
+}
+
+impl fmt::Display for StrayLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.0.escape_ascii())
+    }
 }
 
 #[derive(Debug)]
@@ -131,6 +160,7 @@ impl Decoder {
             progress: Progress::default(),
             max_head,
             skipped: 0,
+            stray: Stray::Unseen,
             guard: None,
             recent: RecentPaths::default(),
         }
@@ -144,6 +174,17 @@ impl Decoder {
     /// Has bodies watched for the end-line of this id too, under which they are sent on.
     pub fn guard(&mut self, transact_id: Option<TransactId>) {
         self.guard = transact_id;
+    }
+
+    /// The first line that was skipped although it begins like a start line; once per decoder.
+    pub fn take_stray(&mut self) -> Option<StrayLine> {
+        if !matches!(self.stray, Stray::Seen(_)) {
+            return None;
+        }
+        match std::mem::replace(&mut self.stray, Stray::Told) {
+            Stray::Seen(line) => Some(line),
+            Stray::Unseen | Stray::Told => None,
+        }
     }
 
     /// Takes the next event from the start of `buf`; `None` when more bytes are needed. Bytes of
@@ -214,10 +255,14 @@ impl Decoder {
                 return Err(self.lost("head length", buf));
             }
             let Some((transact_id, _)) = &progress.start else {
-                progress.start = Start::parse(&buf[line.start..line.end - 2]);
+                let text = &buf[line.start..line.end - 2];
+                progress.start = Start::parse(text);
                 if progress.start.is_some() {
                     progress.line = end;
                     continue;
+                }
+                if matches!(self.stray, Stray::Unseen) && text.starts_with(Start::PREFIX) {
+                    self.stray = Stray::Seen(StrayLine::new(text));
                 }
                 self.skipped += end;
                 if self.skipped > MAX_SKIPPED {
@@ -630,6 +675,18 @@ mod tests {
         let DecodeError::Head { message: Some(message), .. } = error else { panic!("{error}") };
         assert!(message.paths.is_some());
         assert_eq!(message.start, Start::Request(Method::Send));
+    }
+
+    #[test]
+    fn the_first_stray_line_is_told_once() {
+        let mut decoder = Decoder::default();
+        let mut buf = BytesMut::from("rubbish\r\n MSRP abcd SEND\r\nMSRP a FOO.\x1b\r\nMSRP b\r\n");
+        assert!(decoder.take_stray().is_none());
+        assert!(decoder.peek(&mut buf).unwrap().is_none());
+        assert_eq!(decoder.take_stray().unwrap().to_string(), r#""MSRP a FOO.\x1b""#);
+        buf.extend_from_slice(b"MSRP c!\r\n");
+        assert!(decoder.next(&mut buf).unwrap().is_none());
+        assert!(decoder.take_stray().is_none());
     }
 
     #[test]

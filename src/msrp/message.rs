@@ -1,31 +1,34 @@
 //! The parts of a request or response that are not headers (RFC 4975 §7 and §9).
 
-use std::fmt;
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+};
 
 use bytes::Bytes;
 
 use super::{header::Headers, uri::Path};
 
-/// A transact-id: 4 to 32 characters.
+/// A transact-id: 1 to 64 characters.
 ///
-/// RFC 4975 §9 wants the first one alphanumeric; clients in use start some with `+` or `-`, so any
-/// of the alphabet is read there.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+/// RFC 4975 §9 wants 4 to 32, the first one alphanumeric. Clients in use start some with `+` or
+/// `-`, send shorter ones, and use `_`, `/` and `~`. All of these are read; the relay never sends
+/// them, because each request leaves under an id of the relay's own.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct TransactId {
     len: u8,
     text: [u8; Self::MAX],
 }
 
 impl TransactId {
-    const MIN: usize = 4;
-    const MAX: usize = 32;
+    const MAX: usize = 64;
     /// Characters of an id that we make; 95 bits of randomness (RFC 4975 §7.1 wants 64).
     const MADE: usize = 16;
 
     /// Reads an id; `None` if it is none.
     pub fn parse(text: &[u8]) -> Option<Self> {
-        let legal = |b: &u8| b.is_ascii_alphanumeric() || b".-+%=".contains(b);
-        if !(Self::MIN..=Self::MAX).contains(&text.len()) || !text.iter().all(legal) {
+        let legal = |b: &u8| b.is_ascii_alphanumeric() || b".-+%=_/~".contains(b);
+        if !(1..=Self::MAX).contains(&text.len()) || !text.iter().all(legal) {
             return None;
         }
         let mut id = Self { len: u8::try_from(text.len()).ok()?, text: [0; Self::MAX] };
@@ -46,6 +49,12 @@ impl TransactId {
     /// The id as it stands on the wire.
     pub fn as_bytes(&self) -> &[u8] {
         &self.text[..usize::from(self.len)]
+    }
+}
+
+impl Hash for TransactId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_bytes().hash(state);
     }
 }
 
@@ -80,7 +89,11 @@ impl Method {
     /// The longest method name that is read.
     pub const MAX: usize = 32;
 
-    /// Reads a method: upper case letters (RFC 4975 §9).
+    /// Reads a method: upper case letters, digits, `-` and `_`, no digit first.
+    ///
+    /// RFC 4975 §9 has letters only, but Blink sends `FILE_OFFSET`. Lower case is not read: a next
+    /// hop that ignores case would take `send` for a SEND that this relay has not checked. Nor is a
+    /// digit in the first place: a next hop could take `2000` for a status code.
     pub fn parse(text: &[u8]) -> Option<Self> {
         Some(match text {
             b"SEND" => Self::Send,
@@ -88,10 +101,13 @@ impl Method {
             b"AUTH" => Self::Auth,
             b"NICKNAME" => Self::Nickname,
             other => {
-                let legal = !other.is_empty()
+                let legal = |b: &u8| {
+                    b.is_ascii_uppercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_')
+                };
+                let is_method = other.first().is_some_and(|first| !first.is_ascii_digit())
                     && other.len() <= Self::MAX
-                    && other.iter().all(u8::is_ascii_uppercase);
-                return legal.then(|| Self::Other(Bytes::copy_from_slice(other)));
+                    && other.iter().all(legal);
+                return is_method.then(|| Self::Other(Bytes::copy_from_slice(other)));
             }
         })
     }
@@ -177,9 +193,14 @@ pub enum Start {
 }
 
 impl Start {
-    /// Reads a start line without its CRLF; `None` if the line is none.
+    /// What every start line begins with.
+    pub(super) const PREFIX: &[u8] = b"MSRP ";
+
+    /// Reads a start line without its CRLF; `None` if the line is none. One blank at its end is
+    /// passed over: clients in use write it.
     pub fn parse(line: &[u8]) -> Option<(TransactId, Self)> {
-        let rest = line.strip_prefix(b"MSRP ")?;
+        let rest = line.strip_prefix(Self::PREFIX)?;
+        let rest = rest.strip_suffix(b" ").unwrap_or(rest);
         let blank = memchr::memchr(b' ', rest)?;
         let transact_id = TransactId::parse(&rest[..blank])?;
         let rest = &rest[blank + 1..];
@@ -258,10 +279,12 @@ mod tests {
 
     #[test]
     fn r4975_9_03_transact_ids() {
-        for good in ["abcd", "a.-+%=Z9", &"x".repeat(32), "+abc", "-abc"] {
+        for good in
+            ["abcd", "a.-+%=Z9", &"x".repeat(64), "+abc", "-abc", "abc", "a", "ab/d", "a_b~", "/"]
+        {
             assert_eq!(TransactId::parse(good.as_bytes()).unwrap().to_string(), good);
         }
-        for bad in ["abc", &"x".repeat(33), "ab d", "ab/d", "ab\u{e4}", ""] {
+        for bad in [&"x".repeat(65), "ab d", "ab,d", "ab\u{e4}", "ab\\d", ""] {
             assert_eq!(TransactId::parse(bad.as_bytes()), None, "{bad}");
         }
     }
@@ -281,7 +304,12 @@ mod tests {
     fn r4975_9_02_start_lines() {
         let read = |line: &'static str| Start::parse(line.as_bytes()).map(|(_, start)| start);
         assert_eq!(read("MSRP a786hjs2 SEND"), Some(Start::Request(Method::Send)));
-        assert_eq!(read("MSRP a786hjs2 FOO"), Some(Start::Request(Method::Other("FOO".into()))));
+        assert_eq!(read("MSRP a786hjs2 SEND "), Some(Start::Request(Method::Send)));
+        let longest: &'static str = "X".repeat(Method::MAX).leak();
+        for other in ["FOO", "FILE_OFFSET", "A-B", "X9", "_", "-", longest] {
+            let line = format!("MSRP a786hjs2 {other}").leak();
+            assert_eq!(read(line), Some(Start::Request(Method::Other(other.into()))), "{other}");
+        }
         for (line, comment) in
             [("MSRP abcd 200 OK", "OK"), ("MSRP abcd 200", ""), ("MSRP abcd 200 ", "")]
         {
@@ -297,13 +325,17 @@ mod tests {
             "MSRP abcd 20",
             "MSRP abcd 2000",
             "MSRP abcd 2x0",
-            "MSRP abc SEND",
+            "MSRP abcd XXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXX",
+            "MSRP ab,c SEND",
             "SEND",
             "",
             "MSRP abcd SEND x",
             "MSRP abcd 200 O\nK",
             " MSRP abcd SEND",
-            "MSRP abcd SEND ",
+            "MSRP abcd SEND  ",
+            "MSRP abcd FILE_offset",
+            "MSRP abcd 2FOO",
+            "MSRP abcd F.O",
         ] {
             assert_eq!(read(bad), None, "{bad:?}");
         }

@@ -198,7 +198,10 @@ impl Visitor {
             }
         }
         match decoder.next(&mut wire.unread) {
-            Ok(None) => return Look::Nothing,
+            Ok(None) => {
+                session::log_stray(decoder);
+                return Look::Nothing;
+            }
             Ok(Some(Event::Head(head))) => self.head(head),
             Ok(Some(Event::Malformed(message))) => {
                 self.refused += 1;

@@ -35,6 +35,7 @@ use self::{
     transactions::{Sent, Transaction},
 };
 pub use self::{
+    reading::log_stray,
     report::{Reject, answer, detail, refusal, refusal_of_malformed},
     requests::{check_send, is_login},
 };
@@ -46,8 +47,8 @@ use crate::msrp::{
 /// What a session may take of memory and time.
 ///
 /// Each leg holds at most `outbox + own` octets to be sent, and beyond them what one read buffer
-/// made; and `2 * transactions` records of less than 1 KiB (paths are shared). If all of those fail
-/// at once, as many REPORTs join the queue.
+/// made; and `2 * transactions + silent` records of less than 1 KiB (paths are shared). If all of
+/// those fail at once, as many REPORTs join the queue.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Octets waiting for one leg beyond which the other leg is not read.
@@ -60,6 +61,9 @@ pub struct Limits {
     /// Requests waiting for a leg's answers beyond which the other leg is not read. Where both
     /// wait for each other, both are read, and beyond twice as many the oldest are forgotten.
     pub transactions: usize,
+    /// SENDs with Failure-Report partial that are remembered for a leg. An error response to an
+    /// older one is not reported.
+    pub silent: usize,
     /// A peer that takes not one octet for this long is lost.
     pub stall: Duration,
     /// How long the owner of a lapsed session has for a new AUTH.
@@ -73,6 +77,7 @@ impl Limits {
         own: 64 * 1024,
         reports: 1024 * 1024,
         transactions: 1024,
+        silent: 1024,
         stall: Duration::from_mins(2),
         lapse: Duration::from_secs(30),
     };
@@ -421,7 +426,7 @@ impl Session {
 
     /// Whether so many answers of a leg are missing that no more is to be asked of it.
     fn owes_much(&self, leg: Leg) -> bool {
-        self.side(leg).outbox.transactions.len() >= self.limits.transactions
+        self.side(leg).outbox.transactions.due() >= self.limits.transactions
     }
 
     /// Whether a stranger has come whose first SEND, which says who that is, has not been read:

@@ -95,7 +95,7 @@ impl Outbox {
     pub(super) fn new(new_id: fn() -> TransactId, limits: &Limits) -> Self {
         Self {
             queue: ChunkQueue::default(),
-            transactions: Transactions::new(2 * limits.transactions),
+            transactions: Transactions::new(2 * limits.transactions, limits.silent),
             open: None,
             held: VecDeque::new(),
             own: OwnOctets::default(),

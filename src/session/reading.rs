@@ -3,14 +3,14 @@
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use tracing::debug;
+use tracing::{debug, info};
 
 use super::{
     Collected, Inbound, Leg, MAX_OTHER_BODY, Phase, Received, Reject, Session, Violation,
     WHOLE_SEND, refusal, refusal_of_malformed, requests::is_login,
 };
 use crate::msrp::{
-    Continuation, DecodeError, Event, Head, Malformed, Method, Path, Start, TransactId,
+    Continuation, DecodeError, Decoder, Event, Head, Malformed, Method, Path, Start, TransactId,
 };
 
 impl Session {
@@ -29,7 +29,10 @@ impl Session {
             side.decoder.guard(guard);
             let event = match side.decoder.next(buf) {
                 Ok(Some(event)) => event,
-                Ok(None) => break,
+                Ok(None) => {
+                    log_stray(&mut side.decoder);
+                    break;
+                }
                 Err(error) => {
                     self.refuse_lost_place(from, &error, now);
                     return Err(error.into());
@@ -193,5 +196,12 @@ impl Session {
             }
         }
         None
+    }
+}
+
+/// Tells the operator, once per connection, of a start line that the relay does not understand.
+pub fn log_stray(decoder: &mut Decoder) {
+    if let Some(line) = decoder.take_stray() {
+        info!("skipped a line that is no MSRP start line: {line}");
     }
 }

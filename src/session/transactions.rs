@@ -50,24 +50,34 @@ pub(super) struct Sent {
 }
 
 /// The open transactions of one leg.
+#[derive(Debug)]
+pub(super) struct Transactions {
+    /// The next hop has to answer these.
+    due: Pending,
+    /// SENDs with Failure-Report partial: the next hop answers only those that fail (RFC 4975
+    /// §7.1.4), so any number of them may be open.
+    silent: Pending,
+    clock: ReadingClock,
+}
+
+/// Requests that wait for their answers.
 ///
 /// All of them last equally long, so two FIFOs are the whole timer wheel. Ids that were answered
 /// are skipped when they surface.
 #[derive(Debug)]
-pub(super) struct Transactions {
+struct Pending {
     /// Beyond this many, the oldest are forgotten.
     most: usize,
     open: HashMap<TransactId, Transaction>,
     /// By the position of the last octet in the outgoing stream.
     unsent: VecDeque<(u64, TransactId)>,
     waiting: VecDeque<Waiting>,
-    clock: ReadingClock,
 }
 
 #[derive(Debug)]
 struct Waiting {
     since: Instant,
-    /// What the clock had stood still when the waiting began.
+    /// How long the clock had stood still when the waiting began.
     stood: Duration,
     id: TransactId,
 }
@@ -80,53 +90,36 @@ struct ReadingClock {
 }
 
 impl Transactions {
-    pub(super) fn new(most: usize) -> Self {
+    /// Remembers at most `due` requests that have to be answered, and `silent` others.
+    pub(super) fn new(due: usize, silent: usize) -> Self {
         Self {
-            most,
-            open: HashMap::new(),
-            unsent: VecDeque::new(),
-            waiting: VecDeque::new(),
+            due: Pending::new(due),
+            silent: Pending::new(silent),
             clock: ReadingClock::default(),
         }
     }
 
-    /// Requests that are not answered yet.
-    pub(super) fn len(&self) -> usize {
-        self.open.len()
+    /// Answers that the next hop owes.
+    pub(super) fn due(&self) -> usize {
+        self.due.open.len()
     }
 
     /// Remembers a request whose last octet is at `position` of the outgoing stream.
     pub(super) fn register(&mut self, id: TransactId, position: u64, transaction: Transaction) {
-        if self.open.len() >= self.most {
-            self.forget_oldest();
-        }
-        self.open.insert(id, transaction);
-        self.unsent.push_back((position, id));
+        let pending = if transaction.is_silent() { &mut self.silent } else { &mut self.due };
+        pending.register(id, position, transaction);
     }
 
     /// Everything up to `position` is with the socket: time runs.
     pub(super) fn sent(&mut self, position: u64, now: Instant) {
-        while let Some((_, id)) = self.unsent.pop_front_if(|(end, _)| *end <= position) {
-            if self.open.contains_key(&id) {
-                self.waiting.push_back(Waiting { since: now, stood: self.clock.stood(now), id });
-            }
-        }
-        // One request that nobody answers would keep all that were sent after it, answered or not.
-        if self.waiting.len() > 2 * self.open.len() + SLACK {
-            self.waiting.retain(|waiting| self.open.contains_key(&waiting.id));
-        }
+        let stood = self.clock.stood(now);
+        self.due.sent(position, now, stood);
+        self.silent.sent(position, now, stood);
     }
 
     /// A response came.
     pub(super) fn complete(&mut self, id: &TransactId) -> Option<Transaction> {
-        let transaction = self.open.remove(id);
-        if self.open.is_empty() {
-            // Idle sessions hold no memory.
-            self.open = HashMap::new();
-            self.unsent = VecDeque::new();
-            self.waiting = VecDeque::new();
-        }
-        transaction
+        self.due.complete(id).or_else(|| self.silent.complete(id))
     }
 
     /// Whether the peer is being read, from now on.
@@ -139,14 +132,88 @@ impl Transactions {
         if self.clock.stopped.is_some() {
             return None;
         }
-        self.waiting
-            .front()
-            .map(|first| first.since + RESPONSE_TIME + self.clock.stood.saturating_sub(first.stood))
+        let deadlines = [&self.due, &self.silent].map(|pending| pending.deadline(self.clock.stood));
+        deadlines.into_iter().flatten().min()
     }
 
-    /// Takes one that nobody answered in time.
+    /// Takes one that was not answered in time.
     pub(super) fn expired(&mut self, now: Instant) -> Option<Transaction> {
-        while self.deadline().is_some_and(|deadline| deadline <= now) {
+        if self.clock.stopped.is_some() {
+            return None;
+        }
+        let stood = self.clock.stood;
+        self.due.expired(now, stood).or_else(|| self.silent.expired(now, stood))
+    }
+
+    /// Takes all that are open, each kind oldest first: the leg is lost.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = Transaction> {
+        self.due.drain().chain(self.silent.drain())
+    }
+
+    /// Requests that are open, of both kinds.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.due.open.len() + self.silent.open.len()
+    }
+
+    /// Records that are kept, needed or not.
+    #[cfg(test)]
+    pub(super) fn remembered(&self) -> usize {
+        self.due.remembered() + self.silent.remembered()
+    }
+}
+
+impl Transaction {
+    /// Whether success is not answered.
+    fn is_silent(&self) -> bool {
+        matches!(self, Self::Send(sent) if sent.failure_report == FailureReport::Partial)
+    }
+}
+
+impl Pending {
+    fn new(most: usize) -> Self {
+        Self { most, open: HashMap::new(), unsent: VecDeque::new(), waiting: VecDeque::new() }
+    }
+
+    fn register(&mut self, id: TransactId, position: u64, transaction: Transaction) {
+        if self.open.len() >= self.most {
+            self.forget_oldest();
+        }
+        self.open.insert(id, transaction);
+        self.unsent.push_back((position, id));
+    }
+
+    /// `stood`: how long the clock has stood still by now.
+    fn sent(&mut self, position: u64, now: Instant, stood: Duration) {
+        while let Some((_, id)) = self.unsent.pop_front_if(|(end, _)| *end <= position) {
+            if self.open.contains_key(&id) {
+                self.waiting.push_back(Waiting { since: now, stood, id });
+            }
+        }
+        // One request that is never answered would keep all that were sent after it.
+        if self.waiting.len() > 2 * self.open.len() + SLACK {
+            self.waiting.retain(|waiting| self.open.contains_key(&waiting.id));
+        }
+    }
+
+    fn complete(&mut self, id: &TransactId) -> Option<Transaction> {
+        let transaction = self.open.remove(id)?;
+        if self.open.is_empty() {
+            // Idle sessions hold no memory.
+            self.open = HashMap::new();
+            self.unsent = VecDeque::new();
+            self.waiting = VecDeque::new();
+        }
+        Some(transaction)
+    }
+
+    fn deadline(&self, stood: Duration) -> Option<Instant> {
+        let first = self.waiting.front()?;
+        Some(first.since + RESPONSE_TIME + stood.saturating_sub(first.stood))
+    }
+
+    fn expired(&mut self, now: Instant, stood: Duration) -> Option<Transaction> {
+        while self.deadline(stood).is_some_and(|deadline| deadline <= now) {
             let first = self.waiting.pop_front()?;
             if let Some(transaction) = self.complete(&first.id) {
                 return Some(transaction);
@@ -155,26 +222,26 @@ impl Transactions {
         None
     }
 
-    /// Takes all that are open, oldest first: the leg is lost.
-    pub(super) fn drain(&mut self) -> impl Iterator<Item = Transaction> {
+    fn drain(&mut self) -> impl Iterator<Item = Transaction> + use<> {
         let mut open = std::mem::take(&mut self.open);
         let waiting = std::mem::take(&mut self.waiting).into_iter().map(|waiting| waiting.id);
         let unsent = std::mem::take(&mut self.unsent).into_iter().map(|(_, id)| id);
         waiting.chain(unsent).filter_map(move |id| open.remove(&id))
     }
 
-    /// Records that are kept, needed or not.
-    #[cfg(test)]
-    pub(super) fn remembered(&self) -> usize {
-        self.open.len() + self.unsent.len() + self.waiting.len()
-    }
-
     fn forget_oldest(&mut self) {
-        while let Some(oldest) = self.waiting.pop_front() {
-            if self.open.remove(&oldest.id).is_some() {
+        let waiting = std::iter::from_fn(|| self.waiting.pop_front().map(|waiting| waiting.id));
+        let unsent = std::iter::from_fn(|| self.unsent.pop_front().map(|(_, id)| id));
+        for id in waiting.chain(unsent) {
+            if self.open.remove(&id).is_some() {
                 return;
             }
         }
+    }
+
+    #[cfg(test)]
+    fn remembered(&self) -> usize {
+        self.open.len() + self.unsent.len() + self.waiting.len()
     }
 }
 

@@ -24,6 +24,7 @@ mod races;
 mod reload;
 mod reports;
 mod responses;
+mod sipsimple;
 mod stopping;
 mod transfers;
 mod uri;

@@ -3,7 +3,8 @@
 use super::*;
 
 /// Large enough for a few messages, small enough to be reached.
-const SMALL: Limits = Limits { outbox: 10_000, own: 2_000, transactions: 8, ..Limits::DEFAULT };
+const SMALL: Limits =
+    Limits { outbox: 10_000, own: 2_000, transactions: 8, silent: 8, ..Limits::DEFAULT };
 /// What one message or read may add beyond a limit.
 const ONE_MORE: usize = 3_000;
 
@@ -27,7 +28,7 @@ fn assert_within(pair: &Pair, limits: Limits) {
         let outbox = &pair.session.side(leg).outbox;
         assert!(outbox.cost() <= limits.outbox + limits.own + ONE_MORE, "{}", outbox.cost());
         assert!(outbox.own_octets() <= limits.own + ONE_MORE);
-        assert!(outbox.transactions.len() <= 2 * limits.transactions);
+        assert!(outbox.transactions.len() <= 2 * limits.transactions + limits.silent);
     }
 }
 
@@ -61,6 +62,38 @@ fn a_peer_that_does_not_answer_is_asked_no_more() {
     pair.passes(seconds(30));
     assert_eq!(property::messages(&pair.take(Near)).len(), 8);
     assert!(pair.session.wants_read(Near));
+}
+
+/// RFC 4975 §7.1.4: under `partial` silence is success, and nobody waits for it.
+#[test]
+fn sends_that_only_an_error_answers_stop_nobody() {
+    const MANY: usize = 2_000;
+    const REMEMBERED: usize = 1_000;
+
+    let mut pair = Pair::dialled_with(Limits { silent: REMEMBERED, ..Limits::DEFAULT });
+    let mut ids = Vec::new();
+    for n in 0..MANY {
+        assert!(pair.session.wants_read(Near), "stopped after {n}");
+        pair.says(Near, &send("hello", "R B", "A", "Failure-Report: partial\n"));
+        let heard = property::messages(&pair.take(Far));
+        ids.extend(heard.iter().map(|message| message.head.transact_id));
+    }
+    assert_eq!((ids.len(), pair.session.far.outbox.transactions.len()), (MANY, REMEMBERED));
+    assert!(pair.session.far.outbox.transactions.remembered() < 4 * REMEMBERED);
+    let fails = |pair: &mut Pair, id: TransactId| {
+        pair.says(Far, &format!("MSRP {id} 415 No\nTo-Path: R\nFrom-Path: B\n-------{id}$\n"));
+        property::messages(&pair.take(Near)).len()
+    };
+    assert_eq!(fails(&mut pair, ids[MANY - REMEMBERED - 1]), 0, "this one is forgotten");
+    assert_eq!(fails(&mut pair, ids[MANY - REMEMBERED]), 1);
+    assert_eq!(fails(&mut pair, ids[MANY - 1]), 1);
+    // Chat and its time-out go on beside them.
+    pair.says(Near, &chat("R B", "A"));
+    pair.hears(Near, "MSRP tidSEND 200 OK\nTo-Path: A\nFrom-Path: R\n-------tidSEND$\n");
+    pair.take(Far);
+    pair.passes(seconds(30));
+    assert_eq!(property::messages(&pair.take(Near)).len(), 1);
+    assert_eq!(pair.session.far.outbox.transactions.remembered(), 0);
 }
 
 #[test]
