@@ -321,7 +321,9 @@ impl Server {
             .stdin(Stdio::null())
             .output()
             .expect("a program that runs");
-        let said = String::from_utf8_lossy(&done.stderr);
+        // MariaDB's script gives its reasons on standard output.
+        let said = [done.stdout, done.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
         assert!(done.status.success(), "{:?} cannot be set up:\n{said}", self.kind);
         if self.kind == Kind::Postgres {
             // Passwords are asked for where the relay comes in.
@@ -397,6 +399,10 @@ fn programs(kind: Kind) -> Option<Programs> {
         Kind::MariaDb => ("mariadbd", "mariadb-install-db"),
         _ => ("postgres", "initdb"),
     };
+    if kind == Kind::MariaDb {
+        // Debian has it in another package than the program that calls it.
+        find("my_print_defaults")?;
+    }
     Some(Programs { server: find(server)?, initialise: find(initialise)? })
 }
 
