@@ -120,6 +120,20 @@ impl Site {
     }
 }
 
+impl Drop for Site {
+    /// No relay outlives the directory that it runs on, whatever became of the test.
+    fn drop(&mut self) {
+        let pid = fs::read_to_string(self.path("run/msrprelay.pid")).unwrap_or_default();
+        let Ok(pid) = pid.trim_end().parse() else { return };
+        // The file may name any process, also one that is not ours.
+        let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let here = self.directory.path().as_os_str().as_encoded_bytes();
+        if command.windows(here.len()).any(|part| part == here) {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
+}
+
 /// What TLS needs of `[Relay]`.
 pub(crate) const TLS: &str = "certificate = relay.crt\nkey = relay.key\n";
 

@@ -17,19 +17,23 @@ use nix::{
 
 use crate::harness::{Foreground, PATIENCE, Site, now};
 
-/// The socket to which a service reports.
-struct Manager(UnixDatagram);
+/// The service manager, and the socket to which a service reports.
+struct Manager {
+    socket: UnixDatagram,
+    /// What it would show: the last status that came, whatever it was waiting for then.
+    status: String,
+}
 
 impl Manager {
     fn at(path: &Path) -> Self {
         let socket = UnixDatagram::bind(path).expect("a socket");
         socket.set_read_timeout(Some(PATIENCE)).expect("a time limit");
-        Self(socket)
+        Self { socket, status: String::new() }
     }
 
     /// The lines of the next message that is none of the watchdog's, and no mere status.
     #[track_caller]
-    fn hears(&self) -> Vec<String> {
+    fn hears(&mut self) -> Vec<String> {
         loop {
             let lines = self.next();
             let small =
@@ -41,21 +45,33 @@ impl Manager {
     }
 
     #[track_caller]
-    fn next(&self) -> Vec<String> {
+    fn next(&mut self) -> Vec<String> {
         let mut buffer = [0; 4096];
-        let length = self.0.recv(&mut buffer).expect("a message of the relay");
-        String::from_utf8_lossy(&buffer[..length]).lines().map(str::to_owned).collect()
+        let length = self.socket.recv(&mut buffer).expect("a message of the relay");
+        let message = String::from_utf8_lossy(&buffer[..length]);
+        let lines: Vec<String> = message.lines().map(str::to_owned).collect();
+        if let Some(status) = lines.iter().filter_map(|line| line.strip_prefix("STATUS=")).last() {
+            status.clone_into(&mut self.status);
+        }
+        lines
+    }
+
+    /// Waits until the service has this status.
+    #[track_caller]
+    fn shows(&mut self, status: &str) {
+        let deadline = now() + PATIENCE;
+        while self.status != status {
+            assert!(now() < deadline, "{:?} rather than {status:?}", self.status);
+            self.next();
+        }
     }
 
     /// Waits for a message that begins so.
     #[track_caller]
-    fn waits_for(&self, text: &str) -> String {
+    fn waits_for(&mut self, text: &str) {
         let deadline = now() + PATIENCE;
-        loop {
+        while !self.next().iter().any(|line| line.starts_with(text)) {
             assert!(now() < deadline, "{text} never came");
-            if let Some(line) = self.next().into_iter().find(|line| line.starts_with(text)) {
-                return line;
-            }
         }
     }
 }
@@ -69,11 +85,11 @@ fn service(site: &Site) -> Command {
 #[test]
 fn the_manager_hears_of_start_reload_and_stop() {
     let site = Site::at(0, "");
-    let manager = Manager::at(&site.path("notify"));
+    let mut manager = Manager::at(&site.path("notify"));
     let mut relay = Foreground::start(service(&site));
     assert_eq!(manager.hears(), ["READY=1"]);
-    let status = manager.waits_for("STATUS=");
-    assert_eq!(status, "STATUS=relaying: 0 sessions, 0 of them joined, 0 connections");
+    let status = "relaying: 0 sessions, 0 of them joined, 0 connections";
+    manager.shows(status);
     assert!(!site.path("run/msrprelay.pid").exists(), "the manager knows the pid");
 
     // One that succeeds, and one that fails: it is ready again after either.
@@ -89,10 +105,10 @@ fn the_manager_hears_of_start_reload_and_stop() {
         assert!(time >= before && time <= monotonic_usec(), "{before} {time}");
         assert_eq!(manager.hears(), ["READY=1"]);
     }
-    assert_eq!(manager.waits_for("STATUS="), format!("{status}; the last reload failed"));
+    manager.shows(&format!("{status}; the last reload failed"));
     site.write("config.ini", &good);
     relay.signal(Signal::SIGHUP);
-    assert_eq!(manager.waits_for("STATUS="), status);
+    manager.shows(status);
 
     // The status may have been told before the end of the reload that changed it.
     relay.signal(Signal::SIGTERM);
@@ -103,7 +119,7 @@ fn the_manager_hears_of_start_reload_and_stop() {
 #[test]
 fn the_watchdog_hears_of_it_while_it_turns() {
     let site = Site::at(0, "");
-    let manager = Manager::at(&site.path("notify"));
+    let mut manager = Manager::at(&site.path("notify"));
     let mut command = service(&site);
     command.env("WATCHDOG_USEC", "400000");
     let relay = Foreground::start(command);
@@ -114,13 +130,13 @@ fn the_watchdog_hears_of_it_while_it_turns() {
     // A process that does not run has nothing to say.
     relay.signal(Signal::SIGSTOP);
     thread::sleep(Duration::from_millis(100));
-    manager.0.set_read_timeout(Some(Duration::from_millis(800))).unwrap();
+    manager.socket.set_read_timeout(Some(Duration::from_millis(800))).unwrap();
     let mut buffer = [0; 4096];
-    while let Ok(length) = manager.0.recv(&mut buffer) {
+    while let Ok(length) = manager.socket.recv(&mut buffer) {
         // What was sent before it stopped.
         assert!(length > 0);
     }
-    manager.0.set_read_timeout(Some(PATIENCE)).unwrap();
+    manager.socket.set_read_timeout(Some(PATIENCE)).unwrap();
     relay.signal(Signal::SIGCONT);
     manager.waits_for("WATCHDOG=1");
 }
@@ -135,8 +151,8 @@ fn without_the_flag_nobody_is_told() {
     relay.logs("listening on");
     relay.signal(Signal::SIGTERM);
     assert!(relay.ends().success());
-    manager.0.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-    assert!(manager.0.recv(&mut [0; 16]).is_err());
+    manager.socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    assert!(manager.socket.recv(&mut [0; 16]).is_err());
 }
 
 /// As a service manager does it: the socket outlives the relay, and nobody is refused meanwhile.

@@ -26,9 +26,7 @@ fn file_offset(tid: &str, to: &str, from: &str) -> String {
 
 /// Its answer, from one end to the other, with the header that says where to go on.
 fn offset(tid: &str, to: &str, from: &str, octets: usize) -> String {
-    format!(
-        "MSRP {tid} 200 OK\nTo-Path: {to}\nFrom-Path: {from}\nOffset: {octets}\n-------{tid}$"
-    )
+    format!("MSRP {tid} 200 OK\nTo-Path: {to}\nFrom-Path: {from}\nOffset: {octets}\n-------{tid}$")
 }
 
 /// Asks how much of the file is there, and returns what bob says.
@@ -334,7 +332,8 @@ impl<'a> Talker<'a> {
         }
         let body = message.body.as_deref().unwrap_or_default();
         let said: u64 = String::from_utf8_lossy(&body[5..]).parse().expect("a time");
-        self.latest = self.latest.max((now() - self.start).saturating_sub(Duration::from_micros(said)));
+        self.latest =
+            self.latest.max((now() - self.start).saturating_sub(Duration::from_micros(said)));
         self.heard += 1;
         self.peer.answers(&message, "200 OK");
         None

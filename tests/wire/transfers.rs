@@ -1,10 +1,6 @@
 //! A day in the life of a session: a large file, and people who talk meanwhile (RFC 4975 §5.1).
 
-use std::{
-    sync::Mutex,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{thread, time::Duration};
 
 use crate::harness::{
     Message, Peer, Scene, Session, TOPOLOGIES, Transfer, file_head, noise, now, report, send, sleep,
@@ -17,25 +13,17 @@ const FILE: usize = 24 * MIB;
 const CHUNK: usize = 2 * MIB;
 /// After which chunks alice says her lines.
 const CHATS_BEHIND: [usize; 3] = [2, 4, 6];
-/// So long takes what hangs.
-const LONGEST: Duration = Duration::from_secs(30);
+/// More than any of it takes, on a machine that compiles meanwhile.
+const LONGEST: Duration = Duration::from_mins(2);
 /// Rest after each MiB read.
 const REST: u64 = 80;
 /// The lines of alice, who has to end her own chunk to say them, and of bob.
 const CHATS: [(&str, &str); 3] =
     [("chatA001", "chatB001"), ("chatA002", "chatB002"), ("chatA003", "chatB003")];
 
-/// When bob's lines were said and heard, and when the last octet of the file arrived.
-#[derive(Default)]
-struct Times {
-    said: Vec<Instant>,
-    heard: Vec<Instant>,
-    end: Option<Instant>,
-}
-
-fn note(times: &Mutex<Times>, what: impl FnOnce(&mut Times)) {
-    what(&mut times.lock().expect("two threads that live"));
-}
+/// In the middle of a chunk, after so many octets, alice says no more until she has heard as many
+/// of bob's lines: they come while the file is under way, or never.
+const HEARS_BY: [usize; 3] = [9 * MIB, 15 * MIB, 21 * MIB];
 
 #[test]
 fn people_talk_while_a_large_file_is_under_way() {
@@ -44,22 +32,14 @@ fn people_talk_while_a_large_file_is_under_way() {
         let scene = Scene::tls();
         let mut session = scene.topology(kind);
         let octets = file_with_chats(&session, &body);
-        let times = Mutex::new(Times::default());
         let Session { alice, bob, to_bob, to_alice, .. } = &mut session;
         thread::scope(|scope| {
-            let sender = scope.spawn(|| sends(alice, &octets, &times));
-            let receiver = scope.spawn(|| receives(bob, to_alice, &body, &times));
+            let sender = scope.spawn(|| sends(alice, &octets));
+            let receiver = scope.spawn(|| receives(bob, to_alice, &body));
             let (alice_heard, bob_heard) = (sender.join().unwrap(), receiver.join().unwrap());
             check_alice(&alice_heard, to_bob);
             check_bob(&bob_heard);
         });
-        let times = times.into_inner().unwrap();
-        let end = times.end.expect("an end of the file");
-        assert_eq!((times.said.len(), times.heard.len()), (CHATS.len(), CHATS.len()));
-        for (said, heard) in times.said.iter().zip(&times.heard) {
-            let (taken, left) = (*heard - *said, end - *said);
-            assert!(taken < left / 2, "{kind:?}: a line took {taken:?}, {left:?} before the end");
-        }
         // Nothing is left over, and the session is as good as before.
         session.talks();
     }
@@ -93,21 +73,23 @@ fn chunk_id(number: usize) -> String {
 
 /// Alice writes and reads by turns, until she is told that the file arrived. Between two chunks
 /// she answers what she has heard.
-fn sends(alice: &mut Peer, pieces: &[Vec<u8>], times: &Mutex<Times>) -> Vec<Message> {
+fn sends(alice: &mut Peer, pieces: &[Vec<u8>]) -> Vec<Message> {
     alice.set_write_timeout(Duration::from_millis(20));
     let deadline = now() + LONGEST;
-    let mut others = Vec::new();
-    let mut answered = 0;
+    let mut others: Vec<Message> = Vec::new();
+    let (mut answered, mut said) = (0, 0);
     for piece in pieces {
         let mut written = 0;
         while written < piece.len() {
             assert!(now() < deadline, "{written} octets went, and {others:?} came");
+            let wanted = HEARS_BY.iter().filter(|&&by| by <= said + written).count();
+            while others.iter().filter(|message| message.what == "SEND").count() < wanted {
+                let message = alice.message_within(LONGEST);
+                others.push(message.expect("a line while the file is under way"));
+            }
             let next = piece.len().min(written + (64 << 10));
             written += alice.writes_some(&piece[written..next]).unwrap_or(0);
             while let Some(message) = alice.message_within(Duration::from_millis(1)) {
-                if message.what == "SEND" {
-                    note(times, |times| times.heard.push(now()));
-                }
                 others.push(message);
             }
         }
@@ -116,6 +98,7 @@ fn sends(alice: &mut Peer, pieces: &[Vec<u8>], times: &Mutex<Times>) -> Vec<Mess
             alice.answers(message, if refused { "403 No" } else { "200 OK" });
         }
         answered = others.len();
+        said += piece.len();
     }
     while others.len() < FILE / CHUNK + 8 {
         others.push(alice.message());
@@ -124,7 +107,7 @@ fn sends(alice: &mut Peer, pieces: &[Vec<u8>], times: &Mutex<Times>) -> Vec<Mess
 }
 
 /// Bob reads slowly, and says a line of his own now and then.
-fn receives(bob: &mut Peer, to: &str, body: &[u8], times: &Mutex<Times>) -> Vec<Message> {
+fn receives(bob: &mut Peer, to: &str, body: &[u8]) -> Vec<Message> {
     let mut transfer = Transfer::default();
     let mut lines = CHATS.iter().enumerate().peekable();
     let mut whole = false;
@@ -154,11 +137,9 @@ fn receives(bob: &mut Peer, to: &str, body: &[u8], times: &Mutex<Times>) -> Vec<
         }
         let arrived = transfer.body.len() + bob.unread().len();
         if let Some((_, (_, line))) = lines.next_if(|(n, _)| arrived > (n + 1) * FILE / 8) {
-            note(times, |times| times.said.push(now()));
             bob.says(&send(line, to, "{bob}", line));
         }
     }
-    note(times, |times| times.end = Some(now()));
     assert!(transfer.body == body, "the file has changed on its way");
     // One REPORT on the whole of it.
     let range = format!("1-{FILE}/{FILE}");
