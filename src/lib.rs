@@ -6,10 +6,12 @@
 //! | level | room | what belongs there |
 //! |---|---|---|
 //! | 1 | [`msrp`] | the wire: URIs, headers, decoder, encoder, output queue. Pure |
+//! | 1 | [`tls`] | certificates: reading, checking, what TLS is made with |
+//! | 1 | [`clock`] | the one place that asks for the time |
 //! | 1 | [`config`] | `config.ini` to [`config::Config`]; every option in one table |
 //! | 2 | [`session`] | what happens to a frame between two connections. Pure: no io, no clock |
 //! | 2 | [`auth`] | who may relay: challenges, digests, backends |
-//! | 2 | [`transport`] | open connections: TCP, TLS, certificates, dialling, closing |
+//! | 2 | [`transport`] | open connections: TCP, TLS, dialling, closing |
 //! | 2 | [`logging`] | where log lines go |
 //! | 3 | [`relay`] | the living process: accepts, owns the tasks, joins the rooms above |
 //! | 4 | [`control`] | watching and steering the process: the socket of `msrprelayctl` |
@@ -37,6 +39,7 @@
 pub mod auth;
 pub mod cli;
 pub mod client;
+pub mod clock;
 pub mod config;
 pub mod control;
 pub mod daemon;
@@ -44,4 +47,5 @@ pub mod logging;
 pub mod msrp;
 pub mod relay;
 pub mod session;
+pub mod tls;
 pub mod transport;

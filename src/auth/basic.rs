@@ -6,7 +6,7 @@ use std::fmt;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{AuthError, Credential, Grant, digest::USER_MAX};
+use super::{AuthError, Credential, Grant, challenger::USER_MAX};
 use crate::msrp::digest::{Algorithm, Ha1, ParseError, VALUE_MAX};
 
 /// A user and the password, in clear.

@@ -26,12 +26,12 @@ use thiserror::Error;
 use crate::msrp::digest::{Algorithm, Ha1, ParseError};
 
 pub mod basic;
+mod challenger;
 mod database;
-mod digest;
 mod memory;
 
+pub use challenger::{Attempt, AuthRequest, Challenger, Grant};
 pub use database::{Database, UriError};
-pub use digest::{Attempt, AuthRequest, Challenger, Grant};
 pub use memory::{Duplicate, Memory};
 
 /// A store of users.

@@ -1,12 +1,11 @@
 //! AUTH: how an endpoint gets a URI from its relay and keeps it (RFC 4976 §5.1, §5.1.1).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use data_encoding::HEXLOWER;
 use secrecy::SecretString;
 use thiserror::Error;
-use tokio::time::Instant;
 
 use super::{error::quoted, meaning};
 use crate::msrp::{
@@ -186,7 +185,7 @@ fn refresh_after(life: Duration) -> Duration {
 mod tests {
     use super::*;
     use crate::{
-        client::clock,
+        clock,
         msrp::{
             Decoder, Event,
             digest::{Algorithm, Authorization, Ha1},
@@ -225,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_challenge_is_answered_and_the_session_refreshed_in_time() {
-        let (mut login, now) = (login(), clock());
+        let (mut login, now) = (login(), clock::now());
         let (_, first) = login.start();
         assert!(head(&first).headers.value(Name::Authorization).is_none());
         assert_eq!(head(&first).headers.value(Name::Expires), Some(&b"900"[..]));
@@ -248,7 +247,7 @@ mod tests {
 
     #[test]
     fn a_second_challenge_means_no_but_a_stale_one() {
-        let (mut login, now) = (login(), clock());
+        let (mut login, now) = (login(), clock::now());
         login.start();
         let challenge = response("401 Unauthorized", CHALLENGE);
         login.answer(&challenge, now).unwrap();
@@ -260,7 +259,7 @@ mod tests {
 
     #[test]
     fn the_relays_bounds_are_taken_once() {
-        let (mut login, now) = (login(), clock());
+        let (mut login, now) = (login(), clock::now());
         login.start();
         let bounds = response("423 Out-Of-Bounds", "Max-Expires: 600\r\n");
         let Ok(Answer::Again(_, request)) = login.answer(&bounds, now) else { panic!() };
@@ -270,7 +269,7 @@ mod tests {
 
     #[test]
     fn a_relay_cannot_make_us_spin() {
-        let (mut login, now) = (login(), clock());
+        let (mut login, now) = (login(), clock::now());
         login.start();
         let stale = CHALLENGE.replace("opaque", "stale=true, opaque");
         let challenge = response("401 Unauthorized", &stale);
@@ -292,7 +291,8 @@ mod tests {
             ("401 Unauthorized", "WWW-Authenticate: Basic realm=\"x\"\r\n", "not Digest"),
             ("200 OK", "", "no usable path"),
         ] {
-            let error = login.answer(&response(line, headers), clock()).unwrap_err().to_string();
+            let error =
+                login.answer(&response(line, headers), clock::now()).unwrap_err().to_string();
             assert!(error.contains(words), "{error}");
         }
     }

@@ -24,8 +24,6 @@ mod session;
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 pub use self::{
     connection::{Connection, Lost},
     error::{ClientError, advice, meaning},
@@ -42,8 +40,3 @@ pub const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a sender waits, after its last byte, for the next success REPORT. Not a rule of the
 /// RFC: the relays on the way may still be passing on what they hold.
 pub const REPORT_TIMEOUT: Duration = Duration::from_mins(5);
-
-#[expect(clippy::disallowed_methods, reason = "here the client meets the clock")]
-pub(crate) fn clock() -> Instant {
-    Instant::now()
-}

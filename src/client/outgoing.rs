@@ -7,9 +7,10 @@ use memchr::memmem;
 use rand::distr::{Alphanumeric, SampleString};
 use tokio::{sync::mpsc, time::sleep_until};
 
-use super::{ClientError, REPORT_TIMEOUT, RangeSet, Report, Session, Step, clock, disposition};
-use crate::msrp::{
-    ByteRange, Continuation, Head, Method, Name, StatusCode, TransactId, Uri, encode,
+use super::{ClientError, REPORT_TIMEOUT, RangeSet, Report, Session, Step, disposition};
+use crate::{
+    clock,
+    msrp::{ByteRange, Continuation, Head, Method, Name, StatusCode, TransactId, Uri, encode},
 };
 
 /// Octets from which on a chunk must be interrupted when something else is to be sent (RFC 4975
@@ -196,7 +197,7 @@ pub async fn send_file(
     if message.total == 0 {
         message.end(session, Continuation::End)?;
     }
-    let mut news = clock();
+    let mut news = clock::now();
     while !confirmed.covers(&message) {
         let room = session.unsent() <= ENOUGH;
         let mark = if message.ended {
@@ -221,11 +222,11 @@ pub async fn send_file(
                 Some(Err(error)) => Err(error),
                 None => Err(ClientError::Nonsense("the source ended before the message")),
             },
-            () = sleep_until(silence), if message.ended && session.unsent() == 0 => {
+            () = sleep_until(silence.into()), if message.ended && session.unsent() == 0 => {
                 Err(confirmed.missing(&message))
             }
         };
-        news = clock();
+        news = clock::now();
         progress(Progress {
             sent: message.pushed.saturating_sub(session.unsent() as u64),
             confirmed: confirmed.ranges.octets(),

@@ -1,16 +1,20 @@
 //! One conversation: paths, authentication, and which requests are for us (RFC 4975 §7.3).
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use bytes::{Bytes, BytesMut};
 use rand::distr::{Alphanumeric, SampleString};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::sleep_until;
 
 use super::{
-    Account, ClientError, Connection, TRANSACTION_TIMEOUT, clock,
+    Account, ClientError, Connection, TRANSACTION_TIMEOUT,
     login::{Answer, Login},
 };
 use crate::{
+    clock,
     msrp::{
         ByteRange, Continuation, Event, FailureReport, Head, Malformed, Method, Name, Path, Start,
         StatusCode, TransactId, Uri, encode,
@@ -180,7 +184,7 @@ impl Session {
                     // It may have been a mark of our own.
                     None => mark.filter(|&mark| self.unsent() <= mark).map(|_| Step::Drained),
                 },
-                () = sleep_until(deadline.unwrap_or_else(clock)), if deadline.is_some() => {
+                () = sleep_until(deadline.unwrap_or_else(clock::now).into()), if deadline.is_some() => {
                     self.expire()?
                 }
             };
@@ -299,7 +303,7 @@ impl Session {
         let taken = self.connection.output().taken();
         let unstarted = |p: &&mut Pending| p.deadline.is_none() && p.end <= taken;
         for pending in self.pending.iter_mut().filter(unstarted) {
-            pending.deadline = Some(clock() + TRANSACTION_TIMEOUT);
+            pending.deadline = Some(clock::now() + TRANSACTION_TIMEOUT);
         }
     }
 
@@ -317,7 +321,7 @@ impl Session {
     }
 
     fn expire(&mut self) -> Result<Option<Step>, ClientError> {
-        let now = clock();
+        let now = clock::now();
         if let Some(login) =
             self.login.as_mut().filter(|l| l.refresh_at().is_some_and(|t| t <= now))
         {
@@ -403,7 +407,7 @@ impl Session {
         let Some(login) = self.login.as_mut() else {
             return Ok(None);
         };
-        match login.answer(head, clock())? {
+        match login.answer(head, clock::now())? {
             Answer::Again(id, request) => {
                 self.ask(id, Purpose::Auth, request.freeze())?;
                 return Ok(None);

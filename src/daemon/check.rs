@@ -6,9 +6,10 @@ use std::{
     process::ExitCode,
 };
 
-use super::{Failure, Owner, load, unreadable, wall_clock};
+use super::{Failure, Owner, load, unreadable};
 use crate::{
     cli::msrprelay::Args,
+    clock,
     config::Config,
     relay::{self, Generation, RelayError},
 };
@@ -91,7 +92,7 @@ impl Findings {
     }
 
     fn build(&mut self, config: &Config, addresses: &[SocketAddr]) {
-        match Generation::build(config, addresses.first().copied(), wall_clock()) {
+        match Generation::build(config, addresses.first().copied(), clock::wall()) {
             Ok(generation) => {
                 self.warnings.extend_from_slice(&generation.warnings);
                 self.in_force = Some(generation.describe(config, addresses));

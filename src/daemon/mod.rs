@@ -26,7 +26,6 @@ use std::{
     os::unix::net::UnixListener,
     path::{self, Path},
     process::ExitCode,
-    time::SystemTime,
 };
 
 use nix::sys::signal::SigSet;
@@ -43,11 +42,12 @@ use self::{
 };
 use crate::{
     cli::msrprelay::Args,
+    clock,
     config::{self, Config, LogLevel},
     control,
     logging::{self, Level, Target},
     relay::{Generation, Relay, RelayError, Source},
-    transport::pem,
+    tls::pem,
 };
 
 /// Runs the relay, or checks its configuration, as the command line says.
@@ -156,7 +156,7 @@ impl Start<'_> {
             .collect::<io::Result<_>>()
             .map_err(|cause| Failure::System { what: "cannot listen", cause })?;
         let generation =
-            Generation::build(&config, bound.first().copied(), wall_clock()).map_err(located)?;
+            Generation::build(&config, bound.first().copied(), clock::wall()).map_err(located)?;
         self.remarks.extend_from_slice(&generation.warnings);
         let control = self.control_socket(&config, &directory, owner.as_ref());
         self.warn();
@@ -299,9 +299,4 @@ fn unreadable(config: &Config, owner: &Owner) -> Vec<String> {
             format!("{place}: {owner} cannot read it, and no reload will: {access}")
         })
         .collect()
-}
-
-#[expect(clippy::disallowed_methods, reason = "certificates are valid by the wall clock")]
-fn wall_clock() -> SystemTime {
-    SystemTime::now()
 }

@@ -17,7 +17,7 @@ use tokio::{sync::oneshot, time::timeout};
 use tracing::{Span, debug, info};
 
 use super::{
-    DEFAULT_PORT, Generation, Shared, Stage, clock,
+    DEFAULT_PORT, Generation, Shared, Stage,
     login::{self, Claimant, Quoted, Verdict},
     party::{Owned, Party},
     registry::{Arrival, Delivery, Join},
@@ -25,6 +25,7 @@ use super::{
     wire::{Step, Wire, Wires},
 };
 use crate::{
+    clock,
     msrp::{Head, HeaderError, Name, Path, StatusCode, Uri},
     session::{Leg, Limits, Reject, Session, Timeout},
     transport::{self, Link, LinkError, Target},
@@ -84,7 +85,7 @@ impl Bridge {
     pub(super) fn new(party: Party, owned: Owned, arrival: Arrival) -> Self {
         let Party { wire, decoder, unsent, generation, counted, failures, .. } = party;
         let limits = Limits::DEFAULT;
-        let session = Session::new(owned.holding.clone(), decoder, unsent, limits, clock());
+        let session = Session::new(owned.holding.clone(), decoder, unsent, limits, clock::now());
         Self {
             session,
             stop: owned.registration.stop_signal(),
@@ -113,7 +114,7 @@ impl Bridge {
         loop {
             let next = match self.event().await {
                 Event::Stop => {
-                    self.session.end(StatusCode::TIMEOUT, DISCONNECTED, clock());
+                    self.session.end(StatusCode::TIMEOUT, DISCONNECTED, clock::now());
                     Next::Over("shutdown")
                 }
                 Event::Arrived(party) => self.arrived(party),
@@ -208,7 +209,7 @@ impl Bridge {
             }
             Err(error) => {
                 info!("next hop not reached: {error}");
-                self.session.lost(Leg::Far, StatusCode::TIMEOUT, DISCONNECTED, clock());
+                self.session.lost(Leg::Far, StatusCode::TIMEOUT, DISCONNECTED, clock::now());
                 Next::Over("unreachable")
             }
         }
@@ -221,7 +222,7 @@ impl Bridge {
         let peer = wire.link.peer();
         debug!("joined by {peer}");
         let holding = owned.as_ref().map(|owned| owned.holding.clone());
-        self.session.arrive(holding, decoder, unsent, clock());
+        self.session.arrive(holding, decoder, unsent, clock::now());
         self.far = Some(Holder { peer, generation, counted, failures, owned });
         self.wires.open_far(wire);
         Next::GoOn
@@ -256,7 +257,7 @@ impl Bridge {
             unjoined: self.far.is_none() && self.dialling.is_none(),
             failures: holder.failures,
         };
-        let (shared, arrived) = (Arc::clone(shared), clock());
+        let (shared, arrived) = (Arc::clone(shared), clock::now());
         let login = async move {
             let verdict = login::decide(&shared, &claimant, &head, arrived).await;
             (head, verdict)
@@ -266,7 +267,7 @@ impl Bridge {
     }
 
     fn decided(&mut self, leg: Leg, head: &Head, verdict: Verdict) -> Next {
-        let now = clock();
+        let now = clock::now();
         if leg == Leg::Near {
             // A request that waits for an arrival will find that out again.
             self.wires.hold_near = false;
@@ -316,7 +317,7 @@ impl Bridge {
             self.wires.hold_near = true;
             return Next::GoOn;
         }
-        self.session.lost(leg, StatusCode::TIMEOUT, DISCONNECTED, clock());
+        self.session.lost(leg, StatusCode::TIMEOUT, DISCONNECTED, clock::now());
         Next::Over(match (leg, reason) {
             (Leg::Far, CLOSED) => "peer-closed",
             _ => reason,
@@ -324,7 +325,7 @@ impl Bridge {
     }
 
     fn due(&mut self) -> Next {
-        while let Some(timeout) = self.session.expire(clock()) {
+        while let Some(timeout) = self.session.expire(clock::now()) {
             match timeout {
                 Timeout::Lapsed => {
                     let owned = self.near.owned.as_ref();
@@ -335,7 +336,7 @@ impl Bridge {
                 }
                 Timeout::Abandoned => return self.lost(Leg::Near, "expired"),
                 Timeout::Expired(_) => {
-                    self.session.end(StatusCode::TIMEOUT, DISCONNECTED, clock());
+                    self.session.end(StatusCode::TIMEOUT, DISCONNECTED, clock::now());
                     return Next::Over("expired");
                 }
                 Timeout::Stalled(leg) => return self.lost(leg, "stalled"),
@@ -385,7 +386,7 @@ impl Holder {
     fn log_end(&self, wire: &Wire, reason: &str) {
         let Some(owned) = &self.owned else { return };
         let (user, realm) = (Quoted(&owned.user), Quoted(&owned.realm));
-        let duration = clock().saturating_duration_since(owned.since).as_secs();
+        let duration = clock::now().saturating_duration_since(owned.since).as_secs();
         let (peer, sent, received) = (self.peer, wire.received, wire.sent);
         owned.span.in_scope(|| {
             info!(
@@ -475,7 +476,7 @@ mod tests {
     use crate::{
         config::Config,
         msrp::{Decoder, Event as Decoded},
-        relay::{Source, configuration::Configuration, login::Welcome, wall_clock},
+        relay::{Source, configuration::Configuration, login::Welcome},
         session::{Expiry, Holding},
     };
 
@@ -489,7 +490,7 @@ mod tests {
         let config = "[Relay]\naddress = 127.0.0.1\nbackend = memory\ndebug_notls = yes\n\
             hostname = relay.example\n[Memory]\n";
         let config = Config::parse(config, FilePath::new("config.ini")).unwrap();
-        let generation = Generation::build(&config, None, wall_clock()).unwrap();
+        let generation = Generation::build(&config, None, clock::wall()).unwrap();
         let source = Source::new(config.source.clone(), |_| {});
         Arc::new(Shared::new(Configuration::new(source, config, generation)))
     }
@@ -525,13 +526,13 @@ mod tests {
             holding: Holding {
                 uri,
                 client,
-                expiry: Expiry { at: clock(), strict: false },
+                expiry: Expiry { at: clock::now(), strict: false },
                 other_methods: true,
                 max_auth_attempts: None,
             },
             user: "alice".to_owned(),
             realm: "example.com".to_owned(),
-            since: clock(),
+            since: clock::now(),
             span: Span::none(),
         };
         (Bridge::new(party, owned, arrival), other)
@@ -552,7 +553,7 @@ mod tests {
     }
 
     fn granted() -> Verdict {
-        let expiry = Expiry { at: clock() + Duration::from_mins(1), strict: true };
+        let expiry = Expiry { at: clock::now() + Duration::from_mins(1), strict: true };
         Verdict::Granted(Welcome {
             user: "alice".to_owned(),
             realm: "example.com".to_owned(),

@@ -7,10 +7,7 @@ use thiserror::Error;
 use crate::{
     auth::UriError,
     config::Config,
-    transport::{
-        pem::PemFile,
-        tls::{Finding, HostNameError, TlsError},
-    },
+    tls::{Finding, HostNameError, TlsError, pem::PemFile},
 };
 
 /// Why the relay cannot start, or go on.

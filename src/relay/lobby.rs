@@ -19,7 +19,6 @@ use tracing::{Instrument, debug, info, info_span};
 use super::{
     Shared, Stage,
     bridge::Bridge,
-    clock,
     configuration::Visit,
     login::{self, Claimant, Quoted, Verdict, Welcome},
     party::{Owned, Party},
@@ -28,6 +27,7 @@ use super::{
     wire::Wire,
 };
 use crate::{
+    clock,
     msrp::{DecodeError, Decoder, Event, Head, Method, Start, decode::MAX_HEAD, uri::shortened},
     session::{self, Holding, Reject, refusal, refusal_of_malformed},
     transport,
@@ -52,7 +52,7 @@ pub(super) async fn enter(
     tcp: TcpStream,
     peer: SocketAddr,
 ) -> Stage {
-    let deadline = clock() + PROBATION;
+    let deadline = clock::now() + PROBATION;
     shared.stats.accepted.fetch_add(1, Ordering::Relaxed);
     let counted = Counted::new(&shared.stats);
     let generation = Arc::clone(visit.generation());
@@ -86,7 +86,7 @@ pub(super) async fn return_to(shared: Arc<Shared>, mut party: Party) -> Stage {
         return Stage::Bridge(Box::new(Bridge::new(party, owned, arrival)));
     }
     let visit = Visit::new(Arc::clone(&party.generation));
-    attend(shared, party, visit, clock() + PROBATION).await
+    attend(shared, party, visit, clock::now() + PROBATION).await
 }
 
 async fn attend(shared: Arc<Shared>, party: Party, visit: Visit, deadline: Instant) -> Stage {
@@ -249,7 +249,7 @@ impl Visitor {
             unjoined: false,
             failures: self.party.failures,
         };
-        login::decide(shared, &claimant, head, clock()).await
+        login::decide(shared, &claimant, head, clock::now()).await
     }
 
     fn join(mut self, delivery: Delivery) -> Stage {
@@ -293,7 +293,7 @@ impl Visitor {
             },
             user: welcome.user,
             realm: welcome.realm,
-            since: clock(),
+            since: clock::now(),
             span,
         };
         self.say(Some(response));

@@ -10,9 +10,10 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use tracing::{debug, warn};
 
-use super::{Shared, clock, configuration::Policy};
+use super::{Shared, configuration::Policy};
 use crate::{
     auth::{Answer, AuthError, AuthRequest, Grant, basic},
+    clock,
     msrp::{Head, HeaderError, Name, StatusCode, Uri, digest::Authorization},
     session::{self, Expiry, Reject},
 };
@@ -129,7 +130,7 @@ fn granted(grant: Grant, head: &Head, policy: &Policy, expires: Duration) -> Ver
         realm: grant.realm,
         authentication_info: grant.authentication_info,
         expires,
-        expiry: Expiry { at: clock() + expires, strict },
+        expiry: Expiry { at: clock::now() + expires, strict },
     })
 }
 
@@ -209,7 +210,7 @@ async fn by_digest(
     let attempt = examined.map_err(|error| (user.clone(), error))?;
     let client = request.client;
     let found = policy.backend.credential(attempt.user(), attempt.realm(), client).await;
-    shared.challenger.settle(attempt, found, clock()).map_err(|error| (user, error))
+    shared.challenger.settle(attempt, found, clock::now()).map_err(|error| (user, error))
 }
 
 async fn by_basic(
@@ -261,7 +262,8 @@ fn challenge(
     stale: bool,
 ) -> Refusal {
     let algorithms = &claimant.policy.algorithms;
-    let values = shared.challenger.challenge(algorithms, realm, claimant.peer.ip(), stale, clock());
+    let values =
+        shared.challenger.challenge(algorithms, realm, claimant.peer.ip(), stale, clock::now());
     let headers: Vec<_> =
         values.into_iter().map(|value| (Name::WwwAuthenticate, Bytes::from(value))).collect();
     let response = session::answer(head, StatusCode::UNAUTHORIZED, "Unauthenticated", &headers);
@@ -288,7 +290,7 @@ fn lifetime(policy: &Policy, head: &Head) -> Result<Duration, Refusal> {
 
 /// The first multiple of [`ANSWER_STEP`] from now on.
 fn next_step(arrived: Instant) -> Instant {
-    let spent = clock().saturating_duration_since(arrived);
+    let spent = clock::now().saturating_duration_since(arrived);
     let steps = spent.as_millis() / ANSWER_STEP.as_millis() + 1;
     arrived + ANSWER_STEP * u32::try_from(steps).unwrap_or(u32::MAX)
 }

@@ -37,7 +37,7 @@ use std::{
     fmt, io,
     pin::Pin,
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -59,7 +59,7 @@ pub use self::{
     handle::{Handle, Phase},
     status::{Certificate, FailedReload, Sessions, Status},
 };
-use crate::{auth::Challenger, config::Config};
+use crate::{auth::Challenger, clock, config::Config};
 
 /// How long sessions have, once the relay stops, to say their last words.
 pub const STOP_TIME: Duration = Duration::from_secs(5);
@@ -161,10 +161,10 @@ impl Shared {
     fn new(configuration: Configuration) -> Self {
         Self {
             registry: Arc::default(),
-            challenger: Challenger::new(clock()),
+            challenger: Challenger::new(clock::now()),
             configuration,
             stats: Arc::default(),
-            started: clock(),
+            started: clock::now(),
             tasks: TaskTracker::new(),
             phase: watch::Sender::new(Phase::Running),
             stopping: CancellationToken::new(),
@@ -183,7 +183,7 @@ impl Shared {
             }
             if now == Phase::Stopping && patience.is_none() {
                 let patience_time = self.configuration.in_force().config.relay.drain_timeout;
-                patience = Some(clock() + patience_time);
+                patience = Some(clock::now() + patience_time);
             }
             let out_of_patience = async {
                 match patience {
@@ -242,16 +242,4 @@ fn session_id() -> String {
         rand::Rng::fill_bytes(&mut rand::rng(), &mut bytes);
     }
     URL_SAFE_NO_PAD.encode(bytes)
-}
-
-/// Where the process meets the clock; everything below is told the time.
-#[expect(clippy::disallowed_methods, reason = "this is the room that meets the clock")]
-fn clock() -> Instant {
-    Instant::now()
-}
-
-/// The time of day, by which certificates are valid and events are dated.
-#[expect(clippy::disallowed_methods, reason = "this is the room that meets the clock")]
-fn wall_clock() -> SystemTime {
-    SystemTime::now()
 }

@@ -10,8 +10,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Phase, Shared, clock, configuration::Failure};
-use crate::transport::tls::Identity;
+use super::{Phase, Shared, configuration::Failure};
+use crate::{clock, tls::Identity};
 
 /// The state of a relay at one moment. Moments are in seconds since 1970 (UTC).
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -106,7 +106,7 @@ impl Status {
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: process::id(),
-            uptime: clock().saturating_duration_since(shared.started).as_secs(),
+            uptime: clock::now().saturating_duration_since(shared.started).as_secs(),
             phase: *shared.phase.borrow(),
             generation: generation.number,
             generation_since: unix(in_force.since),

@@ -14,8 +14,8 @@ use tokio::{
 };
 use tokio_util::io::poll_read_buf;
 
-use super::clock;
 use crate::{
+    clock,
     msrp::{Head, Path},
     session::{Leg, Received, Session},
     transport::Link,
@@ -250,7 +250,7 @@ impl Wires {
     pub(super) fn poll(&mut self, session: &mut Session, cx: &mut Context<'_>) -> Poll<Step> {
         let mut left = TURN;
         loop {
-            let now = clock();
+            let now = clock::now();
             let mut octets = 0;
             for leg in LEGS {
                 match self.decode(leg, session, now) {
@@ -300,7 +300,7 @@ impl Wires {
 
     /// Writes what is queued for both legs, to the last octet that can be written.
     pub(super) fn poll_drain(&mut self, session: &mut Session, cx: &mut Context<'_>) -> Poll<()> {
-        let now = clock();
+        let now = clock::now();
         let mut done = true;
         for leg in LEGS {
             let Some(wire) = self.wire(leg) else { continue };

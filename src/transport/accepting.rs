@@ -75,10 +75,10 @@ mod tests {
         super::{
             Security, connect,
             tests::{listener, serve, target, trusting_anyone},
-            tls::tests::identity,
         },
         *,
     };
+    use crate::tls::tests::identity;
 
     #[tokio::test]
     async fn the_peer_is_who_the_caller_says() {

@@ -54,12 +54,10 @@ mod tests {
     use tokio::time::sleep;
 
     use super::{
-        super::{
-            dialling::clock,
-            tests::{pair, poll_once},
-        },
+        super::tests::{pair, poll_once},
         *,
     };
+    use crate::clock;
 
     /// What a peer that has sent input which nobody read gets to see: bytes, and how they ended.
     async fn last_words(tls: bool, polite: bool) -> (Vec<u8>, io::Result<usize>) {
@@ -97,9 +95,9 @@ mod tests {
     async fn a_close_ends_whatever_the_peer_does() {
         // The peer keeps the connection open.
         let (_peer, link) = pair(true).await;
-        let start = clock();
+        let start = clock::now();
         close(link, LINGER).await.unwrap();
-        let taken = clock() - start;
+        let taken = clock::now() - start;
         assert!(taken >= LINGER && taken < LINGER * 2, "{taken:?}");
 
         // The peer never stops talking.
@@ -112,9 +110,9 @@ mod tests {
             }
             said
         });
-        let start = clock();
+        let start = clock::now();
         close(link, LINGER).await.unwrap();
-        assert!(clock() - start < LINGER, "not ended by {LINGER_BYTES} bytes");
+        assert!(clock::now() - start < LINGER, "not ended by {LINGER_BYTES} bytes");
         assert!(talking.await.unwrap() >= LINGER_BYTES);
 
         // The peer does not read.

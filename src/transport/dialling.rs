@@ -1,11 +1,16 @@
 //! From a target to a link: its addresses one after the other, and the client side of TLS.
 
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{
     net::TcpStream,
-    time::{Instant, timeout, timeout_at},
+    time::{timeout, timeout_at},
 };
 use tokio_rustls::{TlsConnector, TlsStream};
 
@@ -16,6 +21,7 @@ use super::{
     resolve,
     socket::set_options,
 };
+use crate::clock;
 
 /// Time for a dial as a whole: names, all addresses, TLS.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -48,10 +54,10 @@ impl fmt::Display for Target {
 /// time that is left; one that refuses, is silent or fails at TLS is followed by the next. The
 /// server name sent is the host of the target (RFC 4976 §9.2), and none where that is an address.
 pub async fn connect(target: &Target, config: &Arc<ClientConfig>) -> Result<Link, LinkError> {
-    let deadline = clock() + CONNECT_TIMEOUT;
+    let deadline = clock::now() + CONNECT_TIMEOUT;
     let tls = target.tls.then(|| ClientTls::new(target, config)).transpose()?;
     let resolving = resolve::addresses(&target.host, target.port);
-    let Ok(resolved) = timeout_at(deadline, resolving).await else {
+    let Ok(resolved) = timeout_at(deadline.into(), resolving).await else {
         return Err(LinkError::ResolveTimeout { target: target.clone() });
     };
     let addresses = resolved.map_err(LinkError::Resolve)?;
@@ -83,7 +89,7 @@ async fn dial(
     let mut attempts = Vec::new();
     for (tried, &address) in (0_u32..).zip(addresses) {
         let left = u32::try_from(addresses.len()).unwrap_or(u32::MAX) - tried;
-        let share = deadline.saturating_duration_since(clock()) / left;
+        let share = deadline.saturating_duration_since(clock::now()) / left;
         let failure = match timeout(share, dial_one(address, tls)).await {
             Ok(Ok(link)) => return Ok(link),
             Ok(Err(failure)) => failure,
@@ -111,11 +117,6 @@ async fn handshake(tcp: TcpStream, tls: &ClientTls) -> Result<TlsStream<Carrier>
     connected.map(Into::into).map_err(|cause| AttemptError::Handshake(cause.into()))
 }
 
-#[expect(clippy::disallowed_methods, reason = "a dial's deadline; the network has no other clock")]
-pub(super) fn clock() -> Instant {
-    Instant::now()
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
@@ -133,12 +134,12 @@ mod tests {
             link::Stream,
             listen,
             tests::{listener, serve, target, trusting_anyone},
-            tls::{
-                Identity, Verification, client_config, server_config,
-                tests::{identity, trusting},
-            },
         },
         *,
+    };
+    use crate::tls::{
+        Identity, Verification, client_config, server_config,
+        tests::{identity, trusting},
     };
 
     fn peer_certificate(link: &Link) -> Option<CertificateDer<'static>> {
@@ -275,15 +276,15 @@ mod tests {
             sleep(Duration::from_secs(5)).await;
         });
         let addresses = [refusing, plain_address, silent.local_addr().unwrap(), good];
-        let deadline = clock() + Duration::from_secs(2);
+        let deadline = clock::now() + Duration::from_secs(2);
         let link = dial(&addresses, Some(&tls), deadline).await.unwrap();
         assert_eq!(link.peer(), good);
-        assert!(clock() < deadline, "the silent one took more than its share");
+        assert!(clock::now() < deadline, "the silent one took more than its share");
         accepted.await.unwrap().unwrap();
 
         let addresses = [refusing, silent.local_addr().unwrap()];
         let Err(attempts) =
-            dial(&addresses, Some(&tls), clock() + Duration::from_millis(200)).await
+            dial(&addresses, Some(&tls), clock::now() + Duration::from_millis(200)).await
         else {
             panic!("nobody is there to speak TLS");
         };

@@ -204,12 +204,10 @@ mod tests {
     };
 
     use super::{
-        super::{
-            tests::{pair, poll_once, serve},
-            tls::tests::{identity, trusting},
-        },
+        super::tests::{pair, poll_once, serve},
         *,
     };
+    use crate::tls::tests::{identity, trusting};
 
     /// A TLS 1.2 client (whose handshake records are told apart from data) that keeps what it reads.
     struct Tap {

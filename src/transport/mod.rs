@@ -11,7 +11,6 @@
 //! | `dialling`, [`resolve`] | a next hop becomes a [`Link`] |
 //! | `link`, `carrier`, `socket` | the open connection: TLS or not, TCP under it, the kernel's options |
 //! | `closing` | a [`Link`] ends |
-//! | [`tls`], [`pem`] | certificates, whom to trust, what TLS is made with |
 //! | `error` | why there is no [`Link`] |
 
 pub use self::{
@@ -31,10 +30,8 @@ mod dialling;
 mod error;
 mod link;
 mod listening;
-pub mod pem;
 pub mod resolve;
 mod socket;
-pub mod tls;
 
 #[cfg(test)]
 mod tests {
@@ -47,10 +44,8 @@ mod tests {
         task::JoinHandle,
     };
 
-    use super::{
-        tls::{Identity, Verification, client_config, server_config, tests::identity},
-        *,
-    };
+    use super::*;
+    use crate::tls::{Identity, Verification, client_config, server_config, tests::identity};
 
     pub(super) const LOOPBACK: &str = "127.0.0.1:0";
 

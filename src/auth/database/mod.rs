@@ -41,7 +41,7 @@ use self::{
     uri::Target,
 };
 use super::{AuthError, Backend, Credential};
-use crate::{config::DatabaseOptions, msrp::digest::Algorithm};
+use crate::{clock, config::DatabaseOptions, msrp::digest::Algorithm};
 
 /// The most look-ups at once, in the pool and waiting for it: a second's worth of a large relay.
 const LOOKUPS_MAX: usize = 1024;
@@ -112,7 +112,7 @@ impl Database {
         realm: &str,
         client: IpAddr,
     ) -> Result<Credential, AuthError> {
-        let began = clock();
+        let began = clock::now();
         if let Some(credential) = self.cache.get(user, realm, began) {
             return Ok(credential);
         }
@@ -188,7 +188,7 @@ impl Database {
             }
         };
         let cause = std::sync::Arc::from(cause);
-        if self.breaker.failed(&cause, began, clock()) == Change::Lost {
+        if self.breaker.failed(&cause, began, clock::now()) == Change::Lost {
             error!("{}: {cause}; until it is back, users are answered 500", self.place);
         }
         Err(unavailable(&cause))
@@ -244,12 +244,6 @@ impl fmt::Debug for Database {
 
 fn unavailable(cause: &str) -> AuthError {
     AuthError::BackendUnavailable(cause.to_owned())
-}
-
-/// How long users are remembered, and when to try again, goes by the clock of the process.
-#[expect(clippy::disallowed_methods, reason = "a look-up waits, so nobody can tell it the time")]
-fn clock() -> Instant {
-    Instant::now()
 }
 
 #[cfg(test)]
@@ -316,13 +310,13 @@ mod tests {
     #[tokio::test]
     async fn a_place_in_the_pool_is_waited_for_in_vain() {
         let (database, _) = database(NOWHERE, 1);
-        let (began, entry) = (clock(), database.enter(CLIENT).unwrap());
+        let (began, entry) = (clock::now(), database.enter(CLIENT).unwrap());
         let taken = database.place(&entry, began).await.unwrap();
         let refused = database.look_up("alice", "R", CLIENT).await.unwrap_err();
         assert_eq!(refused, unavailable("no connection was free in time"));
         assert_eq!(database.breaker.cause(), None);
 
-        database.breaker.failed(&"refused".into(), began, clock());
+        database.breaker.failed(&"refused".into(), began, clock::now());
         drop(taken);
         assert_eq!(database.place(&entry, began).await.unwrap_err(), unavailable("refused"));
     }

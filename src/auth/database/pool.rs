@@ -22,7 +22,8 @@ use sqlx::{
     sqlite::{SqliteArgumentsBuffer, SqliteTypeInfo},
 };
 
-use super::{clock, connect, query::Row, uri::Target};
+use super::{connect, query::Row, uri::Target};
+use crate::clock;
 
 /// A connection is used for so long: firewalls forget idle ones, names get other addresses, and
 /// files are replaced.
@@ -115,7 +116,7 @@ impl<DB: sqlx::Database> Typed<DB> {
         usize: ColumnIndex<DB::Row>,
     {
         while !fresh && let Some((mut connection, since)) = self.take() {
-            if clock().saturating_duration_since(since) > AGE_MAX {
+            if clock::now().saturating_duration_since(since) > AGE_MAX {
                 // In good order, so that no server logs an aborted client; it does not matter.
                 _ = connection.close().await;
                 continue;
@@ -136,7 +137,7 @@ impl<DB: sqlx::Database> Typed<DB> {
         let mut connection = (self.connect)(Arc::clone(&self.sql)).await?;
         let answer = fetch(&mut connection, &self.sql, user, realm).await;
         if answer.as_ref().err().is_none_or(is_about_the_name) {
-            self.keep(connection, clock());
+            self.keep(connection, clock::now());
         }
         answer
     }

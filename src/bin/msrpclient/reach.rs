@@ -6,10 +6,8 @@ use msrprelay::{
     cli::msrpclient::{Address, HostPort, RelayArgs},
     client::{Account, Session, own_uri},
     msrp::Uri,
-    transport::{
-        self, Link, Target,
-        tls::{self, Verification},
-    },
+    tls::{self, Verification},
+    transport::{self, Link, Target},
 };
 use rustls::{ClientConfig, RootCertStore};
 

@@ -17,10 +17,8 @@ use msrprelay::{
         mint, receive_file,
     },
     msrp::{Path, Uri},
-    transport::{
-        self,
-        tls::{self, Identity},
-    },
+    tls::{self, Identity},
+    transport,
 };
 use rustls::ServerConfig;
 use tokio::{net::TcpListener, time::timeout};

@@ -7,7 +7,7 @@ use std::{
 
 use msrprelay::{
     relay::{Certificate, FailedReload, Phase, Status},
-    transport::tls::{EXPIRY_NOTICES, Utc},
+    tls::{EXPIRY_NOTICES, Utc},
 };
 
 const MINUTE: u64 = 60;

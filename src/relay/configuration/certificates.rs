@@ -12,10 +12,10 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::warn;
 
 use super::{
-    super::{Shared, error, wall_clock},
+    super::{Shared, error},
     Generation,
 };
-use crate::{config::RelayOptions, transport::tls::Finding};
+use crate::{clock, config::RelayOptions, tls::Finding};
 
 /// How often the files and the calendar are looked at. A change must be there for one period: a
 /// certificate and its key are not replaced in one step.
@@ -77,7 +77,7 @@ pub(in crate::relay) async fn watch(shared: Arc<Shared>) {
         period.tick().await;
         let in_force = shared.configuration.in_force();
         let generation = &in_force.generation;
-        for finding in calendar.turn(generation, wall_clock()) {
+        for finding in calendar.turn(generation, clock::wall()) {
             warn!("{}", error::located(&finding, &in_force.config));
         }
         let files = generation.files.clone();

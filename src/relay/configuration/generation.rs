@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    transport::tls::{self, Identity, Verification},
+    tls::{self, Identity, Verification},
 };
 
 /// Everything built from one `config.ini`. Connections take it when they are accepted and keep it.

@@ -349,15 +349,15 @@ mod tests {
     use std::path::Path;
 
     use super::{
-        super::{super::wall_clock, Configuration, Generation, Source},
+        super::{Configuration, Generation, Source},
         *,
     };
-    use crate::config::Config;
+    use crate::{clock, config::Config};
 
     fn shared() -> Arc<Shared> {
         let text = "[Relay]\naddress = 127.0.0.1\ndebug_notls = yes\nbackend = memory\nhostname = relay.example\n";
         let config = Config::parse(text, Path::new("config.ini")).unwrap();
-        let generation = Generation::build(&config, None, wall_clock()).unwrap();
+        let generation = Generation::build(&config, None, clock::wall()).unwrap();
         let source = Source::new("config.ini".into(), |_| {});
         let shared = Arc::new(Shared::new(Configuration::new(source, config, generation)));
         shared.registry.add_minter(&shared.configuration.generation());

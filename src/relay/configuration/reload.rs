@@ -14,12 +14,15 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::{
-    super::{Located, Phase, RelayError, Shared, wall_clock},
+    super::{Located, Phase, RelayError, Shared},
     Generation,
     generation::{Predecessor, Visit},
     listeners::{self, Listeners, Plan},
 };
-use crate::config::{Config, ConfigError, LogLevel};
+use crate::{
+    clock,
+    config::{Config, ConfigError, LogLevel},
+};
 
 /// How the relay gets at its configuration again, and what of it concerns the whole process.
 pub struct Source {
@@ -125,7 +128,7 @@ struct Next {
 impl Configuration {
     pub(in crate::relay) fn new(source: Source, config: Config, generation: Generation) -> Self {
         let fixed = FixedOptions::of(&config);
-        let in_force = InForce { config, generation: Arc::new(generation), since: wall_clock() };
+        let in_force = InForce { config, generation: Arc::new(generation), since: clock::wall() };
         Self {
             source,
             fixed,
@@ -222,7 +225,7 @@ impl Configuration {
         for line in reason.lines() {
             error!("{what}: {line}");
         }
-        Failure { at: wall_clock(), kept: self.generation().number, reason, mended: false }
+        Failure { at: clock::wall(), kept: self.generation().number, reason, mended: false }
     }
 
     /// Reads the file and builds what it says; blocks.
@@ -268,7 +271,7 @@ impl Configuration {
         let opened = plan.map(|plan| plan.open(generation.number)).transpose();
         let opened = opened.map_err(|cause| RelayError::Listen(cause).located(&config))?;
         shared.registry.add_minter(&generation);
-        let next = InForce { config, generation: Arc::clone(&generation), since: wall_clock() };
+        let next = InForce { config, generation: Arc::clone(&generation), since: clock::wall() };
         self.in_force.send_replace(Arc::new(next));
         if let Some(opened) = opened {
             self.listeners().put_in_force(opened, shared);
@@ -320,7 +323,7 @@ impl InForce {
         bound: Option<SocketAddr>,
     ) -> Result<Generation, RelayError> {
         let previous = Predecessor { config: &self.config, generation: &self.generation };
-        Generation::succeed(Some(previous), config, bound, wall_clock())
+        Generation::succeed(Some(previous), config, bound, clock::wall())
     }
 }
 

@@ -7,6 +7,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
+//! | [`pem`] | reading PEM files |
 //! | `identity`, `chain` | certificate and key from their files, in the order that TLS wants |
 //! | `finding` | what works today and should be looked at |
 //! | `host_name` | the name for the relay's URIs |
@@ -16,6 +17,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
+use self::pem::PemError;
 pub use self::{
     client::{Observer, Verification, add_bundle, client_config, system_anchors},
     finding::{EXPIRY_NOTICES, Finding, Utc},
@@ -23,16 +25,16 @@ pub use self::{
     identity::Identity,
     server::server_config,
 };
-use super::pem::PemError;
 
 mod chain;
 mod client;
 mod finding;
 mod host_name;
 mod identity;
+pub mod pem;
 mod server;
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;
 
 /// Why TLS cannot be set up. Every message ends with what to do about it.
 #[derive(Debug, thiserror::Error)]

@@ -17,8 +17,8 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 
+use super::pem::{FileProblem, PemFile, certificates};
 use super::{Identity, TlsError, provider};
-use crate::transport::pem::{FileProblem, PemFile, certificates};
 
 /// What is asked of the certificate of a next hop (`verify_next_hop`).
 pub enum Verification {

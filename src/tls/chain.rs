@@ -4,8 +4,8 @@ use std::path::Path;
 
 use rustls::{pki_types::CertificateDer, sign::SigningKey};
 
+use super::pem::PemFile;
 use super::{TlsError, finding::Finding, identity::parse_certificate};
-use crate::transport::pem::PemFile;
 
 /// One certificate of a file, with what is needed to put it in its place.
 pub(super) struct Entry {

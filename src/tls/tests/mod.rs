@@ -45,13 +45,13 @@ pub(super) fn write_key(dir: &Path, name: &str, contents: &str) -> PathBuf {
 }
 
 /// A self-signed identity for `sans`.
-pub(in crate::transport) fn identity(sans: &[&str]) -> Identity {
+pub(crate) fn identity(sans: &[&str]) -> Identity {
     let dir = TempDir::new().unwrap();
     let (certificate, key) = write_pair(dir.path(), sans[0], sans);
     Identity::load(&certificate, &key).unwrap()
 }
 
-pub(in crate::transport) fn trusting(identity: &Identity) -> RootCertStore {
+pub(crate) fn trusting(identity: &Identity) -> RootCertStore {
     let mut anchors = RootCertStore::empty();
     anchors.add(identity.chain()[0].clone()).unwrap();
     anchors

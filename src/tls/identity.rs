@@ -15,13 +15,13 @@ use x509_parser::{
     certificate::X509Certificate, extensions::GeneralName, parse_x509_certificate, time::ASN1Time,
 };
 
+use super::pem::{FileProblem, PemFile, certificates, private_key};
 use super::{
     TlsError,
     chain::{Entry, leaf_for, order},
     finding::{EXPIRY_NOTICES, Finding, Utc},
     provider,
 };
-use crate::transport::pem::{FileProblem, PemFile, certificates, private_key};
 
 /// A certificate chain and its private key: who the relay is.
 ///
@@ -219,11 +219,11 @@ mod tests {
     use rcgen::{KeyPair, date_time_ymd};
     use tempfile::TempDir;
 
+    use super::super::pem::PemError;
     use super::{
         super::tests::{openssl, params, write, write_key, write_pair},
         *,
     };
-    use crate::transport::pem::PemError;
 
     fn at(year: i32, month: u8, day: u8) -> SystemTime {
         date_time_ymd(year, month, day).into()
