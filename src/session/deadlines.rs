@@ -1,4 +1,4 @@
-//! Requests sent on one leg that are waiting for their responses.
+//! What ends when time passes: transactions, and sessions at their Expires.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -7,10 +7,9 @@ use std::{
 
 use bytes::Bytes;
 
+use super::limits::RESPONSE_TIME;
 use crate::msrp::{ByteRange, FailureReport, Path, TransactId};
 
-/// How long the next hop has to answer, counted from the last octet sent (RFC 4976 §6.4.1).
-pub(super) const RESPONSE_TIME: Duration = Duration::from_secs(30);
 /// How many records that are no longer needed are not worth tidying up.
 const SLACK: usize = 32;
 
@@ -47,6 +46,15 @@ pub(super) struct Sent {
     pub(super) range: ByteRange,
     /// Octets of body seen.
     pub(super) octets: u64,
+}
+
+/// When a session expires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expiry {
+    /// The moment.
+    pub at: Instant,
+    /// Whether that ends a bound session too: the client asked for it (RFC 4976 §6.3).
+    pub strict: bool,
 }
 
 /// The open transactions of one leg.

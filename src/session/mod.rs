@@ -13,128 +13,39 @@
 //!                                                                               ended
 //! ```
 
+mod deadlines;
+mod limits;
 mod outbox;
 mod reading;
 mod report;
 mod requests;
 mod responses;
-mod transactions;
+mod side;
 
-use std::{
-    num::NonZeroU32,
-    time::{Duration, Instant},
-};
+use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use thiserror::Error;
 use tracing::debug;
 
-use self::{
-    outbox::{Message, Outbox},
-    report::Acknowledgement,
-    transactions::{Sent, Transaction},
-};
 pub use self::{
+    deadlines::Expiry,
+    limits::{Limits, MAX_MESSAGE_ID, MAX_OTHER_BODY, WHOLE_SEND},
     reading::log_stray,
     report::{Reject, answer, detail, refusal, refusal_of_malformed},
     requests::{check_send, is_login},
+    side::{Holding, Leg},
+};
+use self::{
+    deadlines::{Sent, Transaction},
+    outbox::{Message, Outbox},
+    report::Acknowledgement,
+    side::{Inbound, LEGS, Side},
 };
 use crate::msrp::{
     ChunkQueue, DecodeError, Decoder, FailureReport, Head, Method, Path, StatusCode, TransactId,
     Uri,
 };
-
-/// What a session may take of memory and time.
-///
-/// Each leg holds at most `outbox + own` octets to be sent, and beyond them what one read buffer
-/// made; and `2 * transactions + silent` records of less than 1 KiB (paths are shared). If all of
-/// those fail at once, as many REPORTs join the queue.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Octets waiting for one leg beyond which the other leg is not read.
-    pub outbox: usize,
-    /// Octets of responses and REPORTs of our own waiting for a leg beyond which it is not read.
-    pub own: usize,
-    /// Octets of our own waiting for a leg beyond which failures are not reported any more: only a
-    /// peer with paths of many kilobytes that reads nothing gets there.
-    pub reports: usize,
-    /// Requests waiting for a leg's answers beyond which the other leg is not read. Where both
-    /// wait for each other, both are read, and beyond twice as many the oldest are forgotten.
-    pub transactions: usize,
-    /// SENDs with Failure-Report partial that are remembered for a leg. An error response to an
-    /// older one is not reported.
-    pub silent: usize,
-    /// A peer that takes not one octet for this long is lost.
-    pub stall: Duration,
-    /// How long the owner of a lapsed session has for a new AUTH.
-    pub lapse: Duration,
-}
-
-impl Limits {
-    /// The limits in force.
-    pub const DEFAULT: Self = Self {
-        outbox: 128 * 1024,
-        own: 64 * 1024,
-        reports: 1024 * 1024,
-        transactions: 1024,
-        silent: 1024,
-        stall: Duration::from_mins(2),
-        lapse: Duration::from_secs(30),
-    };
-}
-
-/// SENDs up to this many octets are passed on whole, and are never cut (RFC 4975 §7.1.1).
-pub const WHOLE_SEND: usize = 2048;
-/// Largest body of any other request, in octets (RFC 4975 §7.1).
-pub const MAX_OTHER_BODY: usize = 10_240;
-/// Longest Message-ID, in octets: it is kept until the chunk is answered. RFC 4975 §9 has 32.
-pub const MAX_MESSAGE_ID: usize = 256;
-
-/// The two connections of a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Leg {
-    /// The client that authenticated.
-    Near,
-    /// The other party, or a relay in front of it.
-    Far,
-}
-
-const LEGS: [Leg; 2] = [Leg::Near, Leg::Far];
-
-impl Leg {
-    /// The one at the other end.
-    #[must_use]
-    pub fn other(self) -> Self {
-        match self {
-            Self::Near => Self::Far,
-            Self::Far => Self::Near,
-        }
-    }
-}
-
-/// What a leg brings along that holds a session: it authenticated.
-#[derive(Debug, Clone)]
-pub struct Holding {
-    /// The URI given out in Use-Path.
-    pub uri: Uri,
-    /// From-Path of its AUTH: the way back to the client.
-    pub client: Path,
-    /// When the URI expires.
-    pub expiry: Expiry,
-    /// Whether methods other than SEND, REPORT, NICKNAME and AUTH are served.
-    pub other_methods: bool,
-    /// After how many failed AUTHs at relays further out the client is given up; `None`: never.
-    pub max_auth_attempts: Option<NonZeroU32>,
-}
-
-/// When a session expires.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Expiry {
-    /// The moment.
-    pub at: Instant,
-    /// Whether that ends a bound session too: the client asked for it (RFC 4976 §6.3).
-    pub strict: bool,
-}
 
 /// What [`Session::receive`] needs from outside before it can go on.
 #[derive(Debug)]
@@ -218,69 +129,6 @@ enum Phase {
     Open,
     Lapsed { since: Instant },
     Ended,
-}
-
-/// One leg.
-#[derive(Debug)]
-struct Side {
-    holding: Option<Holding>,
-    /// From-Path of what comes from here.
-    party: Option<Path>,
-    decoder: Decoder,
-    inbound: Inbound,
-    outbox: Outbox,
-    /// An AUTH is being looked up.
-    authenticating: bool,
-    /// How often its AUTHs failed at relays further out.
-    failed_logins: u32,
-    /// The message that the other leg wants no more of.
-    stopped: Option<Bytes>,
-}
-
-impl Side {
-    fn new(holding: Option<Holding>, decoder: Decoder, outbox: Outbox) -> Self {
-        let party = holding.as_ref().map(|holding| holding.client.clone());
-        Self {
-            holding,
-            party,
-            decoder,
-            inbound: Inbound::Nothing,
-            outbox,
-            authenticating: false,
-            failed_logins: 0,
-            stopped: None,
-        }
-    }
-}
-
-/// The message under way on the input of a leg.
-#[derive(Debug)]
-enum Inbound {
-    Nothing,
-    /// Read to its end-line, to no effect but perhaps a 200.
-    Discard(Option<Acknowledgement>),
-    /// Gathered until it is whole.
-    Collect(Box<Collected>),
-    /// A long SEND; its body goes straight into the other leg's outbox.
-    Stream(Option<Acknowledgement>),
-    /// An AUTH for us.
-    Login(Box<Head>),
-}
-
-#[derive(Debug)]
-struct Collected {
-    head: Head,
-    body: BytesMut,
-    /// Under which it will leave.
-    id: TransactId,
-    /// What a REPORT would need, if it is a SEND.
-    send: Option<Sent>,
-}
-
-impl Inbound {
-    fn collect(head: Head, send: Option<Sent>, id: TransactId) -> Self {
-        Self::Collect(Box::new(Collected { head, body: BytesMut::new(), id, send }))
-    }
 }
 
 impl Session {

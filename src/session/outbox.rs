@@ -5,29 +5,20 @@
 //! under way gets an end-line with `+`, the message follows, and the next octet of body starts a
 //! piece with a head of its own (RFC 4975 §7.1.1). So there is no scheduler and no priority.
 
-use std::{
-    collections::VecDeque,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, time::Instant};
 
 use bytes::{Bytes, BytesMut};
 use memchr::memmem;
 use tracing::trace;
 
 use super::{
-    Limits,
-    transactions::{Sent, Transaction, Transactions},
+    deadlines::{Sent, Transaction, Transactions},
+    limits::{Limits, MIN_PIECE, PIECE_PAUSE},
 };
 use crate::msrp::{
     ByteRange, ChunkQueue, Continuation, FailureReport, TransactId,
     encode::{self, Template},
 };
-
-/// A piece is not ended before it has this many octets, if more is to follow at once (RFC 4975
-/// §7.1.1: no chunks below 2048 octets but the last).
-pub(super) const MIN_PIECE: u64 = 2048;
-/// ... or before its sender has paused for this long.
-pub(super) const PIECE_PAUSE: Duration = Duration::from_millis(200);
 
 /// What goes out on one leg, and what was sent there and is not answered yet.
 #[derive(Debug)]

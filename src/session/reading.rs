@@ -6,8 +6,11 @@ use bytes::{Bytes, BytesMut};
 use tracing::{debug, info};
 
 use super::{
-    Collected, Inbound, Leg, MAX_OTHER_BODY, Phase, Received, Reject, Session, Violation,
-    WHOLE_SEND, refusal, refusal_of_malformed, requests::is_login,
+    Phase, Received, Session, Violation,
+    limits::{MAX_OTHER_BODY, WHOLE_SEND},
+    report::{Reject, refusal, refusal_of_malformed},
+    requests::is_login,
+    side::{Collected, Inbound, Leg},
 };
 use crate::msrp::{
     Continuation, DecodeError, Decoder, Event, Head, Malformed, Method, Path, Start, TransactId,

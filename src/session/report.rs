@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use bytes::{Bytes, BytesMut};
 use thiserror::Error;
 
-use super::transactions::Sent;
+use super::deadlines::Sent;
 use crate::msrp::{
     Continuation, FailureReport, Head, HeaderError, Headers, Malformed, Method, Name, Path, Start,
     StatusCode, TransactId, Uri, encode,

@@ -6,10 +6,12 @@ use bytes::{Bytes, BytesMut};
 use tracing::trace;
 
 use super::{
-    Collected, Inbound, Leg, Link, MAX_MESSAGE_ID, Phase, Reject, Session, WHOLE_SEND, detail,
+    Link, Phase, Session,
+    deadlines::{Auth, Sent, Transaction},
+    limits::{MAX_MESSAGE_ID, WHOLE_SEND},
     outbox::Message,
-    report::Acknowledgement,
-    transactions::{Auth, Sent, Transaction},
+    report::{Acknowledgement, Reject, detail},
+    side::{Collected, Inbound, Leg},
 };
 use crate::msrp::{
     ByteRange, Continuation, FailureReport, Head, HeaderError, Method, Name, Path, Start,

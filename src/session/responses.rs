@@ -5,9 +5,10 @@ use std::time::Instant;
 use bytes::BytesMut;
 
 use super::{
-    Inbound, Leg, Link, Phase, Session,
+    Link, Phase, Session,
+    deadlines::{Auth, Sent, Transaction},
     outbox::Message,
-    transactions::{Auth, Sent, Transaction},
+    side::{Inbound, Leg},
 };
 use crate::msrp::{
     Continuation, Head, Name, Path, StatusCode, TransactId, Uri, digest::Challenge, encode,

@@ -21,6 +21,7 @@ use std::{
     cell::Cell,
     collections::HashMap,
     io::IoSlice,
+    num::NonZeroU32,
     sync::LazyLock,
     time::{Duration, Instant},
 };
