@@ -15,5 +15,5 @@ pub mod uri;
 pub use decode::{DecodeError, Decoder, Event, Malformed};
 pub use header::{ByteRange, FailureReport, HeaderError, Headers, Name};
 pub use message::{Continuation, Head, Method, Start, StatusCode, TransactId};
-pub use queue::ChunkQueue;
+pub use queue::{Allocation, ChunkQueue};
 pub use uri::{Path, Uri, UriError};

@@ -16,7 +16,7 @@ use super::{
     limits::{Limits, MIN_PIECE, PIECE_PAUSE},
 };
 use crate::msrp::{
-    ByteRange, ChunkQueue, Continuation, FailureReport, TransactId,
+    Allocation, ByteRange, ChunkQueue, Continuation, FailureReport, TransactId,
     encode::{self, Template},
 };
 
@@ -153,15 +153,15 @@ impl Outbox {
         self.open = Some(OpenSend { template, range, from, id, piece: None, last_body: now });
     }
 
-    /// Queues a piece of body of the SEND under way, in its allocation.
-    pub(super) fn body(&mut self, bytes: Bytes, now: Instant) {
+    /// Queues octets of body of the SEND under way, in the allocation that they were read into.
+    pub(super) fn body(&mut self, bytes: Bytes, allocation: Allocation, now: Instant) {
         self.begin_piece();
         let Some(open) = &mut self.open else { return };
         let Some(piece) = &mut open.piece else { return };
         piece.octets += bytes.len() as u64;
         open.last_body = now;
         let enough = piece.octets >= MIN_PIECE;
-        self.queue.push(bytes);
+        self.queue.push_from(bytes, allocation);
         if enough && !self.held.is_empty() {
             self.interrupt();
             self.release();
@@ -288,6 +288,7 @@ impl Outbox {
         let Some(piece) = open.piece.take() else { return };
         trace!(range = %open.range, octets = piece.octets, "piece of a SEND passed on");
         self.queue.write(|out| encode::end_line(out, &open.id, flag, true));
+        self.queue.mark_chunk_end();
         if open.from.failure_report != FailureReport::No && !piece.answered {
             let sent = Sent { range: open.range, octets: piece.octets, ..open.from.clone() };
             self.transactions.register(open.id, self.queue.end(), Transaction::Send(sent));
@@ -313,6 +314,7 @@ impl Outbox {
     fn append(&mut self, message: Message) {
         let len = message.bytes.len();
         self.queue.push(message.bytes);
+        self.queue.mark_chunk_end();
         let end = self.queue.end();
         if message.own {
             self.own.queued.push_back((end, len));

@@ -13,7 +13,8 @@ use super::{
     side::{Collected, Inbound, Leg},
 };
 use crate::msrp::{
-    Continuation, DecodeError, Decoder, Event, Head, Malformed, Method, Path, Start, TransactId,
+    Allocation, Continuation, DecodeError, Decoder, Event, Head, Malformed, Method, Path, Start,
+    TransactId,
 };
 
 impl Session {
@@ -138,7 +139,10 @@ impl Session {
     fn body(&mut self, from: Leg, bytes: Bytes, now: Instant) -> Result<(), Violation> {
         let side = self.side_mut(from);
         match &mut side.inbound {
-            Inbound::Stream(_) => self.side_mut(from.other()).outbox.body(bytes, now),
+            Inbound::Stream(_) => {
+                let allocation = side.decoder.allocation();
+                self.side_mut(from.other()).outbox.body(bytes, allocation, now);
+            }
             Inbound::Collect(collected) => {
                 let limit = match &collected.head.start {
                     Start::Request(Method::Send) => WHOLE_SEND,
@@ -175,11 +179,12 @@ impl Session {
             return Err(Violation::BodyTooLarge(method));
         };
         self.side_mut(from).inbound = self.stream(from, &head, sent, id, now);
-        let outbox = &mut self.side_mut(from.other()).outbox;
+        let (side, other) = self.sides_mut(from);
         if !body.is_empty() {
-            outbox.body(body.freeze(), now);
+            let allocation = Allocation::of(&body);
+            other.outbox.body(body.freeze(), allocation, now);
         }
-        outbox.body(bytes, now);
+        other.outbox.body(bytes, side.decoder.allocation(), now);
         Ok(())
     }
 

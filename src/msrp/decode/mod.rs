@@ -21,6 +21,7 @@ use self::{
 use super::{
     header::{HeaderError, Headers},
     message::{Continuation, Start, TransactId},
+    queue::Allocation,
 };
 
 /// Longest line, without its CRLF, in octets.
@@ -58,6 +59,7 @@ pub struct Decoder {
     stray: Stray,
     guard: Option<TransactId>,
     recent: RecentPaths,
+    allocation: Allocation,
 }
 
 /// Lines between messages that begin like a start line and are none.
@@ -133,6 +135,7 @@ impl Decoder {
             stray: Stray::Unseen,
             guard: None,
             recent: RecentPaths::default(),
+            allocation: Allocation::default(),
         }
     }
 
@@ -144,6 +147,11 @@ impl Decoder {
     /// Has bodies watched for the end-line of this id too, under which they are sent on.
     pub fn guard(&mut self, transact_id: Option<TransactId>) {
         self.guard = transact_id;
+    }
+
+    /// The memory that the last event was cut from: what a slice of its body keeps alive.
+    pub fn allocation(&self) -> Allocation {
+        self.allocation
     }
 
     /// The first line that was skipped although it begins like a start line; once per decoder.
@@ -160,6 +168,7 @@ impl Decoder {
     /// Takes the next event from the start of `buf`; `None` when more bytes are needed. Bytes of
     /// an event that is not complete stay in `buf`.
     pub fn next(&mut self, buf: &mut BytesMut) -> Result<Option<Event>, DecodeError> {
+        self.allocation.follow(buf);
         match self.state {
             State::Head => {
                 let Some(complete) = self.scan(buf)? else {

@@ -129,6 +129,23 @@ fn a_flag_without_an_octet_since_the_interruption_leaves_alone() {
     }
 }
 
+/// RFC 7977 §5.1: each chunk leaves in a message of its own, whatever interrupts it.
+#[test]
+fn the_queue_knows_where_each_chunk_ends() {
+    let mut pair = in_the_midst(3000);
+    assert_eq!(pair.chunks(Far).len(), 1, "one, and it is not complete");
+    pair.says(Far, &interrupting());
+    pair.says(Near, "");
+    pair.says_raw(Near, b"b\r\n-------tid1$\r\n");
+    pair.says(Near, &send("more", "R B", "A", ""));
+    let chunks = pair.chunks(Far);
+    let last_octets = |chunk: &Vec<u8>| chunk[chunk.len() - 3..].to_vec();
+    let ends: Vec<_> = chunks[..chunks.len() - 1].iter().map(last_octets).collect();
+    assert_eq!(ends, [b"+\r\n", b"$\r\n", b"$\r\n", b"$\r\n"]);
+    assert!(chunks.iter().take(4).all(|chunk| chunk.starts_with(b"MSRP ")));
+    assert!(chunks[4].is_empty());
+}
+
 #[test]
 fn flags_pass() {
     for flag in ["$", "#", "+"] {

@@ -299,7 +299,7 @@ fn each_piece_has_a_time_and_a_report_of_its_own() {
 
 #[test]
 fn time_stands_still_for_a_leg_that_is_not_read() {
-    let limits = Limits { outbox: 4000, ..Limits::DEFAULT };
+    let limits = Limits { outbox: 6000, ..Limits::DEFAULT };
     let mut pair = Pair::dialled_with(limits);
     pair.says(Near, &chunk("yes"));
     pair.take(Far);

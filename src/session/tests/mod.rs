@@ -200,6 +200,23 @@ impl Pair {
         wire_text(&known)
     }
 
+    /// What waits for a peer, chunk by chunk; what is not complete comes last.
+    fn chunks(&self, leg: Leg) -> Vec<Vec<u8>> {
+        let queue = self.session.outgoing(leg);
+        let mut slices = vec![IoSlice::new(&[]); 4096];
+        let filled = queue.slices(&mut slices);
+        let mut rest: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.to_vec()).collect();
+        let mut start = queue.taken();
+        let mut chunks = Vec::new();
+        for end in queue.chunk_ends() {
+            let later = rest.split_off(usize::try_from(end - start).unwrap());
+            chunks.push(std::mem::replace(&mut rest, later));
+            start = end;
+        }
+        chunks.push(rest);
+        chunks
+    }
+
     /// Takes what waits for a peer, all of it.
     fn take(&mut self, leg: Leg) -> Vec<u8> {
         let all = self.session.outgoing(leg).len();

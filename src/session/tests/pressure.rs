@@ -274,6 +274,43 @@ fn requests_wait_for_a_far_leg_that_is_being_dialled() {
     assert_eq!(property::messages(&pair.take(Far)).len(), more + 1);
 }
 
+/// How many read buffers are kept for a far leg that takes nothing, when `octets` of each one are
+/// for it and the rest is refused without a word.
+fn buffers_kept(octets: usize) -> usize {
+    /// As the relay makes them.
+    const READ_BUFFER: usize = 60 * 1024;
+
+    let quiet = "Failure-Report: no\n";
+    let mut pair = Pair::unbound();
+    pair.session.dial(uri("B"));
+    for kept in 0..100 {
+        if !pair.session.wants_read(Near) {
+            return kept;
+        }
+        let mut buffer = BytesMut::with_capacity(READ_BUFFER);
+        buffer.extend_from_slice(&wire_text(&send(&"a".repeat(octets), "R B", "A", quiet)));
+        let refused = |octets| wire_text(&send(&"b".repeat(octets), "R C", "A", quiet));
+        let room = READ_BUFFER - buffer.len();
+        buffer.extend_from_slice(&refused(room - refused(10_000).len() + 10_000));
+        assert_eq!(buffer.len(), READ_BUFFER);
+        pair.session.receive(Near, &mut buffer, pair.now).unwrap();
+    }
+    panic!("read for ever");
+}
+
+/// Slices keep the whole of what was read: that is what counts.
+#[test]
+fn no_more_is_kept_alive_than_the_limit_and_one_read() {
+    assert_eq!(buffers_kept(8 * 1024), 3);
+    assert_eq!(buffers_kept(20 * 1024), 3);
+}
+
+/// A bulk transfer keeps two reads on their way.
+#[test]
+fn two_full_reads_do_not_stop_the_sender() {
+    assert_eq!(buffers_kept(48 * 1024), 3);
+}
+
 /// ... but when all fail at once, there is an end to the telling.
 #[test]
 fn reports_of_a_catastrophe_are_bounded() {
