@@ -52,5 +52,7 @@ pub const MAX_MESSAGE_ID: usize = 256;
 pub(super) const MIN_PIECE: u64 = 2048;
 /// ... or before its sender has paused for this long.
 pub(super) const PIECE_PAUSE: Duration = Duration::from_millis(200);
+/// ... or before another message has waited for it this long, however often an octet came.
+pub(super) const LONGEST_HOLD: Duration = Duration::from_secs(1);
 /// How long the next hop has to answer, counted from the last octet sent (RFC 4976 §6.4.1).
 pub(super) const RESPONSE_TIME: Duration = Duration::from_secs(30);

@@ -13,7 +13,7 @@ use tracing::trace;
 
 use super::{
     deadlines::{Sent, Transaction, Transactions},
-    limits::{Limits, MIN_PIECE, PIECE_PAUSE},
+    limits::{LONGEST_HOLD, Limits, MIN_PIECE, PIECE_PAUSE},
 };
 use crate::msrp::{
     Allocation, ByteRange, ChunkQueue, Continuation, FailureReport, TransactId,
@@ -28,6 +28,8 @@ pub(super) struct Outbox {
     open: Option<OpenSend>,
     /// Messages that wait until the piece under way may be ended.
     held: VecDeque<Message>,
+    /// Since when the first of them waits.
+    held_since: Option<Instant>,
     own: OwnOctets,
     /// The socket takes nothing more, and not all that it was offered has gone.
     blocked: bool,
@@ -89,6 +91,7 @@ impl Outbox {
             transactions: Transactions::new(2 * limits.transactions, limits.silent),
             open: None,
             held: VecDeque::new(),
+            held_since: None,
             own: OwnOctets::default(),
             blocked: false,
             waiting_since: None,
@@ -138,7 +141,10 @@ impl Outbox {
             self.own.total += message.bytes.len();
         }
         match self.open.as_ref().and_then(|open| open.piece.as_ref()) {
-            Some(piece) if piece.octets < MIN_PIECE => return self.held.push_back(message),
+            Some(piece) if piece.octets < MIN_PIECE => {
+                self.held_since.get_or_insert(now);
+                return self.held.push_back(message);
+            }
             Some(_) => self.interrupt(),
             None => {}
         }
@@ -253,8 +259,8 @@ impl Outbox {
 
     /// When a message that is held back has waited long enough for more body.
     pub(super) fn pause_deadline(&self) -> Option<Instant> {
-        let open = self.open.as_ref().filter(|_| !self.held.is_empty())?;
-        Some(open.last_body + PIECE_PAUSE)
+        let (open, since) = (self.open.as_ref()?, self.held_since?);
+        Some((open.last_body + PIECE_PAUSE).min(since + LONGEST_HOLD))
     }
 
     /// Ends the piece under way if a message has been held back for long enough.
@@ -306,6 +312,7 @@ impl Outbox {
 
     /// Queues what was held back.
     fn release(&mut self) {
+        self.held_since = None;
         while let Some(message) = self.held.pop_front() {
             self.append(message);
         }

@@ -100,6 +100,34 @@ fn a_sender_that_pauses_for_200_ms_is_interrupted_anyway() {
 }
 
 #[test]
+fn a_sender_that_trickles_is_interrupted_after_a_second() {
+    let mut pair = in_the_midst(1);
+    pair.passes(millis(100));
+    pair.says(Far, &interrupting());
+    let mut body = "a".to_owned();
+    for _ in 0..9 {
+        pair.says_raw(Near, b"b");
+        pair.passes(millis(105));
+        body.push('b');
+    }
+    pair.passes(millis(54));
+    hears_open(&mut pair, Far, &format!("{}{body}", piece("1", "1-*/5000")));
+    pair.passes(millis(1));
+    pair.hears(Far, &format!("\n-------<1>+\n{ANSWER}"));
+    // What is held back next has a second of its own.
+    pair.says_raw(Near, b"c");
+    pair.passes(millis(150));
+    pair.says(Far, &interrupting());
+    for _ in 0..9 {
+        pair.says_raw(Near, b"c");
+        pair.passes(millis(105));
+    }
+    hears_open(&mut pair, Far, &format!("{}(10×c)", piece("2", "11-*/5000")));
+    pair.passes(millis(55));
+    pair.hears(Far, &format!("\n-------<2>+\n{ANSWER}"));
+}
+
+#[test]
 fn the_end_comes_before_what_was_held_back() {
     let mut pair = in_the_midst(1);
     pair.says(Far, &interrupting());
