@@ -66,6 +66,8 @@ struct OpenSend {
     /// the decoder can look out for it.
     id: TransactId,
     piece: Option<Piece>,
+    /// Whether a piece of it has left.
+    interrupted: bool,
     last_body: Instant,
 }
 
@@ -156,7 +158,15 @@ impl Outbox {
     pub(super) fn open(&mut self, template: Template, from: Sent, id: TransactId, now: Instant) {
         debug_assert!(self.open.is_none(), "two SENDs at once in one direction");
         let range = ByteRange { end: None, ..from.range };
-        self.open = Some(OpenSend { template, range, from, id, piece: None, last_body: now });
+        self.open = Some(OpenSend {
+            template,
+            range,
+            from,
+            id,
+            piece: None,
+            interrupted: false,
+            last_body: now,
+        });
     }
 
     /// Queues octets of body of the SEND under way, in the allocation that they were read into.
@@ -184,11 +194,12 @@ impl Outbox {
 
     /// Ends the SEND under way.
     pub(super) fn close(&mut self, flag: Continuation, now: Instant) {
-        if self.open.is_none() {
-            return;
+        let Some(open) = &self.open else { return };
+        // Where nothing came since the interruption, that piece said already that more follows;
+        // another flag still has to be said.
+        if !(flag == Continuation::More && open.interrupted) {
+            self.begin_piece();
         }
-        // Where nothing came since the interruption, the flag still has to be said.
-        self.begin_piece();
         self.end_piece(flag);
         self.open = None;
         self.release();
@@ -300,6 +311,7 @@ impl Outbox {
             self.transactions.register(open.id, self.queue.end(), Transaction::Send(sent));
         }
         open.range.start = open.range.start.saturating_add(piece.octets);
+        open.interrupted = true;
     }
 
     /// Ends the piece under way, if there is one; more of its SEND will follow under another id.

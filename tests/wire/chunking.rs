@@ -273,6 +273,27 @@ fn a_stalled_long_send_is_interrupted_after_a_while_however_short() {
     assert_eq!(transfer.body.len(), 9000);
 }
 
+/// The piece before ended with `+` already: no piece but the last is empty.
+#[test]
+fn a_chunk_that_ends_where_it_was_interrupted_adds_no_empty_piece() {
+    let scene = Scene::plain();
+    let (mut alice, mut bob) = scene.joined();
+    let body = noise(4, 120_000);
+    let chunk = |start| head("s0000001", "{A} {alice}", "{bob}", &format!("{start}-*/120000"));
+    begins(&mut bob, &chunk(1), &body[..60_000]);
+    alice.awaits_octets(60_000);
+    alice.says(&send("s0000002", "{A} {bob}", "{alice}", "and you?"));
+    let mut transfer = Transfer::default();
+    transfer.add(alice.message());
+    alice.hears_response("s0000002", "200 OK", "{A}");
+    ends(&mut bob, b"", "s0000001", '+');
+    begins(&mut bob, &chunk(60_001), &body[60_000..]);
+    ends(&mut bob, b"", "s0000001", '$');
+    while !transfer.add(alice.message()) {}
+    assert!(transfer.pieces.iter().all(|piece| piece.body_length() > 0));
+    assert_eq!(fingerprint(&transfer.body), fingerprint(&body));
+}
+
 #[test]
 fn r4975_7_1_1_14_chunks_of_any_size() {
     let scene = Scene::plain();

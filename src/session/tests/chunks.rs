@@ -148,13 +148,47 @@ fn nothing_waits_before_the_first_octet() {
 
 #[test]
 fn a_flag_without_an_octet_since_the_interruption_leaves_alone() {
-    for flag in ["$", "#", "+"] {
+    for flag in ["$", "#"] {
         let mut pair = in_the_midst(2048);
         pair.says(Far, &interrupting());
         pair.hears(Far, &format!("{}(2048×a)\n-------<1>+\n{ANSWER}", piece("1", "1-*/5000")));
         pair.says_raw(Near, format!("\r\n-------tid1{flag}\r\n").as_bytes());
         pair.hears(Far, &format!("{}\n-------<2>{flag}\n", piece("2", "2049-*/5000")));
     }
+}
+
+/// The piece before ended with `+` already, and no piece but the last is empty.
+#[test]
+fn a_chunk_that_goes_on_without_an_octet_since_the_interruption_adds_no_piece() {
+    let mut pair = in_the_midst(2048);
+    pair.says(Far, &interrupting());
+    pair.hears(Far, &format!("{}(2048×a)\n-------<1>+\n{ANSWER}", piece("1", "1-*/5000")));
+    pair.says_raw(Near, b"\r\n-------tid1+\r\n");
+    pair.hears_nothing(Far);
+    pair.says(Near, &format!("{}(2952×b)\n-------tid1$\n", long("2049-*/5000")));
+    pair.hears(Far, &format!("{}(2952×b)\n-------<2>$\n", piece("2", "2049-*/5000")));
+    // An empty chunk of the sender's own is passed on.
+    pair.says(Near, &format!("{}\n-------tid1+\n", long("1-*/5000")));
+    pair.hears(Far, &format!("{}\n-------<3>+\n", piece("3", "1-*/5000")));
+}
+
+/// ... and each chunk that came is answered, each piece that left is waited for.
+#[test]
+fn a_chunk_without_a_piece_of_its_own_is_acknowledged() {
+    let mut pair = Pair::dialled();
+    let chunk = |range: &str| long(range).replace("Failure-Report: no\n", "");
+    pair.says(Near, &chunk("1-*/5000"));
+    pair.says_raw(Near, &[b'a'; 2048]);
+    pair.says(Far, &interrupting());
+    pair.says_raw(Near, b"\r\n-------tid1+\r\n");
+    let acknowledged = property::messages(&pair.take(Near));
+    assert_eq!(acknowledged.len(), 2, "Bob's SEND, and the 200 to the chunk");
+    pair.take(Far);
+    assert_eq!(pair.session.far.outbox.transactions.len(), 1);
+    pair.passes(seconds(30));
+    let reports = property::messages(&pair.take(Near));
+    assert_eq!(reports.len(), 1);
+    assert_eq!(reports[0].head.headers.value(Name::ByteRange), Some(&b"1-2048/5000"[..]));
 }
 
 /// RFC 7977 §5.1: each chunk leaves in a message of its own, whatever interrupts it.

@@ -202,6 +202,13 @@ proptest! {
                 .collect();
             let body: Vec<u8> = pieces.iter().flat_map(|piece| piece.body.clone()).collect();
             prop_assert_eq!(body, chunks.iter().flat_map(|c| c.body.clone()).collect::<Vec<_>>());
+            // No piece but the last is empty, unless it came so.
+            let empty_before = |lens: Vec<usize>| {
+                lens[..lens.len() - 1].iter().filter(|len| **len == 0).count()
+            };
+            let left = empty_before(pieces.iter().map(|piece| piece.body.len()).collect());
+            let came = empty_before(chunks.iter().map(|chunk| chunk.body.len()).collect());
+            prop_assert!(left <= came, "{left} empty pieces of {came} empty chunks");
             let mut start = 1;
             let total = chunks.iter().map(|c| c.body.len() as u64).sum::<u64>();
             for (at, piece) in pieces.iter().enumerate() {
