@@ -92,7 +92,7 @@ struct Waiting {
 
 /// Time stands still for a peer that we do not read: its answer may be waiting in the socket.
 #[derive(Debug, Default)]
-struct ReadingClock {
+pub(super) struct ReadingClock {
     stopped: Option<Instant>,
     stood: Duration,
 }
@@ -135,22 +135,20 @@ impl Transactions {
         self.clock.set(reading, now);
     }
 
+    pub(super) fn clock(&self) -> &ReadingClock {
+        &self.clock
+    }
+
     /// When the next one has waited long enough; `None` while the peer is not read.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        if self.clock.stopped.is_some() {
-            return None;
-        }
-        let deadlines = [&self.due, &self.silent].map(|pending| pending.deadline(self.clock.stood));
+        let deadlines = [&self.due, &self.silent].map(|pending| pending.deadline(&self.clock));
         deadlines.into_iter().flatten().min()
     }
 
     /// Takes one that was not answered in time.
     pub(super) fn expired(&mut self, now: Instant) -> Option<Transaction> {
-        if self.clock.stopped.is_some() {
-            return None;
-        }
-        let stood = self.clock.stood;
-        self.due.expired(now, stood).or_else(|| self.silent.expired(now, stood))
+        let clock = &self.clock;
+        self.due.expired(now, clock).or_else(|| self.silent.expired(now, clock))
     }
 
     /// Takes all that are open, each kind oldest first: the leg is lost.
@@ -215,13 +213,13 @@ impl Pending {
         Some(transaction)
     }
 
-    fn deadline(&self, stood: Duration) -> Option<Instant> {
+    fn deadline(&self, clock: &ReadingClock) -> Option<Instant> {
         let first = self.waiting.front()?;
-        Some(first.since + RESPONSE_TIME + stood.saturating_sub(first.stood))
+        clock.deadline(first.since + RESPONSE_TIME, first.stood)
     }
 
-    fn expired(&mut self, now: Instant, stood: Duration) -> Option<Transaction> {
-        while self.deadline(stood).is_some_and(|deadline| deadline <= now) {
+    fn expired(&mut self, now: Instant, clock: &ReadingClock) -> Option<Transaction> {
+        while self.deadline(clock).is_some_and(|deadline| deadline <= now) {
             let first = self.waiting.pop_front()?;
             if let Some(transaction) = self.complete(&first.id) {
                 return Some(transaction);
@@ -265,8 +263,15 @@ impl ReadingClock {
         }
     }
 
-    fn stood(&self, now: Instant) -> Duration {
+    /// How long the peer has not been read, by now.
+    pub(super) fn stood(&self, now: Instant) -> Duration {
         let current = self.stopped.map(|since| now.saturating_duration_since(since));
         self.stood + current.unwrap_or_default()
+    }
+
+    /// A deadline that was set when the peer had not been read for `stood`; `None` while it is not
+    /// read.
+    pub(super) fn deadline(&self, at: Instant, stood: Duration) -> Option<Instant> {
+        self.stopped.is_none().then(|| at + self.stood.saturating_sub(stood))
     }
 }

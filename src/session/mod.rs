@@ -228,8 +228,8 @@ impl Session {
     pub fn answer(&mut self, leg: Leg, response: BytesMut, extend: Option<Expiry>, now: Instant) {
         let side = self.side_mut(leg);
         side.authenticating = false;
-        if let (Some(holding), Some(expiry)) = (&mut side.holding, extend) {
-            holding.expiry = expiry;
+        if let Some(expiry) = extend {
+            side.extend(expiry, now);
             if matches!(self.phase, Phase::Lapsed { .. }) {
                 self.phase = Phase::Open;
             }
@@ -434,11 +434,12 @@ impl Session {
 
     /// When the session that this leg holds ends, or what it had to do by then.
     fn expiry(&self, leg: Leg) -> Option<Instant> {
-        let expiry = self.side(leg).holding.as_ref()?.expiry;
+        let side = self.side(leg);
+        let holding = side.holding.as_ref()?;
         match self.phase {
             Phase::Lapsed { since } => Some(since + self.limits.lapse),
-            _ if self.is_bound() && !expiry.strict => None,
-            _ => Some(expiry.at),
+            _ if self.is_bound() => side.bound_expiry(),
+            _ => Some(holding.expiry.at),
         }
     }
 

@@ -1,6 +1,9 @@
 //! One leg of a session: its client or next hop, its input and its output.
 
-use std::num::NonZeroU32;
+use std::{
+    num::NonZeroU32,
+    time::{Duration, Instant},
+};
 
 use bytes::{Bytes, BytesMut};
 
@@ -52,6 +55,8 @@ pub struct Holding {
 #[derive(Debug)]
 pub(super) struct Side {
     pub(super) holding: Option<Holding>,
+    /// For how long this leg had not been read when its session was last extended.
+    stood: Duration,
     /// From-Path of what comes from here.
     pub(super) party: Option<Path>,
     pub(super) decoder: Decoder,
@@ -70,6 +75,7 @@ impl Side {
         let party = holding.as_ref().map(|holding| holding.client.clone());
         Self {
             holding,
+            stood: Duration::ZERO,
             party,
             decoder,
             inbound: Inbound::Nothing,
@@ -78,6 +84,23 @@ impl Side {
             failed_logins: 0,
             stopped: None,
         }
+    }
+
+    /// This leg holds a session until `expiry`, from now on.
+    pub(super) fn extend(&mut self, expiry: Expiry, now: Instant) {
+        self.stood = self.outbox.transactions.clock().stood(now);
+        if let Some(holding) = &mut self.holding {
+            holding.expiry = expiry;
+        }
+    }
+
+    /// When the session of this leg expires, while it is bound. Time in which the leg is not read
+    /// does not count, and meanwhile there is no such moment: a refresh may be in the socket.
+    pub(super) fn bound_expiry(&self) -> Option<Instant> {
+        let expiry = self.holding.as_ref()?.expiry;
+        // RFC 4976 §6.3: only if the client asked for it.
+        let at = expiry.strict.then_some(expiry.at)?;
+        self.outbox.transactions.clock().deadline(at, self.stood)
     }
 }
 
