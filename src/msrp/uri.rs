@@ -375,6 +375,13 @@ impl Path {
         Ok(Self { text, uris: uris.into() })
     }
 
+    /// The path to the nearest hop alone: the first URI of `value`.
+    pub fn nearest(value: &[u8]) -> Result<Self, UriError> {
+        let value = value.trim_ascii();
+        let end = memchr::memchr(b' ', value).unwrap_or(value.len());
+        Self::parse(&value[..end])
+    }
+
     /// The path of these URIs; `None` when there are none.
     pub fn from_uris(uris: &[Uri]) -> Option<Self> {
         let mut text = Vec::new();
@@ -518,6 +525,9 @@ mod tests {
         assert_eq!(path.last().host(), "b");
         assert_eq!(Path::from_uris(&path).unwrap().text(), path.text());
         assert_eq!(Path::parse(b"  ").err(), Some(UriError::EmptyPath));
+        let nearest = |value: &[u8]| Path::nearest(value).map(|path| path.text().clone());
+        assert_eq!(nearest(b" msrp://a:1/x;tcp  msrp://b:2/y;tcp"), Ok("msrp://a:1/x;tcp".into()));
+        assert_eq!(nearest(b" "), Err(UriError::EmptyPath));
         let many = |n: usize| vec!["msrp://a:1;tcp"; n].join(" ");
         assert!(Path::parse(many(MAX_PATH_URIS).as_bytes()).is_ok());
         assert_eq!(

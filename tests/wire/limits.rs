@@ -36,6 +36,31 @@ fn s15_a_line_has_16384_octets_at_most() {
 }
 
 #[test]
+fn a_path_has_16_uris_at_most_and_its_sender_is_told_at_once() {
+    let scene = Scene::plain();
+    let (mut alice, mut bob) = scene.joined();
+    let detail = "400 Request was unintelligible, please try again (Error parsing To-Path header)";
+    // Hops that do not exist, a loop through a session, and as many as fit in a line.
+    let hops =
+        |hop: &str, times: usize| format!("{{A}}{} {{alice}}", format!(" {hop}").repeat(times));
+    for to in [hops("msrp://h:1/s;tcp", 15), hops("{A}", 15), hops("msrp://h;tcp", 1200)] {
+        let began = now();
+        bob.says(&send("s0000001", &to, "{bob}", "hello"));
+        bob.hears_response("s0000001", detail, "{A}");
+        assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    }
+    bob.says(&send("s0000002", &hops("msrp://h:1/s;tcp", 14), "{bob}", "hello"));
+    bob.hears_code("s0000002", "481");
+    alice.hears_nothing(SILENCE);
+    bob.says(&send("s0000003", "{A} {alice}", "{bob}", "hello"));
+    bob.hears_response("s0000003", "200 OK", "{A}");
+    // A stranger is told as well.
+    let mut mallory = scene.stranger("mallory");
+    mallory.says(&send("s0000004", &hops("{A}", 15), "{mallory}", "hello"));
+    mallory.hears_response("s0000004", detail, "{A}");
+}
+
+#[test]
 fn s15_a_head_has_64_header_lines_at_most() {
     let scene = Scene::plain();
     let (mut alice, mut bob) = scene.joined();

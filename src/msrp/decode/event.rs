@@ -31,7 +31,8 @@ pub struct Malformed {
     pub transact_id: TransactId,
     /// Request or response.
     pub start: Start,
-    /// To-Path and From-Path, where both can be read: there is somebody to tell.
+    /// To-Path and From-Path, if the sender can be told. Of a path of more than
+    /// [`MAX_PATH_URIS`](crate::msrp::uri::MAX_PATH_URIS) URIs only the first is here.
     pub paths: Option<(Path, Path)>,
     /// The lines that could be read.
     pub headers: Headers,

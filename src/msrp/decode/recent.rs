@@ -3,7 +3,7 @@
 use super::event::{Event, Malformed};
 use crate::msrp::{
     header::{HeaderError, Headers, Name},
-    message::{Head, Start, TransactId},
+    message::{Head, Method, Start, TransactId},
     uri::{Path, UriError},
 };
 
@@ -25,9 +25,8 @@ impl RecentPaths {
         Ok(path)
     }
 
-    fn path(&mut self, headers: &Headers, name: Name) -> Result<Path, HeaderError> {
-        let value = headers.value(name).ok_or(HeaderError::Unreadable(name.as_str()))?;
-        self.parse(value).map_err(|_| HeaderError::Unreadable(name.as_str()))
+    fn path(&mut self, headers: &Headers, name: Name) -> Result<Path, UriError> {
+        self.parse(headers.value(name).ok_or(UriError::EmptyPath)?)
     }
 
     pub(super) fn head(
@@ -44,11 +43,31 @@ impl RecentPaths {
                 Event::Head(Head { transact_id, start, to_path, from_path, headers, has_body })
             }
             (to, from, defect) => {
-                let broken_path = to.as_ref().err().or(from.as_ref().err()).copied();
+                let unreadable = |path: &Result<Path, UriError>, name: Name| {
+                    path.as_ref().err().map(|_| HeaderError::Unreadable(name.as_str()))
+                };
+                let broken_path =
+                    unreadable(&to, Name::ToPath).or_else(|| unreadable(&from, Name::FromPath));
                 let error = defect.or(broken_path).unwrap_or(HeaderError::Line);
+                // An answer needs the relay's own URI of To-Path only, the first one; and of
+                // From-Path as well if it goes to the previous hop alone (RFC 4975 §7.2).
+                let is_send = start == Start::Request(Method::Send);
+                let to = to.or_else(|error| nearest(&headers, Name::ToPath, error));
+                let from = from.or_else(|error| match is_send {
+                    true => nearest(&headers, Name::FromPath, error),
+                    false => Err(error),
+                });
                 let paths = to.ok().zip(from.ok());
                 Event::Malformed(Malformed { transact_id, start, paths, headers, error })
             }
         }
+    }
+}
+
+/// The first URI of a path that holds too many.
+fn nearest(headers: &Headers, name: Name, error: UriError) -> Result<Path, UriError> {
+    match (error, headers.value(name)) {
+        (UriError::PathTooLong, Some(value)) => Path::nearest(value),
+        _ => Err(error),
     }
 }

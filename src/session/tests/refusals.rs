@@ -161,6 +161,40 @@ fn a_send_needs_a_message_id() {
 }
 
 #[test]
+fn a_path_of_more_than_16_uris_is_a_400_where_the_sender_can_be_told() {
+    let hops = |n: usize| vec!["C"; n].join(" ");
+    let long_loop = vec!["R S"; 100].join(" ");
+    let text = |method: &str, to: &str, from: &str| {
+        format!(
+            "MSRP tid1 {method}\nTo-Path: {to}\nFrom-Path: {from}\nMessage-ID: m1\n\n\
+             body\n-------tid1$\n"
+        )
+    };
+    let to_path = "400 (Error parsing To-Path header)";
+    let from_path = "400 (Error parsing From-Path header)";
+    let mut pair = Pair::dialled();
+    for (method, to, from, expected) in [
+        ("SEND", format!("R {}", hops(16)), "A".into(), vec![to_path]),
+        ("FOO", format!("R {}", hops(16)), "A".into(), vec![to_path]),
+        ("REPORT", format!("R {}", hops(16)), "A".into(), vec![]),
+        ("200 OK", format!("R {}", hops(16)), "A".into(), vec![]),
+        ("SEND", format!("R {}", hops(200)), "A".into(), vec![to_path]),
+        ("SEND", long_loop, "A".into(), vec![to_path]),
+        // Of a SEND, the nearest hop is told, and no other.
+        ("SEND", "R B".into(), format!("A {}", hops(16)), vec![from_path]),
+        ("SEND", format!("R {}", hops(16)), format!("A {}", hops(16)), vec![to_path]),
+        ("FOO", "R B".into(), format!("A {}", hops(16)), vec![]),
+        ("SEND", format!("R {}", hops(16)), "nonsense".into(), vec![]),
+    ] {
+        pair.says(Near, &text(method, &to, &from));
+        assert_eq!(answers(&mut pair, Near), expected, "{method} {to} {from}");
+    }
+    pair.hears_nothing(Far);
+    pair.says(Near, &send("x", "R B", "A", ""));
+    assert_eq!(answers(&mut pair, Near), ["200 OK"]);
+}
+
+#[test]
 fn unreadable_paths_are_passed_over_in_silence() {
     let mut pair = Pair::dialled();
     for paths in ["", "To-Path: R B\n", "To-Path: http://x\nFrom-Path: A\n", "From-Path: A\n"] {
