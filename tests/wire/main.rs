@@ -5,6 +5,7 @@
 
 mod auth;
 mod backends;
+mod bodies;
 mod certificates;
 mod chains;
 mod chunking;
