@@ -182,7 +182,9 @@ impl Session {
     ) {
         let Collected { head, body, id, send } = collected;
         let Start::Request(method) = &head.start else { return };
-        let mut out = BytesMut::with_capacity(512 + body.len());
+        // Little more than it needs: what the queue keeps alive counts as its length.
+        let lines = head.headers.lines().map(|(_, line)| line.len()).sum::<usize>();
+        let mut out = BytesMut::with_capacity(256 + lines + body.len());
         encode::request_line(&mut out, &id, method);
         self.forwarded(&mut out, &head);
         // RFC 4975 §7.1: no Content-Type without a body, so that one is empty.
