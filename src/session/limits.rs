@@ -4,25 +4,28 @@ use std::time::Duration;
 
 /// What a session may take of memory and time.
 ///
-/// Each leg holds at most `outbox + own` octets to be sent, and beyond them what one read buffer
-/// made; and `2 * transactions + silent` records of less than 1 KiB (paths are shared). If all of
-/// those fail at once, as many REPORTs join the queue.
+/// Each leg holds at most `outbox + own` octets to be sent and what one more read adds, and
+/// `2 * transactions + silent` records of less than 1 KiB each (paths are shared). If all of these
+/// requests fail at once, the queue grows by as many REPORTs, up to `reports`.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Octets waiting for one leg beyond which the other leg is not read.
+    /// [Cost](crate::msrp::ChunkQueue::cost) of what waits for one leg from which on the other leg
+    /// is not read. Two read buffers of the relay are less, so that one is written while the next
+    /// is filled.
     pub outbox: usize,
-    /// Octets of responses and REPORTs of our own waiting for a leg beyond which it is not read.
+    /// Octets of the relay's own responses and REPORTs that wait for a leg, from which on that leg
+    /// is not read: a client that never reads its answers cannot make the queue grow.
     pub own: usize,
-    /// Octets of our own waiting for a leg beyond which failures are not reported any more: only a
-    /// peer with paths of many kilobytes that reads nothing gets there.
+    /// Octets of the relay's own messages that wait for a leg, from which on failures are no longer
+    /// reported to it. Only a peer that has paths of many kilobytes and reads nothing gets there.
     pub reports: usize,
-    /// Requests waiting for a leg's answers beyond which the other leg is not read. Where both
-    /// wait for each other, both are read, and beyond twice as many the oldest are forgotten.
+    /// Unanswered requests to a leg from which on the other leg is not read. If both legs owe that
+    /// many answers, both are read, and beyond twice as many the oldest requests are forgotten.
     pub transactions: usize,
-    /// SENDs with Failure-Report partial that are remembered for a leg. An error response to an
-    /// older one is not reported.
+    /// SENDs to a leg with Failure-Report partial that are remembered. An error response to an older
+    /// one is not reported.
     pub silent: usize,
-    /// A peer that takes not one octet for this long is lost.
+    /// A peer that takes nothing for this long, although something waits for it, is lost.
     pub stall: Duration,
     /// How long the owner of a lapsed session has for a new AUTH.
     pub lapse: Duration,
@@ -45,14 +48,15 @@ impl Limits {
 pub const WHOLE_SEND: usize = 2048;
 /// Largest body of any other request, in octets (RFC 4975 §7.1).
 pub const MAX_OTHER_BODY: usize = 10_240;
-/// Longest Message-ID, in octets: it is kept until the chunk is answered. RFC 4975 §9 has 32.
+/// Longest Message-ID, in octets. It is kept in memory until the chunk is answered; RFC 4975 §9
+/// allows 32.
 pub const MAX_MESSAGE_ID: usize = 256;
-/// A piece of a long SEND is not ended before it has this many octets, if more is to follow at
-/// once (RFC 4975 §7.1.1: no chunks below 2048 octets but the last).
+/// A piece of a long SEND is not interrupted before it has this many octets (RFC 4975 §7.1.1),
+/// unless one of the two times that follow has passed.
 pub(super) const MIN_PIECE: u64 = 2048;
-/// ... or before its sender has paused for this long.
+/// How long a message is held back since the last octet of body that came for a short piece.
 pub(super) const PIECE_PAUSE: Duration = Duration::from_millis(200);
-/// ... or before another message has waited for it this long, however often an octet came.
+/// How long a message is held back in all, however often an octet of body comes.
 pub(super) const LONGEST_HOLD: Duration = Duration::from_secs(1);
 /// How long the next hop has to answer, counted from the last octet sent (RFC 4976 §6.4.1).
 pub(super) const RESPONSE_TIME: Duration = Duration::from_secs(30);

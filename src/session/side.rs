@@ -1,4 +1,4 @@
-//! One leg of a session: its client or next hop, its input and its output.
+//! One leg of a session: who is there, its input and its output.
 
 use std::{
     num::NonZeroU32,
@@ -19,14 +19,13 @@ use crate::msrp::{Decoder, Head, Path, TransactId, Uri};
 pub enum Leg {
     /// The client that authenticated.
     Near,
-    /// The other party, or a relay in front of it.
+    /// The other party, or the next hop towards it.
     Far,
 }
 
 pub(super) const LEGS: [Leg; 2] = [Leg::Near, Leg::Far];
 
 impl Leg {
-    /// The one at the other end.
     #[must_use]
     pub fn other(self) -> Self {
         match self {
@@ -36,7 +35,7 @@ impl Leg {
     }
 }
 
-/// What a leg brings along that holds a session: it authenticated.
+/// The session that the client on a leg was granted by AUTH.
 #[derive(Debug, Clone)]
 pub struct Holding {
     /// The URI given out in Use-Path.
@@ -45,28 +44,28 @@ pub struct Holding {
     pub client: Path,
     /// When the URI expires.
     pub expiry: Expiry,
-    /// Whether methods other than SEND, REPORT, NICKNAME and AUTH are served.
+    /// Whether methods other than SEND, REPORT, NICKNAME and AUTH are passed on.
     pub other_methods: bool,
-    /// After how many failed AUTHs at relays further out the client is given up; `None`: never.
+    /// The number of failed AUTHs at relays further out after which the client is disconnected;
+    /// `None`: never.
     pub max_auth_attempts: Option<NonZeroU32>,
 }
 
-/// One leg.
 #[derive(Debug)]
 pub(super) struct Side {
     pub(super) holding: Option<Holding>,
-    /// For how long this leg had not been read when its session was last extended.
+    /// How long in all this leg had not been read when its session was granted or last extended.
     stood: Duration,
-    /// From-Path of what comes from here.
+    /// The From-Path that requests from this leg must have; `None` until the first SEND.
     pub(super) party: Option<Path>,
     pub(super) decoder: Decoder,
     pub(super) inbound: Inbound,
     pub(super) outbox: Outbox,
-    /// An AUTH is being looked up.
+    /// Whether an AUTH of this leg waits for [`Session::answer`](super::Session::answer).
     pub(super) authenticating: bool,
-    /// How often its AUTHs failed at relays further out.
+    /// How many AUTHs of this leg failed at relays further out.
     pub(super) failed_logins: u32,
-    /// The message that the other leg wants no more of.
+    /// Message-ID of the message from this leg that the other leg refused with 413.
     pub(super) stopped: Option<Bytes>,
 }
 
@@ -86,7 +85,14 @@ impl Side {
         }
     }
 
-    /// This leg holds a session until `expiry`, from now on.
+    /// The client on this leg holds a session of its own, or none.
+    pub(super) fn hold(&mut self, holding: Option<Holding>, now: Instant) {
+        self.party = holding.as_ref().map(|holding| holding.client.clone());
+        self.holding = holding;
+        self.stood = self.outbox.transactions.clock().stood(now);
+    }
+
+    /// The session that this leg holds lasts until `expiry`.
     pub(super) fn extend(&mut self, expiry: Expiry, now: Instant) {
         self.stood = self.outbox.transactions.clock().stood(now);
         if let Some(holding) = &mut self.holding {
@@ -94,27 +100,27 @@ impl Side {
         }
     }
 
-    /// When the session of this leg expires, while it is bound. Time in which the leg is not read
-    /// does not count, and meanwhile there is no such moment: a refresh may be in the socket.
+    /// When the bound session of this leg expires. Time in which the leg is not read does not count,
+    /// because a refresh may be in the socket; while it is not read this is `None`.
     pub(super) fn bound_expiry(&self) -> Option<Instant> {
         let expiry = self.holding.as_ref()?.expiry;
-        // RFC 4976 §6.3: only if the client asked for it.
+        // RFC 4976 §6.3: a bound session expires only if its client sent an Expires.
         let at = expiry.strict.then_some(expiry.at)?;
         self.outbox.transactions.clock().deadline(at, self.stood)
     }
 }
 
-/// The message under way on the input of a leg.
+/// The message that a leg has begun to send and not ended.
 #[derive(Debug)]
 pub(super) enum Inbound {
     Nothing,
-    /// Read to its end-line, to no effect but perhaps a 200.
+    /// It is read to its end-line and not passed on; then a 200 may be due.
     Discard(Option<Acknowledgement>),
-    /// Gathered until it is whole.
+    /// It is collected whole before it is passed on.
     Collect(Box<Collected>),
-    /// A long SEND; its body goes straight into the other leg's outbox.
+    /// A long SEND: its body goes to the other leg's outbox as it arrives.
     Stream(Option<Acknowledgement>),
-    /// An AUTH for us.
+    /// An AUTH for this relay.
     Login(Box<Head>),
 }
 
@@ -122,9 +128,9 @@ pub(super) enum Inbound {
 pub(super) struct Collected {
     pub(super) head: Head,
     pub(super) body: BytesMut,
-    /// Under which it will leave.
+    /// The transact-id under which it will be passed on.
     pub(super) id: TransactId,
-    /// What a REPORT would need, if it is a SEND.
+    /// What a REPORT about it would need; `None` if it is no SEND.
     pub(super) send: Option<Sent>,
 }
 

@@ -79,6 +79,19 @@ fn strict_expiry_counts_the_time_in_which_its_own_leg_is_read() {
 }
 
 #[test]
+fn time_before_its_arrival_is_not_given_to_a_far_leg() {
+    let mut pair = Pair::unbound();
+    pair.session.set_blocked(Near, true, pair.now);
+    pair.passes(seconds(100));
+    pair.session.set_blocked(Near, false, pair.now);
+    let mut bob = holding("S", "B", pair.now);
+    bob.expiry = Expiry { at: pair.now + seconds(100), strict: true };
+    pair.session.arrive(Some(bob), Decoder::default(), ChunkQueue::default(), pair.now);
+    pair.passes(seconds(99));
+    assert_eq!(pair.advance(seconds(1)), [Timeout::Expired(Far)]);
+}
+
+#[test]
 fn either_of_two_joined_sessions_may_expire() {
     let mut pair = Pair::unbound();
     let mut bob = holding("S", "B", pair.now);
