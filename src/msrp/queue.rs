@@ -1,21 +1,21 @@
-//! Encoded bytes waiting for a socket.
+//! Encoded bytes that wait for a socket.
 
 use std::{collections::VecDeque, io::IoSlice};
 
 use bytes::{Buf, Bytes, BytesMut};
 
-/// Pieces shorter than this are copied into the block at the end: a short slice must not keep a
-/// large read buffer alive, and every block costs a slot in a vectored write.
+/// Slices shorter than this are copied into the block at the end: a short slice must not keep a
+/// large read buffer alive, and every block takes a slot in a vectored write.
 const COPY_BELOW: usize = 8 * 1024;
-/// Size of the blocks that short pieces are gathered in.
+/// Size of the blocks that short slices are copied into.
 const BLOCK: usize = 4096;
 /// What a block costs besides its bytes.
 const OVERHEAD: usize = 64;
 
-/// A FIFO of bytes, long pieces in the allocation they came in.
+/// A FIFO of bytes. Long slices stay in the allocation they came in.
 ///
-/// Positions count every octet that was ever pushed, so a place in the stream (the end of a
-/// chunk, say) can be named before and after it has been written.
+/// A position counts all octets that were pushed before it, so a place in the stream (the end of a
+/// chunk, say) has the same name before and after it has been written.
 #[derive(Debug, Default)]
 pub struct ChunkQueue {
     blocks: VecDeque<Block>,
@@ -24,7 +24,7 @@ pub struct ChunkQueue {
     tail_end: Option<usize>,
     len: usize,
     pushed: u64,
-    /// What the blocks and the tail keep alive, about in the order in which they do.
+    /// The allocations that the blocks and the tail keep alive, about in their order.
     allocations: VecDeque<Pinned>,
     /// Octets in `allocations`.
     pinned: usize,
@@ -39,19 +39,19 @@ struct Block {
     allocation_end: usize,
 }
 
-/// An allocation that some block, or the tail, keeps alive.
+/// An allocation that blocks or the tail keep alive.
 #[derive(Debug)]
 struct Pinned {
     allocation: Allocation,
-    /// How many do.
+    /// How many blocks are cut from it; the tail counts as one.
     holders: usize,
 }
 
-/// The memory that slices of a buffer keep alive: all of it, as long as one of them is there.
+/// The memory that slices of a read buffer keep alive: all of it, as long as one of them exists.
 ///
-/// [`Bytes`] does not tell its allocation. The buffer that a reader fills reaches to the end of its
-/// allocation, however many slices were taken from the front, so the address of that end names
-/// it: while it lives no other has it.
+/// [`Bytes`] does not tell its allocation. But the read buffer reaches to the end of the
+/// allocation, however many slices were taken from its front. So the address of that end
+/// identifies the allocation as long as it lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Allocation {
     start: usize,
@@ -59,20 +59,20 @@ pub struct Allocation {
 }
 
 impl Allocation {
-    /// The allocation of `buf`, from where it begins now.
+    /// The allocation of `buf`, from the place where `buf` begins now.
     pub fn of(buf: &BytesMut) -> Self {
         let start = buf.as_ptr().addr();
         Self { start, end: start + buf.capacity() }
     }
 
-    /// Looks at the buffer again: another allocation, or the same from a place further in.
+    /// Looks at the buffer again: it may have another allocation, or begin further in.
     pub fn follow(&mut self, buf: &BytesMut) {
         let now = Self::of(buf);
         let start = if now.end == self.end { now.start.min(self.start) } else { now.start };
         *self = Self { start, ..now };
     }
 
-    /// As if `bytes` were all of it.
+    /// An allocation that holds `bytes` and no more.
     fn of_slice(bytes: &[u8]) -> Self {
         let start = bytes.as_ptr().addr();
         Self { start, end: start + bytes.len() }
@@ -110,8 +110,9 @@ impl ChunkQueue {
         self.pushed - self.len as u64
     }
 
-    /// A chunk (a whole request or response, or one piece of a SEND) ends with what was pushed
-    /// last. Transports that carry messages send each chunk in one of its own (RFC 7977 §5.1).
+    /// Marks the end of a chunk (a whole request or response, or one piece of a SEND) behind the
+    /// last octet pushed. A transport with messages sends each chunk in one message (RFC 7977
+    /// §5.1).
     pub fn mark_chunk_end(&mut self) {
         if !self.is_empty() && self.chunk_ends.back() != Some(&self.pushed) {
             self.chunk_ends.push_back(self.pushed);
@@ -124,12 +125,12 @@ impl ChunkQueue {
         self.chunk_ends.front().copied()
     }
 
-    /// Positions of the ends of all complete chunks that wait, or of which a part waits.
+    /// Positions of the ends of all complete chunks of which octets wait.
     pub fn chunk_ends(&self) -> impl Iterator<Item = u64> {
         self.chunk_ends.iter().copied()
     }
 
-    /// Appends bytes that the caller has in an allocation of their own.
+    /// Appends bytes that have an allocation of their own.
     pub fn push(&mut self, bytes: Bytes) {
         let allocation = Allocation::of_slice(&bytes);
         self.push_from(bytes, allocation);
@@ -156,7 +157,7 @@ impl ChunkQueue {
         self.follow_tail();
     }
 
-    /// Appends what `write` writes.
+    /// Appends what `write` writes into the block at the end.
     pub fn write(&mut self, write: impl FnOnce(&mut BytesMut)) {
         if self.tail.capacity() - self.tail.len() < BLOCK / 4 {
             self.seal();
@@ -211,7 +212,7 @@ impl ChunkQueue {
         self.blocks.push_back(Block { bytes, allocation_end: allocation.end });
     }
 
-    /// The tail may have moved to another allocation.
+    /// Counts the allocation of the tail, which may be another one now.
     fn follow_tail(&mut self) {
         let allocation = Allocation::of(&self.tail);
         if self.tail_end == Some(allocation.end) {
@@ -224,7 +225,7 @@ impl ChunkQueue {
     }
 
     fn pin(&mut self, allocation: Allocation) {
-        // It is one of the last two: that of the tail, and that of what was read last.
+        // Nearly always one of the last two: that of the tail, and that of the last read.
         let is_it = |known: &&mut Pinned| known.allocation.end == allocation.end;
         if let Some(known) = self.allocations.iter_mut().rev().find(is_it) {
             let further = known.allocation.start.saturating_sub(allocation.start);

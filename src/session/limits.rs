@@ -22,8 +22,8 @@ pub struct Limits {
     /// Unanswered requests to a leg from which on the other leg is not read. If both legs owe that
     /// many answers, both are read, and beyond twice as many the oldest requests are forgotten.
     pub transactions: usize,
-    /// SENDs to a leg with Failure-Report partial that are remembered. An error response to an older
-    /// one is not reported.
+    /// SENDs to a leg with Failure-Report partial that are remembered. An error response to an
+    /// older one is not reported.
     pub silent: usize,
     /// A peer that takes nothing for this long, although something waits for it, is lost.
     pub stall: Duration,

@@ -192,7 +192,7 @@ impl Session {
         self.far.decoder = decoder;
         self.far.outbox.adopt(queued, now);
         self.link = Link::Arrived;
-        // A refusal of the owner's request was for an unbound session; the request is checked again.
+        // A refusal was for the unbound session: the owner's request is checked again.
         self.refusal = None;
         // The peer claimed the session before it lapsed.
         self.phase = Phase::Open;
@@ -311,10 +311,10 @@ impl Session {
         timeout
     }
 
-    /// Ends the session because the connection of a leg is gone, or could not be made. The other leg
-    /// gets a REPORT with this status for each SEND to the lost leg that was not answered; a SEND
-    /// that the lost leg had not finished is ended with `#`. What is queued for the other leg is
-    /// still to be written.
+    /// Ends the session because the connection of a leg is gone, or could not be made. The other
+    /// leg gets a REPORT with this status for each SEND to the lost leg that was not answered. A
+    /// SEND that the lost leg had not finished is ended with `#`. What is queued for the other leg
+    /// is still to be written.
     pub fn lost(&mut self, leg: Leg, status: StatusCode, comment: &[u8], now: Instant) {
         // The senders of these are gone: no REPORT.
         self.side_mut(leg.other()).outbox.fail(now);

@@ -100,8 +100,8 @@ impl Side {
         }
     }
 
-    /// When the bound session of this leg expires. Time in which the leg is not read does not count,
-    /// because a refresh may be in the socket; while it is not read this is `None`.
+    /// When the bound session of this leg expires. Time in which the leg is not read does not
+    /// count, because a refresh may be in the socket; while it is not read this is `None`.
     pub(super) fn bound_expiry(&self) -> Option<Instant> {
         let expiry = self.holding.as_ref()?.expiry;
         // RFC 4976 §6.3: a bound session expires only if its client sent an Expires.

@@ -23,10 +23,10 @@ pub(super) fn end_line(line: &[u8], transact_id: &TransactId) -> Option<Continua
     }
 }
 
-/// What `bytes` are, compared with an end-line.
+/// The result of comparing bytes with an end-line.
 enum EndLine {
     Is(Continuation),
-    /// They may become one.
+    /// They may be the beginning of one.
     Prefix,
     No,
 }
@@ -58,7 +58,7 @@ impl EndLine {
     }
 }
 
-/// The next event of a body; `buf` starts with body that has not been handed on.
+/// The next event of a body; `buf` starts with body that has not been returned.
 pub(super) fn body(
     buf: &mut BytesMut,
     transact_id: TransactId,

@@ -1,4 +1,4 @@
-//! What the decoder reads.
+//! The events of a decoder.
 
 use bytes::Bytes;
 
@@ -8,23 +8,23 @@ use crate::msrp::{
     uri::Path,
 };
 
-/// What was read.
+/// What the decoder has read.
 #[derive(Debug)]
 pub enum Event {
     /// A message starts.
     Head(Head),
-    /// A message starts that must not be acted on; its body and end-line follow all the same.
+    /// A message starts that must not be acted on. Its body and end-line follow as in any other.
     Malformed(Malformed),
-    /// A piece of the body, in the allocation it was read into.
+    /// Octets of the body, in the allocation that they were read into.
     Body(Bytes),
-    /// The body holds what would be an end-line of [`Decoder::guard`]: the bytes of that line
-    /// come next as body, and must leave under another transact-id.
+    /// The body holds an end-line of the [guard](super::Decoder::guard). The bytes of that line
+    /// come next as body, and must be passed on under another transact-id.
     Collision,
     /// The end-line.
     End(Continuation),
 }
 
-/// A message whose start line is one, but whose head is not.
+/// A message with a start line, but with headers that cannot be read.
 #[derive(Debug, Clone)]
 pub struct Malformed {
     /// The transact-id.
@@ -34,9 +34,9 @@ pub struct Malformed {
     /// To-Path and From-Path, if the sender can be told. Of a path of more than
     /// [`MAX_PATH_URIS`](crate::msrp::uri::MAX_PATH_URIS) URIs only the first is here.
     pub paths: Option<(Path, Path)>,
-    /// The lines that could be read.
+    /// The header lines that could be read.
     pub headers: Headers,
-    /// What is wrong.
+    /// The first error.
     pub error: HeaderError,
 }
 

@@ -1,8 +1,8 @@
-//! Reading: bytes in any segmentation to events.
+//! Reading: turns bytes, in any segmentation, into events.
 //!
-//! Framing only: where a message starts, where its head ends, which bytes are body, where its
-//! end-line is. A body is handed on as it arrives, and only bytes that can no longer be part of an
-//! end-line leave (RFC 4975 §7.1).
+//! Framing only: where a message starts, where its head ends, which bytes are body, and where the
+//! end-line is (RFC 4975 §7.1). Body is returned as it arrives, except for bytes that may be the
+//! beginning of an end-line.
 
 mod body;
 mod event;
@@ -30,13 +30,13 @@ pub const MAX_LINE: usize = 16_384;
 pub const MAX_HEADER_LINES: usize = 64;
 /// Largest head (start line and headers), in octets.
 pub const MAX_HEAD: usize = 64 * 1024;
-/// Octets between messages that are no start line, over the life of a connection.
+/// Most octets of lines between messages that are no start line, over the life of a connection.
 pub const MAX_SKIPPED: usize = 16 * 1024;
 
-/// The place in the input is lost; the connection cannot go on.
+/// The decoder cannot tell where the next message begins: the connection cannot go on.
 #[derive(Debug, Error)]
 pub enum DecodeError {
-    /// A limit was exceeded inside of a head.
+    /// A head exceeds a limit.
     #[error("{limit} exceeded in the head of a message")]
     Head {
         /// The limit, in words.
@@ -44,12 +44,12 @@ pub enum DecodeError {
         /// The message, as far as it was read.
         message: Option<Box<Malformed>>,
     },
-    /// Too much between messages that is no message.
+    /// More than [`MAX_SKIPPED`] octets between messages.
     #[error("more than {MAX_SKIPPED} octets that are no MSRP message")]
     Garbage,
 }
 
-/// Turns what arrives on one connection into [`Event`]s.
+/// Turns the input of one connection into [`Event`]s.
 #[derive(Debug)]
 pub struct Decoder {
     state: State,
@@ -62,7 +62,7 @@ pub struct Decoder {
     allocation: Allocation,
 }
 
-/// Lines between messages that begin like a start line and are none.
+/// Whether a line between messages began like a start line and was none.
 #[derive(Debug, Default)]
 enum Stray {
     #[default]
@@ -92,22 +92,22 @@ impl fmt::Display for StrayLine {
 
 #[derive(Debug)]
 enum State {
-    /// Between messages, or inside of a head.
+    /// Between messages, or in a head.
     Head,
-    /// In a body; the first octets of it may be the end-line without a CRLF of its own.
+    /// In a body; `at_start`: an end-line may follow the blank line directly, without another CRLF.
     Body { transact_id: TransactId, at_start: bool },
-    /// The end-line came right after the headers.
+    /// After a head without a body; its end-line has been read already.
     Bodiless(Continuation),
 }
 
 /// How far the head at the start of the buffer has been read.
 #[derive(Debug, Default)]
 struct Progress {
-    /// Everything before is known to hold no line end.
+    /// Everything before this place has been searched for line ends.
     scanned: usize,
     /// Where the line under way starts.
     line: usize,
-    /// The start line, once it is there.
+    /// The start line, once it has been read.
     start: Option<(TransactId, Start)>,
     fields: Vec<Range<u32>>,
 }
@@ -144,7 +144,7 @@ impl Decoder {
         self.max_head = max_head;
     }
 
-    /// Has bodies watched for the end-line of this id too, under which they are sent on.
+    /// Looks for the end-line of this id in bodies too: the id under which the body is passed on.
     pub fn guard(&mut self, transact_id: Option<TransactId>) {
         self.guard = transact_id;
     }
@@ -154,7 +154,7 @@ impl Decoder {
         self.allocation
     }
 
-    /// The first line that was skipped although it begins like a start line; once per decoder.
+    /// The first skipped line that began like a start line; returned once per decoder.
     pub fn take_stray(&mut self) -> Option<StrayLine> {
         if !matches!(self.stray, Stray::Seen(_)) {
             return None;
@@ -181,7 +181,7 @@ impl Decoder {
                 let event = body(buf, transact_id, at_start, self.guard);
                 match event {
                     Some(Event::End(_)) => self.state = State::Head,
-                    // The same bytes come again, to be sent under an id that is not known yet.
+                    // The same bytes are read again as body; the caller sets a new guard.
                     Some(Event::Collision) => self.guard = None,
                     Some(_) => self.state = State::Body { transact_id, at_start: false },
                     None => {}
@@ -195,8 +195,8 @@ impl Decoder {
         }
     }
 
-    /// Like [`next`](Self::next) between messages, but takes nothing: the same head will come
-    /// again. `None` also while a message is under way.
+    /// Like [`next`](Self::next) between messages, but takes nothing: `next` returns the same head.
+    /// `None` also while a message is under way.
     pub fn peek(&mut self, buf: &mut BytesMut) -> Result<Option<Event>, DecodeError> {
         if !matches!(self.state, State::Head) {
             return Ok(None);
@@ -212,7 +212,7 @@ impl Decoder {
         Ok(Some(self.recent.head(transact_id, start, headers, complete.end.is_none())))
     }
 
-    /// Reads lines until the head is complete, dropping what is no start line.
+    /// Reads lines until the head is complete; skips lines before it that are no start line.
     fn scan(&mut self, buf: &mut BytesMut) -> Result<Option<Complete>, DecodeError> {
         let progress = &mut self.progress;
         loop {
@@ -255,7 +255,7 @@ impl Decoder {
             let text = &buf[line.start..line.end - 2];
             let flag = end_line(text, transact_id);
             if text.is_empty() || flag.is_some() {
-                // Found again by whoever takes what was only peeked at.
+                // After `peek`, `next` finds it again.
                 progress.scanned = line.start;
                 return Ok(Some(Complete { len: end, end: flag }));
             }
@@ -281,9 +281,9 @@ impl Decoder {
         Some(self.recent.head(transact_id, start, headers, complete.end.is_none()))
     }
 
-    /// The error for a limit, with what is known of the message, so that its sender can be told.
+    /// The error for a limit, with what was read of the message, so that its sender can be told.
     fn lost(&mut self, limit: &'static str, buf: &BytesMut) -> DecodeError {
-        // Found again by whoever asks once more.
+        // After `peek`, `next` finds it again.
         self.progress.scanned = self.progress.line;
         let progress = &self.progress;
         let message = progress.start.clone().map(|(transact_id, start)| {
@@ -297,7 +297,7 @@ impl Decoder {
 }
 
 impl Progress {
-    /// Forgets everything but the memory at hand.
+    /// Begins anew, with the memory at hand.
     fn restart(&mut self) {
         self.fields.clear();
         *self = Self { fields: std::mem::take(&mut self.fields), ..Self::default() };

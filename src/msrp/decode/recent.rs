@@ -1,4 +1,4 @@
-//! Heads, with the paths read last.
+//! Heads: paths and headers put together, with a memory of the paths read last.
 
 use super::event::{Event, Malformed};
 use crate::msrp::{
@@ -7,7 +7,8 @@ use crate::msrp::{
     uri::{Path, UriError},
 };
 
-/// The paths read last. In a session they are always the same few, so that most need no reading.
+/// The paths read last. A session uses the same few all the time, so most are found here and need
+/// no parsing.
 #[derive(Debug, Default)]
 pub(super) struct RecentPaths {
     paths: [Option<Path>; 4],
@@ -53,10 +54,11 @@ impl RecentPaths {
                 // From-Path as well if it goes to the previous hop alone (RFC 4975 §7.2).
                 let is_send = start == Start::Request(Method::Send);
                 let to = to.or_else(|error| nearest(&headers, Name::ToPath, error));
-                let from = from.or_else(|error| match is_send {
-                    true => nearest(&headers, Name::FromPath, error),
-                    false => Err(error),
-                });
+                let from = if is_send {
+                    from.or_else(|error| nearest(&headers, Name::FromPath, error))
+                } else {
+                    from
+                };
                 let paths = to.ok().zip(from.ok());
                 Event::Malformed(Malformed { transact_id, start, paths, headers, error })
             }

@@ -1,13 +1,13 @@
 //! The digest headers of AUTH and the arithmetic behind them: `WWW-Authenticate`, `Authorization`
 //! and `Authentication-Info` (RFC 4976 §7 and §9.1, RFC 2617 §3, RFC 7616 §3).
 //!
-//! Pure text in and out: whether a nonce or a user is any good is not known here. Two algorithms,
-//! MD5 and SHA-256, and one quality of protection, `auth`: what MSRP clients speak.
+//! Text in, text out: nothing here knows which nonces and users are valid. There are two
+//! algorithms, MD5 and SHA-256, and one quality of protection, `auth`, as in MSRP clients.
 //!
 //! Values are read as clients in the field write them, not only as the grammar says: any order,
-//! quotes on values that need none (`qop="auth"`), any number of blanks and commas. What could be
-//! read in two ways is refused: a parameter given twice, an open quote, a control character.
-//! Quoted pairs are resolved before anything is hashed.
+//! quotes on values that need none (`qop="auth"`), any number of blanks and commas. A value that
+//! two readers could read differently is refused: a parameter given twice, an open quote, a control
+//! character. Quoted pairs are resolved before anything is hashed.
 
 use std::fmt;
 
@@ -77,24 +77,24 @@ impl Authorization {
         writer.text
     }
 
-    /// The user who wants in, as claimed.
+    /// The name of the user, as claimed.
     pub fn username(&self) -> Option<&str> {
         self.username.as_deref()
     }
 
-    /// The realm of the challenge that is answered.
+    /// The realm of the challenge that this answers.
     pub fn realm(&self) -> Option<&str> {
         self.realm.as_deref()
     }
 
-    /// The nonce of the challenge that is answered.
+    /// The nonce of the challenge that this answers.
     pub fn nonce(&self) -> Option<&str> {
         self.nonce.as_deref()
     }
 
     /// The request's target as the client spells it; RFC 4976 does not ask for it.
     ///
-    /// Whether it names the rightmost To-Path URI (RFC 4975 §6.1) is for the caller to say.
+    /// The caller checks that it names the rightmost To-Path URI (RFC 4975 §6.1).
     pub fn uri(&self) -> Option<&str> {
         self.uri.as_deref()
     }
@@ -119,7 +119,7 @@ impl Authorization {
         self.response.as_deref()
     }
 
-    /// The challenge's opaque text, sent back.
+    /// The opaque text of the challenge, sent back.
     pub fn opaque(&self) -> Option<&str> {
         self.opaque.as_deref()
     }
@@ -152,7 +152,7 @@ pub struct Challenge {
 impl Challenge {
     /// A challenge to send.
     ///
-    /// `opaque` is not optional: msrplib cannot do without it.
+    /// `opaque` is not optional, because msrplib needs it.
     pub fn new(
         algorithm: Algorithm,
         realm: &str,
@@ -165,8 +165,8 @@ impl Challenge {
 
     /// Reads a header value, the part after `WWW-Authenticate: `.
     ///
-    /// A challenge that this program cannot answer (another algorithm, no `qop` of `auth`) is
-    /// an error. `domain` is ignored, as RFC 4976 §9.1 demands.
+    /// A challenge that cannot be answered, because it has another algorithm or no `qop` of `auth`,
+    /// is an error. `domain` is ignored, as RFC 4976 §9.1 demands.
     pub fn parse(value: &[u8]) -> Result<Self, ParseError> {
         let mut parameters = Parameters::of_scheme_digest(value)?;
         let algorithm = Algorithm::from_parameter(parameters.take("algorithm").as_deref())
@@ -243,7 +243,7 @@ impl Challenge {
         self.algorithm
     }
 
-    /// The realm, which the user reads and H(A1) holds.
+    /// The realm: shown to the user, and part of H(A1).
     pub fn realm(&self) -> &str {
         &self.realm
     }
@@ -253,12 +253,12 @@ impl Challenge {
         &self.nonce
     }
 
-    /// The text to be sent back as it is.
+    /// The text that an answer has to send back as it is.
     pub fn opaque(&self) -> Option<&str> {
         self.opaque.as_deref()
     }
 
-    /// Whether the last answer was right but for its nonce: worth another try without asking
+    /// Whether only the nonce of the last answer was wrong: the client may try again without asking
     /// the user.
     pub fn is_stale(&self) -> bool {
         self.stale
@@ -274,7 +274,7 @@ impl fmt::Debug for Challenge {
     }
 }
 
-/// The relay's proof that it knows the secret too: the value of an `Authentication-Info` header.
+/// The relay's proof that it knows the password too: the value of an `Authentication-Info` header.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AuthenticationInfo {
     cnonce: String,
@@ -309,9 +309,9 @@ impl AuthenticationInfo {
         writer.text
     }
 
-    /// Whether it answers exactly this `sent` header, from somebody who knows the secret.
+    /// Whether it answers exactly this `sent` header, from a relay that knows the password.
     ///
-    /// `uri` is the rightmost To-Path URI that went with it.
+    /// `uri` is the rightmost To-Path URI of that AUTH.
     pub fn proves(&self, ha1: &Ha1, sent: &Authorization, uri: &[u8]) -> bool {
         let (Some(nonce), Some(nc), Some(cnonce)) = (sent.nonce(), sent.nc(), sent.cnonce()) else {
             return false;

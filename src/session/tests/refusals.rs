@@ -244,7 +244,8 @@ fn a_lost_place_is_a_400_and_the_end() {
 
 #[test]
 fn answers_to_nothing_are_dropped() {
-    for mut pair in [Pair::unbound(), Pair::arrived(), Pair::dialled(), Pair::joined()] {
+    for pair in [Pair::unbound, Pair::arrived, Pair::dialled, Pair::joined] {
+        let mut pair = pair();
         for leg in LEGS {
             for (status, to) in
                 [("200 OK", "R"), ("481", "R A"), ("413", "R S B"), ("401", "S R A")]
