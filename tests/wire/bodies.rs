@@ -150,7 +150,7 @@ fn r4975_7_1_07_look_alikes_of_end_lines_stay_body() {
     }
 }
 
-/// The choice of erratum 4177: without CRLF before it, it means nothing.
+/// As erratum 4177 has it: an end-line without CRLF before it is body.
 #[test]
 fn r4975_7_1_08_an_end_line_without_crlf_before_it_is_data() {
     let scene = Scene::plain();
@@ -236,7 +236,7 @@ fn a_body_without_content_type_is_forwarded_with_right_framing_or_refused() {
     );
 }
 
-/// A message whose body holds all that could confuse a reader that is given it in parts.
+/// A body that may confuse a decoder that gets it in parts.
 fn tricky(tid: &str) -> Vec<u8> {
     let mut body = b"\r\n-------\r\n------".to_vec();
     body.extend_from_slice(format!("-{tid}\r\n-------{tid}x\r\r\n").as_bytes());

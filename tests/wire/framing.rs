@@ -1,4 +1,4 @@
-//! Start lines, headers and what is none (RFC 4975 §7.1, §9; RFC 4976 §3).
+//! Start lines, headers, and lines that are neither (RFC 4975 §7.1, §9; RFC 4976 §3).
 
 use std::{collections::HashSet, time::Duration};
 
@@ -6,7 +6,7 @@ use crate::harness::{Peer, SILENCE, Scene, bare_auth, noise, report, send, send_
 
 const NOT_ANSWERED: Duration = Duration::from_millis(500);
 
-/// Says something that is no request; whatever comes back is no grant, and no echo of `tid`.
+/// Sends octets that are no request. An answer must be a 400 that does not repeat `tid`.
 #[track_caller]
 fn is_no_request(peer: &mut Peer, octets: &[u8], tid: &str) {
     let _ = peer.tries(octets);
@@ -42,7 +42,7 @@ fn r4975_9_02_other_methods_may_have_digits_minus_and_underscore() {
         let request = |tid: &str, to: &str, from: &str, end: &str| {
             format!("MSRP {tid} {method}{end}\nTo-Path: {to}\nFrom-Path: {from}\n-------{tid}$")
         };
-        // The blank at the end is passed over.
+        // A blank at the end of the start line is ignored.
         bob.says(&request("m0000001", "{A} {alice}", "{bob}", " "));
         let heard = alice.message();
         assert_eq!(heard.what, method);
@@ -51,7 +51,7 @@ fn r4975_9_02_other_methods_may_have_digits_minus_and_underscore() {
     }
 }
 
-/// An operator finds the client that speaks another dialect.
+/// So an operator can find the client that speaks another dialect.
 #[test]
 fn the_first_line_that_only_looks_like_a_start_line_is_logged() {
     let scene = Scene::with("log_level = INFO");
@@ -92,8 +92,8 @@ fn r4975_9_03_transact_ids_of_4_to_32_characters_of_the_whole_alphabet() {
     }
 }
 
-/// Overruled by contract 8: of the original file clients' ids 3 in 100 begin so, and the original
-/// took ids of up to 64 characters of a larger alphabet.
+/// Overruled by contract 8: 3 in 100 ids of 1.x file clients begin with `+` or `-`, and msrprelay
+/// 1.x took ids of up to 64 characters of a larger alphabet.
 #[test]
 fn r4975_9_03_other_transact_ids_are_taken_and_not_sent() {
     let scene = Scene::plain();

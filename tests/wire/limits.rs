@@ -1,4 +1,4 @@
-//! What a stranger can make grow, and hostile input (contract 3; the S rows of
+//! Memory that a stranger can make the relay use, and hostile input (contract 3; the S rows of
 //! `users-and-threats.md` that concern relaying).
 
 use std::time::Duration;
@@ -323,7 +323,7 @@ fn s23_nothing_that_a_stranger_says_shapes_the_log() {
     }
 }
 
-/// An operator who reads that somebody was shown the door asks who it was.
+/// An operator who reads that a connection was closed needs its address.
 #[test]
 fn a_line_about_a_stranger_names_him() {
     let scene = Scene::with("log_level = INFO");
@@ -366,7 +366,7 @@ fn s26_r4976_9_4_04_no_secret_reaches_the_log() {
     }
 }
 
-/// What nobody reads sense into: the relay lives, and so does everybody else's session.
+/// After random input the relay lives, and so do all other sessions.
 #[test]
 fn noise_from_strangers_and_in_sessions_hurts_nobody() {
     let scene = Scene::with("");
@@ -387,7 +387,7 @@ fn noise_from_strangers_and_in_sessions_hurts_nobody() {
     session.talks();
 }
 
-/// Bound memory for each connection that nobody has authenticated.
+/// A connection that is not authenticated takes bounded memory.
 #[test]
 fn s20_strangers_cost_little_memory() {
     let scene = Scene::with("max_unauthenticated = 0");

@@ -1,4 +1,4 @@
-//! The decoder: framing in any segmentation, limits, what is remembered of an error.
+//! The decoder: framing in any segmentation, limits, errors.
 
 use proptest::prelude::*;
 
@@ -7,7 +7,7 @@ use crate::msrp::message::Method;
 
 const PATHS: &str = "To-Path: msrp://r:1/s;tcp msrp://b:2/t;tcp\r\nFrom-Path: msrp://a:3/u;tcp\r\n";
 
-/// Everything that `wire` holds, in words, body pieces joined, read in the pieces given.
+/// The events in `wire`, as words, when it is read in pieces. Body events are joined.
 fn read_in(wire: &[u8], cuts: &[usize], guard: Option<TransactId>) -> Vec<String> {
     let mut decoder = Decoder::default();
     decoder.guard(guard);
@@ -63,7 +63,7 @@ fn read(wire: &str) -> Vec<String> {
     read_in(wire.as_bytes(), &[], None)
 }
 
-/// A wire that holds one of everything, with end-line look-alikes of all kinds.
+/// One message of each kind, with end-line look-alikes of all kinds.
 fn medley() -> String {
     let body =
         "\r\n-------abcX$\r\n-------abcd\r\n\r\n-------abcd!\r\n-------abcd$\n-------abcd$x\r\n--";

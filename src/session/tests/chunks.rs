@@ -1,9 +1,9 @@
-//! SENDs of more than 2048 octets: cut when something waits, and whole for whoever puts them
-//! together (RFC 4975 §7.1.1).
+//! SENDs of more than 2048 octets: cut when another message waits, and complete when the receiver
+//! puts the pieces together (RFC 4975 §7.1.1).
 
 use super::*;
 
-/// The head of a long SEND of Alice, `headers` being lines.
+/// The head of a long SEND of Alice.
 fn long(range: &str) -> String {
     format!(
         "MSRP tid1 SEND\nTo-Path: R B\nFrom-Path: A\nMessage-ID: m1\nByte-Range: {range}\n\
@@ -20,7 +20,7 @@ fn piece(id: &str, range: &str) -> String {
     )
 }
 
-/// Something of Bob's that makes the relay answer him.
+/// A SEND of Bob, which the relay answers.
 fn interrupting() -> String {
     send("psst", "R A", "B", "")
 }
@@ -35,7 +35,7 @@ fn in_the_midst(octets: usize) -> Pair {
     pair
 }
 
-/// Transcripts of bodies that do not end in a line end yet.
+/// `hears` for a body that does not end in a line end yet.
 fn hears_open(pair: &mut Pair, leg: Leg, text: &str) {
     let heard = pair.take(leg);
     let mut whole = String::from_utf8(heard).unwrap();
@@ -64,7 +64,7 @@ fn r4975_7_1_1_08_an_answer_interrupts_after_2048_octets() {
     let mut pair = in_the_midst(3000);
     pair.says(Far, &interrupting());
     pair.hears(Far, &format!("{}(3000×a)\n-------<1>+\n{ANSWER}", piece("1", "1-*/5000")));
-    // Nothing more until there is more.
+    // Nothing more is sent until more body arrives.
     pair.passes(seconds(1));
     pair.hears_nothing(Far);
     pair.says_raw(Near, &[b'b'; 2000]);
@@ -114,7 +114,7 @@ fn a_sender_that_trickles_is_interrupted_after_a_second() {
     hears_open(&mut pair, Far, &format!("{}{body}", piece("1", "1-*/5000")));
     pair.passes(millis(1));
     pair.hears(Far, &format!("\n-------<1>+\n{ANSWER}"));
-    // What is held back next has a second of its own.
+    // The message that is held back next has a second of its own.
     pair.says_raw(Near, b"c");
     pair.passes(millis(150));
     pair.says(Far, &interrupting());
@@ -172,7 +172,7 @@ fn a_chunk_that_goes_on_without_an_octet_since_the_interruption_adds_no_piece() 
     pair.hears(Far, &format!("{}\n-------<3>+\n", piece("3", "1-*/5000")));
 }
 
-/// ... and each chunk that came is answered, each piece that left is waited for.
+/// The incoming chunk gets its 200, and the piece that was sent has its transaction.
 #[test]
 fn a_chunk_without_a_piece_of_its_own_is_acknowledged() {
     let mut pair = Pair::dialled();
@@ -258,10 +258,10 @@ fn r4975_7_3_1_01_the_length_is_that_of_the_body() {
     pair.says(Near, &long("1-9000/9000"));
     pair.says_raw(Near, b"short\r\n-------tid1+\r\n");
     pair.hears(Far, &format!("{}short\n-------<1>+\n", piece("1", "1-*/9000")));
-    // Longer than declared, but not by so much that it matters.
+    // Longer than declared, but still short enough to be passed on whole.
     pair.says(Near, &format!("{}(2000×a)\n-------tid1$\n", long("1-5/5")));
     pair.hears(Far, &format!("{}(2000×a)\n-------<2>$\n", piece("2", "1-5/5")));
-    // Longer than may stay in one piece: goes on as a stream, and can be cut.
+    // Too long to be passed on whole: it leaves as it arrives, and can be cut.
     pair.says(Near, &long("1-5/5"));
     pair.says_raw(Near, &[b'a'; 2048]);
     pair.hears_nothing(Far);
@@ -336,7 +336,7 @@ fn colliding(n: u32) -> Vec<u8> {
 #[test]
 fn r4975_7_1_07_an_id_that_the_body_holds_is_not_used() {
     let body = |id: u32| String::from_utf8(colliding(id)).unwrap().replace("\r\n", "\n");
-    // Whole, so that there is a choice.
+    // A short SEND is collected whole, so the id is chosen after its body is known.
     let mut pair = Pair::dialled();
     let next = MADE.get() + 1;
     pair.says(Near, &send(&body(next), "R B", "A", ""));

@@ -47,7 +47,7 @@ fn a_bound_session_lasts_unless_it_was_asked_to_end() {
     assert_eq!(pair.advance(seconds(1)), [Timeout::Expired(Near)]);
 }
 
-/// The refresh may be waiting in the socket.
+/// Its refresh may be in the socket.
 #[test]
 fn strict_expiry_stands_still_while_its_holder_is_not_read() {
     let mut pair = Pair::with(Limits::DEFAULT, |holding| holding.expiry.strict = true).bind();
@@ -70,7 +70,7 @@ fn strict_expiry_stands_still_while_its_holder_is_not_read() {
 #[test]
 fn strict_expiry_counts_the_time_in_which_its_own_leg_is_read() {
     let mut pair = Pair::with(Limits::DEFAULT, |holding| holding.expiry.strict = true).bind();
-    // Bob is not read: that is nothing to Alice.
+    // Bob is not read, but Alice is: her time passes.
     pair.session.set_blocked(Near, true, pair.now);
     pair.passes(seconds(100));
     pair.session.set_blocked(Near, false, pair.now);
