@@ -273,6 +273,24 @@ fn a_stalled_long_send_is_interrupted_after_a_while_however_short() {
     assert_eq!(transfer.body.len(), 9000);
 }
 
+/// One octet per 150 ms does not hold an answer up for more than a second.
+#[test]
+fn a_trickling_long_send_is_interrupted_after_a_second() {
+    let scene = Scene::plain();
+    let (mut alice, mut bob) = scene.joined();
+    begins(&mut bob, &head("s0000001", "{A} {alice}", "{bob}", "1-*/5000"), b"x");
+    alice.awaits_octets(1);
+    alice.says(&send("s0000002", "{A} {bob}", "{alice}", "and you?"));
+    for _ in 0..12 {
+        bob.says_octets(b"x");
+        thread::sleep(Duration::from_millis(150));
+    }
+    let piece = alice.message();
+    assert_eq!(piece.flag, '+');
+    assert!(piece.body_length() <= 9, "{} octets first", piece.body_length());
+    alice.hears_response("s0000002", "200 OK", "{A}");
+}
+
 /// The piece before ended with `+` already: no piece but the last is empty.
 #[test]
 fn a_chunk_that_ends_where_it_was_interrupted_adds_no_empty_piece() {
