@@ -4,7 +4,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{
     header::{ByteRange, Name},
-    message::{Continuation, Head, Method, StatusCode, TransactId},
+    message::{Continuation, Head, Method, TransactId},
+    status::StatusCode,
     uri::{Path, Uri},
 };
 

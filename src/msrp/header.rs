@@ -6,7 +6,7 @@ use std::{ops::Range, time::Duration};
 use bytes::Bytes;
 use thiserror::Error;
 
-use super::message::StatusCode;
+use super::status::StatusCode;
 
 /// What is wrong with a header field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]

@@ -10,10 +10,12 @@ pub mod encode;
 pub mod header;
 pub mod message;
 pub mod queue;
+pub mod status;
 pub mod uri;
 
 pub use decode::{DecodeError, Decoder, Event, Malformed};
 pub use header::{ByteRange, FailureReport, HeaderError, Headers, Name};
-pub use message::{Continuation, Head, Method, Start, StatusCode, TransactId};
+pub use message::{Continuation, Head, Method, Start, TransactId};
 pub use queue::{Allocation, ChunkQueue};
+pub use status::StatusCode;
 pub use uri::{Path, Uri, UriError};
