@@ -17,22 +17,99 @@
 //! Every step may end in an [`AuthError`]; what the wire says to it follows from
 //! [`AuthError::answer`] alone.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
 
-use crate::msrp::digest::{Algorithm, Ha1, ParseError};
+use crate::{
+    config::{Refused, Section, SectionReader, values},
+    msrp::digest::{Algorithm, Ha1, ParseError},
+};
 
 pub mod basic;
 mod challenger;
 mod database;
+pub mod domain;
 mod memory;
 
 pub use challenger::{Attempt, AuthRequest, Challenger, Grant};
-pub use database::{Database, UriError};
-pub use memory::{Duplicate, Memory};
+
+/// Every kind of backend, in the order of the sections in the sample. A backend is a file of its
+/// own and a row here.
+pub static KINDS: &[Kind] = &[memory::KIND, database::KIND];
+
+/// A kind of backend, as the configuration knows it.
+pub struct Kind {
+    /// As the option `backend` names it.
+    pub name: &'static str,
+    /// Its section in the file, with its options.
+    pub section: Section,
+    /// Reads that section. The second argument says whether the option `backend` names this kind.
+    pub read: fn(&mut SectionReader<'_>, bool) -> Arc<dyn BackendOptions>,
+}
+
+impl fmt::Debug for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl Kind {
+    /// The kinds that a value of the option `backend` names, each once.
+    pub fn list(text: &str) -> Result<Vec<&'static Self>, Refused> {
+        let named = |item: &str| KINDS.iter().find(|kind| kind.name.eq_ignore_ascii_case(item));
+        let mut kinds: Vec<&Self> = Vec::new();
+        for kind in values::list(text, named)? {
+            if !kinds.iter().any(|known| known.name == kind.name) {
+                kinds.push(kind);
+            }
+        }
+        Ok(kinds)
+    }
+
+    /// All names in words, for messages.
+    pub fn names() -> String {
+        let mut names: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
+        names.sort_unstable();
+        match names.split_last() {
+            Some((last, others)) if !others.is_empty() => {
+                format!("{} or {last}", others.join(", "))
+            }
+            _ => names.join(""),
+        }
+    }
+}
+
+/// The options of one backend.
+pub trait BackendOptions: fmt::Debug + Send + Sync {
+    /// Opens the backend, and connects nowhere yet. `algorithms` are those that challenges offer.
+    fn open(&self, algorithms: &[Algorithm]) -> Result<Opened, OpenError>;
+
+    /// What is missing, so that the backend knows nobody; told as a warning where it is used.
+    fn lack(&self) -> Option<&'static str> {
+        None
+    }
+}
+
+/// A backend that was opened.
+pub struct Opened {
+    /// The backend.
+    pub backend: Arc<dyn Backend>,
+    /// What is odd about its options: name of the option, and what to say of it.
+    pub warnings: Vec<(&'static str, String)>,
+}
+
+/// Why a backend cannot be opened. The text holds no password.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{text}")]
+pub struct OpenError {
+    /// The option that must be mended, where it is one.
+    pub option: Option<&'static str>,
+    /// What is wrong.
+    pub text: String,
+}
 
 /// A store of users.
 pub trait Backend: Send + Sync {
@@ -300,6 +377,15 @@ mod tests {
             };
             assert_eq!(answer.as_deref().map_err(String::as_str), expected);
         }
+    }
+
+    #[test]
+    fn kinds_are_named_in_any_case_and_each_once() {
+        let names = |text| Kind::list(text).map(|kinds| format!("{kinds:?}"));
+        assert_eq!(names("DataBase").as_deref(), Ok("[database]"));
+        assert_eq!(names("memory, database, memory").as_deref(), Ok("[memory, database]"));
+        assert_eq!(names("memory, sipthor"), Err(Refused::new("sipthor")));
+        assert!(Kind::names().starts_with("database"), "{}", Kind::names());
     }
 
     #[test]

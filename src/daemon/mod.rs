@@ -26,6 +26,7 @@ use std::{
     os::unix::net::UnixListener,
     path::{self, Path},
     process::ExitCode,
+    sync::Arc,
 };
 
 use nix::sys::signal::SigSet;
@@ -42,11 +43,9 @@ use self::{
 };
 use crate::{
     cli::msrprelay::Args,
-    clock,
-    config::{self, Config, LogLevel},
-    control,
-    logging::{self, Level, Target},
-    relay::{Generation, Relay, RelayError, Source},
+    clock, config, control,
+    logging::{self, Level, LogLevel, Target},
+    relay::{Config, Generation, Relay, RelayError, Source},
     tls::pem,
 };
 
@@ -71,7 +70,7 @@ pub fn run(arguments: &Args) -> ExitCode {
     if let Err(Failure::Config(error)) = &loaded {
         remarks.extend_from_slice(&error.warnings);
     }
-    let level = loaded.as_ref().map_or(LogLevel::Info, |config| config.relay.log_level);
+    let level = loaded.as_ref().map_or(LogLevel::Info, |config| config.logging.log_level);
     let at_least = if arguments.debug { LevelFilter::DEBUG } else { LevelFilter::OFF };
     let (target, level) = match start_log(mode, level, at_least, &mut remarks) {
         Ok(started) => started,
@@ -131,6 +130,7 @@ impl Start<'_> {
         launcher: &mut Option<Launcher>,
     ) -> Result<(), Failure> {
         info!("starting msrprelay {}", env!("CARGO_PKG_VERSION"));
+        let config = Arc::new(config);
         resources::raise_descriptor_limit();
         self.remarks.extend(config.remarks());
         let owner = Owner::of(&config, &mut self.remarks)?;
@@ -149,14 +149,15 @@ impl Start<'_> {
 
         let located = |error: RelayError| error.located(&config);
         let listeners =
-            inherited.bind(&config.relay.address, &mut self.remarks).map_err(located)?;
+            inherited.bind(&config.listening.address, &mut self.remarks).map_err(located)?;
         let bound: Vec<SocketAddr> = listeners
             .iter()
             .map(|listener| listener.socket.local_addr())
             .collect::<io::Result<_>>()
             .map_err(|cause| Failure::System { what: "cannot listen", cause })?;
+        let first = bound.first().copied();
         let generation =
-            Generation::build(&config, bound.first().copied(), clock::wall()).map_err(located)?;
+            Generation::build(Arc::clone(&config), first, clock::wall()).map_err(located)?;
         self.remarks.extend_from_slice(&generation.warnings);
         let control = self.control_socket(&config, &directory, owner.as_ref());
         self.warn();
@@ -173,15 +174,15 @@ impl Start<'_> {
             self.warn();
         }
         let level = self.level.clone();
-        let source = Source::new(config.source.clone(), move |to| level.set(to));
+        let source = Source::new(config.source().clone(), move |to| level.set(to));
         let serving = Serving {
             manager: Manager::new(self.mode == Mode::Service),
             debug_memory: self.arguments.debug_memory,
             control,
         };
         serving.run(launcher, || {
-            info!("{}", generation.describe(&config, &bound));
-            Relay::new(source, config, generation, listeners)
+            info!("{}", generation.describe(&bound));
+            Relay::new(source, generation, listeners)
         })
     }
 
@@ -192,7 +193,7 @@ impl Start<'_> {
         directory: &Path,
         owner: Option<&Owner>,
     ) -> Option<UnixListener> {
-        let configured = config.relay.control_socket.clone();
+        let configured = config.process.control_socket.clone();
         let path = configured.unwrap_or_else(|| directory.join(control::SOCKET_NAME));
         let bound = control::bind(&path).map_err(|error| error.to_string()).and_then(|socket| {
             let given = owner.map_or(Ok(()), |owner| owner.give(&path));
@@ -281,11 +282,11 @@ fn make_runtime_dir(path: &Path, owner: Option<&Owner>) -> Result<(), Failure> {
 
 /// What the relay has read as root and cannot read again, now that it is somebody else.
 fn unreadable(config: &Config, owner: &Owner) -> Vec<String> {
-    let relay = &config.relay;
+    let tls = &config.tls;
     let of = |option| move |path| (Some(option), path);
-    let files = iter::once((None, &config.source))
-        .chain(relay.certificate.iter().map(of("certificate")))
-        .chain(relay.key.iter().map(of("key")));
+    let files = iter::once((None, config.source()))
+        .chain(tls.certificate.iter().map(of("certificate")))
+        .chain(tls.key.iter().map(of("key")));
     let closed = files.filter(|(_, path)| {
         File::open(path).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
     });

@@ -4,6 +4,7 @@
 //! stop, each session's start and end. *debug*: what happens to requests. Never, at any level:
 //! bodies, credentials, nonces, whole session-ids; and no control byte of a peer.
 
+mod options;
 mod syslog;
 
 use std::{
@@ -22,7 +23,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-use crate::config::LogLevel;
+pub use self::options::{LogLevel, LogOptions};
 
 /// Who the lines are from, for syslog and the journal.
 const IDENTIFIER: &CStr = c"msrprelay";

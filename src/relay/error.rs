@@ -4,9 +4,9 @@ use std::io;
 
 use thiserror::Error;
 
+use super::Config;
 use crate::{
-    auth::UriError,
-    config::Config,
+    auth::OpenError,
     tls::{Finding, HostNameError, TlsError, pem::PemFile},
 };
 
@@ -25,12 +25,14 @@ pub enum RelayError {
         /// The name.
         host: String,
     },
-    /// `[Memory]` names a user twice.
-    #[error("[Memory] {0}")]
-    DuplicateUser(String),
-    /// The database cannot be named so.
-    #[error("{0}")]
-    DatabaseUri(#[from] UriError),
+    /// A backend does not accept what stands in its section.
+    #[error("{}{error}", section_unless_option(section, error))]
+    Backend {
+        /// The section.
+        section: &'static str,
+        /// What is wrong.
+        error: OpenError,
+    },
     /// An address cannot be listened on.
     #[error("{0}")]
     Bind(#[source] io::Error),
@@ -58,7 +60,7 @@ impl RelayError {
     pub fn located(self, config: &Config) -> Located {
         let place = match self.option() {
             Some((section, option)) => config.place(section, option),
-            None => config.source.display().to_string(),
+            None => config.source().display().to_string(),
         };
         Located { place, cause: self }
     }
@@ -70,11 +72,15 @@ impl RelayError {
             Self::Tls(error) => tls_option(error).and_then(relay),
             Self::HostName(_) | Self::UriHost { .. } | Self::NoAddress(_) => relay("hostname"),
             Self::Bind(_) => relay("address"),
-            Self::DatabaseUri(_) => Some(("Database", "uri")),
-            // The one names its place, the other has none.
-            Self::DuplicateUser(_) | Self::Listen(_) => None,
+            Self::Backend { section, error } => error.option.map(|option| (*section, option)),
+            Self::Listen(_) => None,
         }
     }
+}
+
+/// The name of the section, where no option says it.
+fn section_unless_option(section: &str, error: &OpenError) -> String {
+    if error.option.is_some() { String::new() } else { format!("[{section}] ") }
 }
 
 /// The same for what is merely odd.

@@ -109,7 +109,7 @@ pub(super) async fn decide(
     if failed {
         tokio::time::sleep_until(next_step(arrived).into()).await;
     }
-    let limit = claimant.policy.max_auth_attempts;
+    let limit = claimant.policy.login.max_auth_attempts;
     Verdict::Refused {
         response: refusal.response,
         failed,
@@ -124,7 +124,7 @@ fn leaving(head: &Head) -> Verdict {
 }
 
 fn granted(grant: Grant, head: &Head, policy: &Policy, expires: Duration) -> Verdict {
-    let strict = policy.strict_expiry || head.headers.value(Name::Expires).is_some();
+    let strict = policy.login.strict_expiry || head.headers.value(Name::Expires).is_some();
     Verdict::Granted(Welcome {
         user: grant.user,
         realm: grant.realm,
@@ -157,19 +157,19 @@ async fn verify(
             failed: false,
         });
     }
-    let realm = match (&claimant.session, &policy.default_domain) {
+    let realm = match (&claimant.session, &policy.login.default_domain) {
         (Some((_, realm)), _) | (None, Some(realm)) => realm.clone(),
         (None, None) => target.host().to_owned(),
     };
     let refuse =
         |error: &AuthError, user: &str| refuse(shared, claimant, head, (user, &realm), error);
-    if !policy.serves(&realm) {
+    if !policy.login.serves(&realm) {
         return Err(refuse(&AuthError::RealmNotServed, ""));
     }
     let Some(value) = head.headers.value(Name::Authorization) else {
         return Err(challenge(shared, claimant, head, &realm, false));
     };
-    let grant = match basic::Attempt::parse(value).filter(|_| policy.basic) {
+    let grant = match basic::Attempt::parse(value).filter(|_| policy.accepts_basic()) {
         Some(attempt) => by_basic(claimant, attempt, &realm).await,
         None => by_digest(shared, claimant, head, value, &realm, arrived).await,
     };
@@ -199,12 +199,12 @@ async fn by_digest(
         Uri::parse(Bytes::copy_from_slice(uri.as_bytes())).is_ok_and(|uri| uri == *target)
     });
     let request = AuthRequest {
-        algorithms: &policy.algorithms,
+        algorithms: &policy.login.digest_algorithms,
         realm,
         uri: target.text(),
         uri_matches,
         client: claimant.peer.ip(),
-        nonce_lifetime: policy.nonce_lifetime,
+        nonce_lifetime: policy.login.auth_challenge_expiration_time,
     };
     let examined = shared.challenger.examine(&authorization, &request, arrived);
     let attempt = examined.map_err(|error| (user.clone(), error))?;
@@ -261,7 +261,7 @@ fn challenge(
     realm: &str,
     stale: bool,
 ) -> Refusal {
-    let algorithms = &claimant.policy.algorithms;
+    let algorithms = &claimant.policy.login.digest_algorithms;
     let values =
         shared.challenger.challenge(algorithms, realm, claimant.peer.ip(), stale, clock::now());
     let headers: Vec<_> =
@@ -272,13 +272,14 @@ fn challenge(
 
 /// The time granted, or the 423 that says what would be (RFC 4976 §6.3).
 fn lifetime(policy: &Policy, head: &Head) -> Result<Duration, Refusal> {
+    let login = &policy.login;
     let Ok(Some(asked)) = head.headers.seconds(Name::Expires) else {
-        return Ok(policy.expires_default);
+        return Ok(login.session_expiration_time_default);
     };
-    let bound = if asked < policy.expires_minimum {
-        (Name::MinExpires, policy.expires_minimum)
-    } else if asked > policy.expires_maximum {
-        (Name::MaxExpires, policy.expires_maximum)
+    let bound = if asked < login.session_expiration_time_minimum {
+        (Name::MinExpires, login.session_expiration_time_minimum)
+    } else if asked > login.session_expiration_time_maximum {
+        (Name::MaxExpires, login.session_expiration_time_maximum)
     } else {
         return Ok(asked);
     };
@@ -298,7 +299,7 @@ fn next_step(arrived: Instant) -> Instant {
 /// The line that fail2ban reads: its form is fixed.
 fn log_failure(claimant: &Claimant, user: &str, realm: &str, error: &AuthError, failed: bool) {
     let (peer, user, realm) = (claimant.peer, Quoted(user), Quoted(realm));
-    if failed && claimant.policy.log_failed_auth {
+    if failed && claimant.policy.login.log_failed_auth {
         warn!("AUTH failed from {peer} for {user}@{realm}: {error}");
     } else {
         debug!("AUTH refused from {peer} for {user}@{realm}: {error}");

@@ -148,7 +148,7 @@ const MISTAKES: &[Mistake] = &[
         options: PLAIN,
         spoil: |site| edit(site, "backend = memory", "backend = sipthor"),
         line: "{dir}/config.ini:2: [Relay] backend = \"sipthor\": accepted is database or memory, \
-               or both separated by a comma",
+               or several separated by commas",
     },
     Mistake {
         name: "bad address",

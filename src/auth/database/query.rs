@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use secrecy::SecretString;
 
+use super::options::DatabaseOptions;
 use crate::{
     auth::{AuthError, Credential},
-    config::DatabaseOptions,
     msrp::digest::Algorithm,
 };
 

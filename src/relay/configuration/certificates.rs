@@ -12,10 +12,10 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::warn;
 
 use super::{
-    super::{Shared, error},
+    super::{Shared, TlsOptions, error},
     Generation,
 };
-use crate::{clock, config::RelayOptions, tls::Finding};
+use crate::{clock, tls::Finding};
 
 /// How often the files and the calendar are looked at. A change must be there for one period: a
 /// certificate and its key are not replaced in one step.
@@ -38,11 +38,11 @@ struct Stamp {
 
 impl Files {
     /// Those of a configuration, as they are now; blocks.
-    pub(in crate::relay) fn of(relay: &RelayOptions) -> Self {
-        if relay.debug_notls {
+    pub(in crate::relay) fn of(tls: &TlsOptions) -> Self {
+        if tls.debug_notls {
             return Self::default();
         }
-        let paths = relay.certificate.iter().chain(&relay.key);
+        let paths = tls.certificate.iter().chain(&tls.key);
         Self(paths.map(|path| (path.clone(), Stamp::of(path))).collect())
     }
 
@@ -78,7 +78,7 @@ pub(in crate::relay) async fn watch(shared: Arc<Shared>) {
         let in_force = shared.configuration.in_force();
         let generation = &in_force.generation;
         for finding in calendar.turn(generation, clock::wall()) {
-            warn!("{}", error::located(&finding, &in_force.config));
+            warn!("{}", error::located(&finding, &generation.config));
         }
         let files = generation.files.clone();
         let Ok(found) = tokio::task::spawn_blocking(move || files.again()).await else { continue };
