@@ -84,6 +84,9 @@ impl Welcome {
 }
 
 /// Decides on an AUTH that came at `arrived`.
+///
+/// The rules are those under which the connection was accepted; who the users are is asked of the
+/// backends that are in force now, so that a user removed by a reload cannot refresh.
 pub(super) async fn decide(
     shared: &Shared,
     claimant: &Claimant,
@@ -96,7 +99,6 @@ pub(super) async fn decide(
     if unwelcome() {
         return leaving(head);
     }
-    let attempt = head.headers.value(Name::Authorization).is_some();
     let refusal = match verify(shared, claimant, head, arrived).await {
         Ok(_) if unwelcome() => return leaving(head),
         Ok(grant) => match lifetime(&claimant.policy, head) {
@@ -105,7 +107,7 @@ pub(super) async fn decide(
         },
         Err(refusal) => refusal,
     };
-    let failed = attempt && refusal.failed;
+    let failed = refusal.failed;
     if failed {
         tokio::time::sleep_until(next_step(arrived).into()).await;
     }
@@ -170,7 +172,7 @@ async fn verify(
         return Err(challenge(shared, claimant, head, &realm, false));
     };
     let grant = match basic::Attempt::parse(value).filter(|_| policy.accepts_basic()) {
-        Some(attempt) => by_basic(claimant, attempt, &realm).await,
+        Some(attempt) => by_basic(shared, claimant, attempt, &realm).await,
         None => by_digest(shared, claimant, head, value, &realm, arrived).await,
     };
     let grant = grant.map_err(|(user, error)| refuse(&error, &user))?;
@@ -209,11 +211,13 @@ async fn by_digest(
     let examined = shared.challenger.examine(&authorization, &request, arrived);
     let attempt = examined.map_err(|error| (user.clone(), error))?;
     let client = request.client;
-    let found = policy.backend.credential(attempt.user(), attempt.realm(), client).await;
+    let backend = shared.configuration.backend();
+    let found = backend.credential(attempt.user(), attempt.realm(), client).await;
     shared.challenger.settle(attempt, found, clock::now()).map_err(|error| (user, error))
 }
 
 async fn by_basic(
+    shared: &Shared,
     claimant: &Claimant,
     attempt: Result<basic::Attempt, AuthError>,
     realm: &str,
@@ -221,7 +225,7 @@ async fn by_basic(
     let attempt = attempt.map_err(|error| (String::new(), error))?;
     let user = attempt.user().to_owned();
     let client = claimant.peer.ip();
-    let found = claimant.policy.backend.credential(&user, realm, client).await;
+    let found = shared.configuration.backend().credential(&user, realm, client).await;
     basic::settle(attempt, realm, found).map_err(|error| (user, error))
 }
 
@@ -233,7 +237,9 @@ fn refuse(
     error: &AuthError,
 ) -> Refusal {
     let answer = error.answer();
-    let failed = answer.is_failed_attempt();
+    // Who sends no credentials has tried none.
+    let tried = head.headers.value(Name::Authorization).is_some();
+    let failed = tried && answer.is_failed_attempt();
     log_failure(claimant, user, realm, error, failed);
     let response = match answer {
         Answer::BadRequest => {

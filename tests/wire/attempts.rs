@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     auth::{BASIC, challenged, fails_once},
-    harness::{Credentials, Scene, now, sleep},
+    harness::{Credentials, Scene, bare_auth, now, sleep},
 };
 
 #[test]
@@ -144,4 +144,26 @@ fn s28_an_unknown_user_and_a_wrong_password_are_told_the_same_at_the_same_pace()
     for time in times {
         assert!(time < Duration::from_secs(1), "{time:?}");
     }
+}
+
+/// Whoever sends no credentials has tried none: nothing for fail2ban, however often.
+#[test]
+fn r4976_6_3_01_asking_in_a_foreign_realm_is_no_failed_attempt() {
+    let scene = Scene::with("domains = example.com\nlog_failed_auth = Yes\nmax_auth_attempts = 1");
+    let mut alice = scene.stranger("alice");
+    let foreign = "msrp://example.org:2855;tcp";
+    for _ in 0..20 {
+        alice.says(&bare_auth("a0000001", foreign, "{alice}"));
+        alice.hears_code("a0000001", "403");
+    }
+    // With credentials it is one.
+    alice.says(&format!(
+        "MSRP a0000002 AUTH\nTo-Path: {foreign}\nFrom-Path: {{alice}}\n\
+         Authorization: Digest username=\"alice\"\n-------a0000002$"
+    ));
+    alice.hears_code("a0000002", "403");
+    alice.is_closed();
+    scene.relay.logs("AUTH failed");
+    let log = scene.relay.log();
+    assert_eq!(log.matches("AUTH failed").count(), 1, "{log}");
 }

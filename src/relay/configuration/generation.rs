@@ -18,7 +18,10 @@ use super::{
     policy::Policy,
     stores::Stores,
 };
-use crate::tls::{self, Identity, Verification};
+use crate::{
+    auth::Backend,
+    tls::{self, Identity, Verification},
+};
 
 /// Everything built from one `config.ini`. Connections take it when they are accepted and keep it.
 pub struct Generation {
@@ -41,6 +44,8 @@ pub struct Generation {
     /// Connections without a session that may get one under these rules.
     pub(in crate::relay) visitors: AtomicUsize,
     stores: Stores,
+    /// All of them as one, in the order in which they are asked.
+    pub(in crate::relay) backend: Arc<dyn Backend>,
 }
 
 /// A connection without a session, which may get one under the rules of this generation.
@@ -136,7 +141,7 @@ impl Generation {
         warnings.extend(basic_warning(&config));
         let stores = Stores::open(&config, previous)?;
         warnings.extend(stores.warnings());
-        let policy = Policy::new(Arc::clone(&config.login), secure, host, port, stores.backend())?;
+        let policy = Policy::new(Arc::clone(&config.login), secure, host, port)?;
         Ok(Self {
             number: previous.map_or(1, |previous| previous.number + 1),
             config,
@@ -148,6 +153,7 @@ impl Generation {
             built: now,
             warnings,
             visitors: AtomicUsize::new(0),
+            backend: stores.backend(),
             stores,
         })
     }

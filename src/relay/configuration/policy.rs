@@ -3,10 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use super::super::{RelayError, options::LoginOptions};
-use crate::{
-    auth::Backend,
-    msrp::{Uri, UriError},
-};
+use crate::msrp::{Uri, UriError};
 
 /// The rules for one client and its session.
 pub(in crate::relay) struct Policy {
@@ -20,7 +17,6 @@ pub(in crate::relay) struct Policy {
     pub(in crate::relay) secure: bool,
     /// One of them, for what they have in common.
     pub(in crate::relay) authority: Uri,
-    pub(in crate::relay) backend: Arc<dyn Backend>,
 }
 
 impl fmt::Debug for Policy {
@@ -39,12 +35,11 @@ impl Policy {
         secure: bool,
         host: String,
         port: u16,
-        backend: Arc<dyn Backend>,
     ) -> Result<Self, RelayError> {
         let Ok(authority) = Uri::mint(secure, &host, port, "authority") else {
             return Err(RelayError::UriHost { host });
         };
-        Ok(Self { login, host, port, secure, authority, backend })
+        Ok(Self { login, host, port, secure, authority })
     }
 
     /// The URI of a session.

@@ -19,7 +19,7 @@ use super::{
     generation::Visit,
     listeners::{self, Listeners, Plan},
 };
-use crate::{clock, config::ConfigError, logging::LogLevel};
+use crate::{auth::Backend, clock, config::ConfigError, logging::LogLevel};
 
 /// How the relay gets at its configuration again, and what of it concerns the whole process.
 pub struct Source {
@@ -150,6 +150,11 @@ impl Configuration {
 
     pub(in crate::relay) fn failures(&self) -> MutexGuard<'_, Failures> {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who knows the users, in the generation in force.
+    pub(in crate::relay) fn backend(&self) -> Arc<dyn Backend> {
+        Arc::clone(&self.in_force.borrow().generation.backend)
     }
 
     pub(in crate::relay) fn generation(&self) -> Arc<Generation> {
