@@ -19,7 +19,7 @@ use std::{
     hint::black_box,
     net::IpAddr,
     sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -29,7 +29,7 @@ use secrecy::SecretString;
 use sha2::Sha256;
 
 use self::nonce::{Nonce, SEED_LEN, SPENT_MAX, Spent};
-use super::{AuthError, Credential};
+use super::{Account, AuthError};
 use crate::msrp::digest::{
     Algorithm, AuthenticationInfo, Authorization, Challenge, Ha1, METHOD, RequestDigest,
 };
@@ -134,22 +134,32 @@ impl Challenger {
     pub fn settle(
         &self,
         attempt: Attempt,
-        found: Result<Credential, AuthError>,
+        found: Result<impl Into<Account>, AuthError>,
         now: Instant,
     ) -> Result<Grant, AuthError> {
-        let (ha1, refusal) = match found.map(|credential| attempt.ha1(&credential)) {
-            Ok(Some(ha1)) => (ha1, None),
-            Ok(None) => (attempt.dummy_ha1(), Some(AuthError::UnusableCredential)),
-            Err(error @ (AuthError::UnknownUser | AuthError::AmbiguousUser)) => {
-                (attempt.dummy_ha1(), Some(error))
-            }
-            Err(error) => return Err(error),
+        let found = found.map(Into::into);
+        let (ha1s, refusal) = match &found {
+            Ok(account) => (attempt.ha1s(account), Some(AuthError::UnusableCredential)),
+            Err(
+                error @ (AuthError::UnknownUser
+                | AuthError::AmbiguousUser
+                | AuthError::ExpiredAccount),
+            ) => (Vec::new(), Some(error.clone())),
+            Err(error) => return Err(error.clone()),
         };
-        let uri = black_box(attempt.proven_uri(&ha1));
+        let (ha1s, refusal) =
+            if ha1s.is_empty() { (vec![attempt.dummy_ha1()], refusal) } else { (ha1s, None) };
+        let mut proven = None;
+        for ha1 in &ha1s {
+            if let Some(uri) = black_box(attempt.proven_uri(ha1)) {
+                proven = Some((ha1, uri));
+            }
+        }
         if let Some(refusal) = refusal {
             return Err(refusal);
         }
-        let uri = uri.ok_or(AuthError::WrongPassword)?;
+        let (ha1, uri) = proven.ok_or(AuthError::WrongPassword)?;
+        let account = found?;
         if !attempt.in_time {
             return Err(AuthError::ExpiredNonce);
         }
@@ -159,11 +169,12 @@ impl Challenger {
             self.micros(now),
         )?;
         let info =
-            AuthenticationInfo::new(&ha1, uri, &attempt.nonce_text, &attempt.nc, &attempt.cnonce);
+            AuthenticationInfo::new(ha1, uri, &attempt.nonce_text, &attempt.nc, &attempt.cnonce);
         Ok(Grant {
             authentication_info: Some(info.to_value()),
-            user: attempt.user,
+            user: account.user.unwrap_or(attempt.user),
             realm: attempt.realm,
+            until: account.until,
         })
     }
 
@@ -261,8 +272,8 @@ impl Attempt {
         &self.realm
     }
 
-    fn ha1(&self, credential: &Credential) -> Option<Ha1> {
-        credential.ha1(self.algorithm, &self.user, &self.realm)
+    fn ha1s(&self, account: &Account) -> Vec<Ha1> {
+        account.ha1s(self.algorithm, &self.user, &self.realm)
     }
 
     /// For the work only: what is proven with it lets nobody in.
@@ -295,12 +306,14 @@ impl fmt::Debug for Attempt {
 /// Who was let in, and the relay's proof for them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Grant {
-    /// The authenticated user.
+    /// The authenticated user, as the backend calls them.
     pub user: String,
     /// In this realm.
     pub realm: String,
     /// The value of the `Authentication-Info` header of the 200; Basic has none.
     pub authentication_info: Option<String>,
+    /// When the account ends: a session must not last longer.
+    pub until: Option<SystemTime>,
 }
 
 impl fmt::Debug for Grant {

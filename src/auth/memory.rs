@@ -9,7 +9,9 @@ use std::{
 use futures_util::future::BoxFuture;
 use secrecy::SecretString;
 
-use super::{AuthError, Backend, BackendOptions, Credential, Kind, OpenError, Opened, domain};
+use super::{
+    Account, AuthError, Backend, BackendOptions, Credential, Kind, OpenError, Opened, domain,
+};
 use crate::{
     config::{Contents, Section, SectionReader},
     msrp::digest::Algorithm,
@@ -130,27 +132,27 @@ impl Memory {
 }
 
 impl Backend for Memory {
-    fn credential<'a>(
+    fn account<'a>(
         &'a self,
         user: &'a str,
         realm: &'a str,
         _client: IpAddr,
-    ) -> BoxFuture<'a, Result<Credential, AuthError>> {
-        Box::pin(std::future::ready(self.find(user, realm)))
+    ) -> BoxFuture<'a, Result<Account, AuthError>> {
+        Box::pin(std::future::ready(self.find(user, realm).map(Account::from)))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{net::Ipv4Addr, path::Path};
+    use std::path::Path;
 
     use secrecy::ExposeSecret;
 
     use super::*;
     use crate::config::{Reader, Sections};
 
-    #[tokio::test]
-    async fn finds_exactly_the_user_in_the_domain_of_any_case() {
+    #[test]
+    fn finds_exactly_the_user_in_the_domain_of_any_case() {
         let memory = Memory::new(&[
             entry("alice", "example.com", "a"),
             entry("Alice", "example.com", "A"),
@@ -175,7 +177,7 @@ mod tests {
             ("*", "*", None),
             ("", "", None),
         ] {
-            let answer = match memory.credential(user, realm, Ipv4Addr::LOCALHOST.into()).await {
+            let answer = match memory.find(user, realm) {
                 Ok(Credential::Password(password)) => Some(password.expose_secret().to_owned()),
                 Ok(Credential::Ha1 { .. }) => panic!("passwords only"),
                 Err(error) => {

@@ -7,8 +7,8 @@
 //!   AUTH without Authorization ── Challenger::challenge ──────────────────────────► 401
 //!   AUTH with Authorization ───── Authorization::parse ──► Challenger::examine
 //!                                                              │ Attempt
-//!                                                   Backend::credential (async)
-//!                                                              │ Result<Credential, AuthError>
+//!                                                     Backend::account (async)
+//!                                                              │ Result<Account, AuthError>
 //!                                                       Challenger::settle ──► Grant ──► 200
 //! ```
 //!
@@ -17,7 +17,7 @@
 //! Every step may end in an [`AuthError`]; what the wire says to it follows from
 //! [`AuthError::answer`] alone.
 
-use std::{fmt, net::IpAddr, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc, time::SystemTime};
 
 use futures_util::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
@@ -113,18 +113,18 @@ pub struct OpenError {
 
 /// A store of users.
 pub trait Backend: Send + Sync {
-    /// The secret of `user` in `realm`.
+    /// The account of `user` in `realm`.
     ///
     /// A user who does not exist is [`AuthError::UnknownUser`]; a store that cannot tell is
     /// [`AuthError::BackendUnavailable`]. `user` is text from a stranger: no control characters,
     /// anything else. `client` is the address that it came from: where look-ups are scarce, each
     /// gets its share.
-    fn credential<'a>(
+    fn account<'a>(
         &'a self,
         user: &'a str,
         realm: &'a str,
         client: IpAddr,
-    ) -> BoxFuture<'a, Result<Credential, AuthError>>;
+    ) -> BoxFuture<'a, Result<Account, AuthError>>;
 
     /// Finds out whether the store answers, and logs it when it does not: for the start, where
     /// nobody has asked yet.
@@ -134,6 +134,31 @@ pub trait Backend: Send + Sync {
 }
 
 /// What a backend knows of a user.
+#[derive(Clone, Debug)]
+pub struct Account {
+    /// Who the user is, where that is not the name that was asked for.
+    pub user: Option<String>,
+    /// What the user may prove to know: any of them will do.
+    pub credentials: Vec<Credential>,
+    /// When the account ends, by the clock on the wall: what is granted lasts no longer.
+    pub until: Option<SystemTime>,
+}
+
+impl From<Credential> for Account {
+    fn from(only: Credential) -> Self {
+        Self { user: None, credentials: vec![only], until: None }
+    }
+}
+
+impl Account {
+    /// H(A1) of each credential, for an algorithm; those that let nobody in are left out.
+    fn ha1s(&self, algorithm: Algorithm, user: &str, realm: &str) -> Vec<Ha1> {
+        let of = |credential: &Credential| credential.ha1(algorithm, user, realm);
+        self.credentials.iter().filter_map(of).collect()
+    }
+}
+
+/// A secret of a user.
 #[derive(Clone, Debug)]
 pub enum Credential {
     /// The password in clear: as good for each algorithm.
@@ -207,6 +232,9 @@ pub enum AuthError {
     /// Several rows of a table fit, with different secrets, or too many: whose, nobody can tell.
     #[error("the table has several rows for this user, and which one counts cannot be told")]
     AmbiguousUser,
+    /// The account was for a time that is over.
+    #[error("the account has expired")]
+    ExpiredAccount,
     /// The digest is wrong.
     #[error("wrong password")]
     WrongPassword,
@@ -251,6 +279,7 @@ impl AuthError {
             | Self::ForeignOpaque
             | Self::UnknownUser
             | Self::AmbiguousUser
+            | Self::ExpiredAccount
             | Self::WrongPassword
             | Self::UnusableCredential => Answer::Challenge { stale: false },
             Self::ExpiredNonce | Self::SpentNonce | Self::ForgottenNonce => {
@@ -304,9 +333,9 @@ impl Chain {
         Self { backends }
     }
 
-    async fn ask(&self, user: &str, realm: &str, client: IpAddr) -> Result<Credential, AuthError> {
+    async fn ask(&self, user: &str, realm: &str, client: IpAddr) -> Result<Account, AuthError> {
         for backend in &self.backends {
-            match backend.credential(user, realm, client).await {
+            match backend.account(user, realm, client).await {
                 Err(AuthError::UnknownUser) => {}
                 answer => return answer,
             }
@@ -316,12 +345,12 @@ impl Chain {
 }
 
 impl Backend for Chain {
-    fn credential<'a>(
+    fn account<'a>(
         &'a self,
         user: &'a str,
         realm: &'a str,
         client: IpAddr,
-    ) -> BoxFuture<'a, Result<Credential, AuthError>> {
+    ) -> BoxFuture<'a, Result<Account, AuthError>> {
         Box::pin(self.ask(user, realm, client))
     }
 
@@ -346,13 +375,13 @@ mod tests {
     struct Fixed(Result<Credential, AuthError>);
 
     impl Backend for Fixed {
-        fn credential<'a>(
+        fn account<'a>(
             &'a self,
             _user: &'a str,
             _realm: &'a str,
             _client: IpAddr,
-        ) -> BoxFuture<'a, Result<Credential, AuthError>> {
-            Box::pin(std::future::ready(self.0.clone()))
+        ) -> BoxFuture<'a, Result<Account, AuthError>> {
+            Box::pin(std::future::ready(self.0.clone().map(Account::from)))
         }
     }
 
@@ -370,9 +399,11 @@ mod tests {
             (vec![down(), unknown()], Err("backend unavailable: refused")),
         ] {
             let chain = Chain::new(answers.into_iter().map(|a| Arc::new(Fixed(a)) as _).collect());
-            let answer = match chain.credential("alice", "example.com", CLIENT).await {
-                Ok(Credential::Password(password)) => Ok(password.expose_secret().to_owned()),
-                Ok(Credential::Ha1 { .. }) => panic!("no backend here has one"),
+            let answer = match chain.account("alice", "example.com", CLIENT).await {
+                Ok(account) => match &account.credentials[..] {
+                    [Credential::Password(password)] => Ok(password.expose_secret().to_owned()),
+                    _ => panic!("no backend here has such: {account:?}"),
+                },
                 Err(error) => Err(error.to_string()),
             };
             assert_eq!(answer.as_deref().map_err(String::as_str), expected);
@@ -404,6 +435,7 @@ mod tests {
             (AuthError::Malformed(ParseError::OtherScheme), true),
             (AuthError::Missing("nonce"), true),
             (AuthError::WrongPassword, true),
+            (AuthError::ExpiredAccount, true),
             (AuthError::ForeignNonce, true),
             (AuthError::RealmNotServed, true),
             (AuthError::NotAllowed, true),

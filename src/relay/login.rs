@@ -126,7 +126,11 @@ fn leaving(head: &Head) -> Verdict {
 }
 
 fn granted(grant: Grant, head: &Head, policy: &Policy, expires: Duration) -> Verdict {
-    let strict = policy.login.strict_expiry || head.headers.value(Name::Expires).is_some();
+    let left = left(&grant);
+    let expires = left.map_or(expires, |left| expires.min(left));
+    // An account that ends takes its session along.
+    let strict =
+        policy.login.strict_expiry || left.is_some() || head.headers.value(Name::Expires).is_some();
     Verdict::Granted(Welcome {
         user: grant.user,
         realm: grant.realm,
@@ -134,6 +138,12 @@ fn granted(grant: Grant, head: &Head, policy: &Policy, expires: Duration) -> Ver
         expires,
         expiry: Expiry { at: clock::now() + expires, strict },
     })
+}
+
+/// The whole seconds until the account ends, where it does.
+fn left(grant: &Grant) -> Option<Duration> {
+    let left = grant.until?.duration_since(clock::wall()).unwrap_or_default();
+    Some(Duration::from_secs(left.as_secs()))
 }
 
 /// A response that is no 200.
@@ -180,6 +190,10 @@ async fn verify(
         Some((owner, _)) if *owner != grant.user => {
             Err(refuse(&AuthError::NotAllowed, &grant.user))
         }
+        // Not a second is left to be granted.
+        _ if left(&grant).is_some_and(|left| left.is_zero()) => {
+            Err(refuse(&AuthError::ExpiredAccount, &grant.user))
+        }
         _ => Ok(grant),
     }
 }
@@ -212,7 +226,7 @@ async fn by_digest(
     let attempt = examined.map_err(|error| (user.clone(), error))?;
     let client = request.client;
     let backend = shared.configuration.backend();
-    let found = backend.credential(attempt.user(), attempt.realm(), client).await;
+    let found = backend.account(attempt.user(), attempt.realm(), client).await;
     shared.challenger.settle(attempt, found, clock::now()).map_err(|error| (user, error))
 }
 
@@ -222,10 +236,16 @@ async fn by_basic(
     attempt: Result<basic::Attempt, AuthError>,
     realm: &str,
 ) -> Result<Grant, (String, AuthError)> {
-    let attempt = attempt.map_err(|error| (String::new(), error))?;
+    let mut attempt = attempt.map_err(|error| (String::new(), error))?;
+    let (client, backend) = (claimant.peer.ip(), shared.configuration.backend());
+    let mut found = backend.account(attempt.user(), realm, client).await;
+    if let (Err(AuthError::UnknownUser), Some(other)) = (&found, attempt.with_longest_name()) {
+        match backend.account(other.user(), realm, client).await {
+            Err(AuthError::UnknownUser) => {}
+            answer => (attempt, found) = (other, answer),
+        }
+    }
     let user = attempt.user().to_owned();
-    let client = claimant.peer.ip();
-    let found = shared.configuration.backend().credential(&user, realm, client).await;
     basic::settle(attempt, realm, found).map_err(|error| (user, error))
 }
 

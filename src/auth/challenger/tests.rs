@@ -8,7 +8,7 @@ use super::{
     nonce::{LOOKUP_GRACE, RANDOM_LEN},
     *,
 };
-use crate::auth::Answer;
+use crate::auth::{Answer, Credential};
 
 #[test]
 fn challenge_has_the_form_clients_know() {
@@ -388,6 +388,32 @@ fn what_the_backend_says_decides() {
         }
     }
     assert!(relay.challenger.spent.lock().unwrap().nonces.is_empty());
+}
+
+/// Secrets that are rolled over, and an account that is called otherwise and ends.
+#[test]
+fn any_credential_of_an_account_will_do() {
+    let relay = Relay::new();
+    let until = Some(SystemTime::UNIX_EPOCH);
+    for (credentials, verdict) in [
+        (vec![password("secret"), password("old")], Ok(())),
+        (vec![password("new"), password("secret")], Ok(())),
+        (vec![password("new"), password("old")], Err(AuthError::WrongPassword)),
+        (vec![password("")], Err(AuthError::UnusableCredential)),
+        (vec![], Err(AuthError::UnusableCredential)),
+    ] {
+        let account = Account { user: Some("Alice".to_owned()), credentials, until };
+        let sent = relay.answer("secret");
+        let attempt = relay.examine(&sent, relay.start).unwrap();
+        let grant = relay.challenger.settle(attempt, Ok(account), relay.start);
+        if let Ok(grant) = &grant {
+            assert_eq!((grant.user.as_str(), grant.until), ("Alice", until));
+            let proof = grant.authentication_info.as_deref().unwrap();
+            let info = AuthenticationInfo::parse(proof.as_bytes()).unwrap();
+            assert!(info.proves(&ha1("secret"), &sent, URI));
+        }
+        assert_eq!(grant.map(|_| ()), verdict);
+    }
 }
 
 #[test]

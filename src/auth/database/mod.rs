@@ -44,7 +44,7 @@ use self::{
     query::{Dialect, Query},
     uri::{Target, UriError},
 };
-use super::{AuthError, Backend, BackendOptions, Credential, Kind, OpenError, Opened};
+use super::{Account, AuthError, Backend, BackendOptions, Credential, Kind, OpenError, Opened};
 use crate::{
     clock,
     config::{Contents, Section},
@@ -257,13 +257,13 @@ impl Database {
 }
 
 impl Backend for Database {
-    fn credential<'a>(
+    fn account<'a>(
         &'a self,
         user: &'a str,
         realm: &'a str,
         client: IpAddr,
-    ) -> BoxFuture<'a, Result<Credential, AuthError>> {
-        Box::pin(self.look_up(user, realm, client))
+    ) -> BoxFuture<'a, Result<Account, AuthError>> {
+        Box::pin(async move { self.look_up(user, realm, client).await.map(Account::from) })
     }
 
     fn probe(&self) -> BoxFuture<'_, ()> {
