@@ -6,6 +6,7 @@ use super::syntax::DEFAULT;
 
 /// One option of the configuration file, written as a row of [`options!`](super::options).
 #[derive(Debug, Clone, Copy)]
+#[must_use = "a row is for a table"]
 pub struct ConfigOption {
     /// Name, with underscores.
     pub name: &'static str,

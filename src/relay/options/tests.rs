@@ -198,9 +198,11 @@ fn each_option_sets_the_field_of_its_name() {
         }
         // By way of [DEFAULT], which feeds both sections.
         let config = parse(&format!("{PLAIN}[DEFAULT]\n{name} = {}", other_value(option))).unwrap();
-        let backends = ["Database"].map(|name| text_of(name, &config));
-        let unset_backends = ["Database"].map(|name| text_of(name, &parse(PLAIN).unwrap()));
-        assert_eq!(backends == unset_backends, section == "Relay");
+        let unset_config = parse(PLAIN).unwrap();
+        for backend in KINDS.iter().map(|kind| kind.section.name) {
+            let same = text_of(backend, &config) == text_of(backend, &unset_config);
+            assert_eq!(same, section != backend, "{name}: {backend}");
+        }
         if !option.secret {
             assert_eq!(changed_field(&unset, &meaning(&config)).as_deref(), Some(*name));
         }
