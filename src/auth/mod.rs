@@ -32,13 +32,14 @@ pub mod basic;
 mod challenger;
 mod database;
 pub mod domain;
+mod ephemeral;
 mod memory;
 
 pub use challenger::{Attempt, AuthRequest, Challenger, Grant};
 
 /// Every kind of backend, in the order of the sections in the sample. A backend is a file of its
 /// own and a row here.
-pub static KINDS: &[Kind] = &[memory::KIND, database::KIND];
+pub static KINDS: &[Kind] = &[memory::KIND, database::KIND, ephemeral::KIND];
 
 /// A kind of backend, as the configuration knows it.
 pub struct Kind {

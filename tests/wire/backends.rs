@@ -6,6 +6,7 @@ use std::{sync::Arc, thread, time::Duration};
 use md5::{Digest as _, Md5};
 use sha2::Sha256;
 
+use crate::ephemeral;
 use crate::harness::{
     Algorithm, Credentials, Database, Kind, Message, PATIENCE, Relay, Scene, hex, now, sleep,
 };
@@ -49,6 +50,8 @@ pub(crate) struct Store {
     pub(crate) scene: Scene,
     /// None: it is no database.
     pub(crate) database: Option<Database>,
+    /// What a user with a password is called there, and what the password is.
+    pub(crate) called: fn([&str; 3]) -> [String; 2],
 }
 
 impl Store {
@@ -59,7 +62,7 @@ impl Store {
             .map(|(user, domain, password)| format!("{user}@{domain} = {password}\n"))
             .collect();
         let relay = Relay::configured(options, false, &users.concat());
-        Self { scene: Scene::on(Arc::new(relay)), database: None }
+        Self { scene: Scene::on(Arc::new(relay)), database: None, called: as_they_are }
     }
 
     /// With the table as [`create`] makes it; `relay` and `database` are further options.
@@ -75,7 +78,7 @@ impl Store {
         let patience = if options.contains("timeout") { "" } else { "timeout = 20\n" };
         let section = format!("\n[Database]\n{}{patience}{options}", database.options());
         let relay = Relay::configured(&relay, false, &section);
-        Self { scene: Scene::on(Arc::new(relay)), database: Some(database) }
+        Self { scene: Scene::on(Arc::new(relay)), database: Some(database), called: as_they_are }
     }
 
     /// [`ACCOUNTS`] with passwords and both hashes.
@@ -111,13 +114,9 @@ impl Store {
         let uri = format!("msrp://{domain}:2855;tcp");
         self.scene.names.bind("relay", uri.clone());
         let mut peer = self.scene.stranger("alice");
-        let credentials = Credentials {
-            user: user.to_owned(),
-            password: password.to_owned(),
-            algorithm,
-            uri,
-            ..peer.challenged("a0000001")
-        };
+        let [user, password] = (self.called)([user, domain, password]);
+        let credentials =
+            Credentials { user, password, uri, algorithm, ..peer.challenged("a0000001") };
         peer.says_auth("a0000002", &credentials.header(), "");
         peer.hears_answer("a0000002")
     }
@@ -129,9 +128,10 @@ impl Store {
         self.scene.names.bind("relay", uri.clone());
         let attempts = users.iter().map(|user| {
             let mut peer = self.scene.stranger("alice");
+            let [called, password] = (self.called)([user, domain, password]);
             let credentials = Credentials {
-                user: (*user).to_owned(),
-                password: password.to_owned(),
+                user: called,
+                password,
                 uri: uri.clone(),
                 ..peer.challenged("a0000001")
             };
@@ -149,6 +149,10 @@ impl Store {
         let answer = self.tries(user, domain, password);
         assert!(answer.what.starts_with(code), "{user}@{domain}: {answer:?}");
     }
+}
+
+fn as_they_are([user, _domain, password]: [&str; 3]) -> [String; 2] {
+    [user, password].map(str::to_owned)
 }
 
 pub(crate) const ALICE: (&str, &str) = ("alice", "example.com");
@@ -173,6 +177,7 @@ pub(crate) fn hashes(user: &str, domain: &str, password: &str) -> [String; 2] {
 pub(crate) fn each_store(test: impl Fn(&Store) + Sync) {
     thread::scope(|scope| {
         scope.spawn(|| test(&Store::memory("")));
+        scope.spawn(|| test(&ephemeral::store()));
         for kind in DATABASES {
             for options in ["", "cleartext_passwords = No"] {
                 let test = &test;
@@ -317,7 +322,8 @@ fn the_way_to_the_database_can_be_verified() {
         ] {
             let section = format!("\n[Database]\n{uri}\n");
             let relay = Relay::configured("backend = database", false, &section);
-            let store = Store { scene: Scene::on(Arc::new(relay)), database: None };
+            let store =
+                Store { scene: Scene::on(Arc::new(relay)), database: None, called: as_they_are };
             let answer = store.tries("a", "example.com", "b");
             let log = store.scene.relay.log();
             assert!(answer.what.starts_with(code), "{uri}: {answer:?}\n{log}");

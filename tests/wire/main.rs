@@ -12,6 +12,7 @@ mod chunking;
 mod clients;
 mod connections;
 mod control;
+mod ephemeral;
 mod expiry;
 mod forwarding;
 mod framing;

@@ -52,7 +52,7 @@ fn tables_as_the_proxies_create_them() {
                 store.answers("401", "bob", "example.com", "");
                 store.answers("401", "bob", "example.com", "secret-bob");
                 store.refuses_all(&HOSTILE, "example.com", "secret-alice");
-                let Store { scene, database } = store;
+                let Store { scene, database, .. } = store;
                 drop(scene);
                 let database = database.expect("a database");
                 let hashed = Store::over(database, "", "cleartext_passwords = No");
