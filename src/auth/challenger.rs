@@ -375,3 +375,38 @@ fn spellings(uri: Option<&str>, request: &AuthRequest<'_>) -> Result<Vec<Vec<u8>
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod races {
+    use std::{sync::Barrier, thread};
+
+    use super::{
+        AuthError,
+        tests::{Relay, password},
+    };
+
+    #[test]
+    fn of_equal_attempts_at_once_one_wins() {
+        const THREADS: usize = 8;
+        for _ in 0..50 {
+            let relay = Relay::new();
+            let sent = relay.answer("secret");
+            let barrier = Barrier::new(THREADS);
+            let verdicts = thread::scope(|scope| {
+                let attempts: Vec<_> = (0..THREADS)
+                    .map(|_| {
+                        scope.spawn(|| {
+                            let attempt = relay.examine(&sent, relay.start).unwrap();
+                            barrier.wait();
+                            relay.challenger.settle(attempt, Ok(password("secret")), relay.start)
+                        })
+                    })
+                    .collect();
+                attempts.into_iter().map(|a| a.join().unwrap()).collect::<Vec<_>>()
+            });
+            let won = verdicts.iter().filter(|v| v.is_ok()).count();
+            let stale = verdicts.iter().filter(|v| **v == Err(AuthError::SpentNonce)).count();
+            assert_eq!((won, stale), (1, THREADS - 1));
+        }
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::{fmt, net::Ipv6Addr};
 
-use super::values::{Refused, is_none, list};
+use super::values::{Refused, is_host_name, is_none, list};
 
 /// Port of MSRP (RFC 4975 §15.4).
 pub const DEFAULT_PORT: u16 = 2855;
@@ -72,14 +72,6 @@ fn named(host: &str) -> Option<&str> {
 fn port_number(text: &str) -> Option<u16> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| text.parse().ok()).flatten()
-}
-
-pub(super) fn is_host_name(text: &str) -> bool {
-    let label = |label: &str| {
-        !label.is_empty()
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-    };
-    text.len() <= 253 && text.strip_suffix('.').unwrap_or(text).split('.').all(label)
 }
 
 /// Addresses of the relay itself.

@@ -58,9 +58,9 @@ pub enum Problem {
     /// The file cannot be read at all.
     #[error("cannot be read: {0}; --config-file and --config-dir name another one")]
     Unreadable(#[source] io::Error),
-    /// More than [`MAX_FILE_SIZE`](super::MAX_FILE_SIZE).
-    #[error("larger than {} MiB, this is no configuration file", super::MAX_FILE_SIZE >> 20)]
-    TooLarge,
+    /// More octets than are read.
+    #[error("larger than {} MiB, this is no configuration file", .0 >> 20)]
+    TooLarge(u64),
     /// Bytes that are no UTF-8 outside a comment.
     #[error("the line is not UTF-8")]
     NotUtf8,

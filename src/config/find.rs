@@ -7,7 +7,7 @@ use std::{
 
 use thiserror::Error;
 
-use super::SYSTEM_DIRECTORY;
+use super::file::SYSTEM_DIRECTORY;
 
 /// Name of the configuration file in its directory.
 pub const FILE_NAME: &str = "config.ini";

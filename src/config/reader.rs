@@ -8,8 +8,8 @@ use std::{
 };
 
 use super::{
-    Origin, SYSTEM_DIRECTORY,
     error::{ConfigError, Finding, Problem, Shown, Value},
+    file::{Origin, SYSTEM_DIRECTORY, absolute},
     syntax::{DEFAULT, Document, Entry},
     table::{ConfigOption, Section, Sections},
     values::{Parse, Refused},
@@ -31,7 +31,7 @@ impl<'a> Reader<'a> {
         let mut document = Document::read(text, sections);
         Self {
             sections,
-            source: super::absolute(source),
+            source: absolute(source),
             findings: std::mem::take(&mut document.findings),
             warnings: std::mem::take(&mut document.warnings).into_iter().collect(),
             document,

@@ -12,8 +12,6 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::address::is_host_name;
-
 /// A value that is not accepted, or the item of a list that is not.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Refused(pub String);
@@ -85,6 +83,14 @@ pub fn host(text: &str) -> Result<String, Refused> {
         Err(_) if is_host_name(text) => Ok(text.to_owned()),
         Err(_) => Err(Refused::new(text)),
     }
+}
+
+pub(super) fn is_host_name(text: &str) -> bool {
+    let label = |label: &str| {
+        !label.is_empty()
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
+    text.len() <= 253 && text.strip_suffix('.').unwrap_or(text).split('.').all(label)
 }
 
 /// A realm is written into a quoted string (RFC 7616 §3.3).

@@ -10,7 +10,7 @@ use std::{
 use ipnet::IpNet;
 
 use crate::{
-    auth::{Kind, domain},
+    auth::{Kind, domain, kind_names, kinds},
     config::{
         Contents, ListenAddress, PeerList, Refused, Section, addresses, options, service_address,
         service_addresses,
@@ -126,11 +126,11 @@ options! {
             "Realms that are served, separated by commas; users of any other are refused. When not \
              set any realm is served.";
         /// In the order in which they are asked; never empty, none twice.
-        backend: Vec<&'static Kind> = "database", Kind::list,
+        backend: Vec<&'static Kind> = "database", kinds,
             "accepted is {names}, or several separated by commas",
             "Where users are looked up: {names}, each with a section of that name; a list is tried \
              in order."
-            .sample("memory").names(Kind::names);
+            .sample("memory").names(kind_names);
         log_failed_auth: bool = "No", boolean, YES_NO,
             "Log each failed authentication with the address of the client, in a form made for \
              fail2ban.";
