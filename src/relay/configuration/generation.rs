@@ -14,7 +14,7 @@ use rustls::{ClientConfig, ServerConfig};
 
 use super::{
     super::{Config, RelayError, error},
-    certificates::Files,
+    files::Files,
     policy::Policy,
     stores::Stores,
 };
@@ -139,7 +139,8 @@ impl Generation {
         let mut warnings: Vec<String> =
             findings.map(|finding| error::located(&finding, &config)).collect();
         warnings.extend(basic_warning(&config));
-        let stores = Stores::open(&config, previous)?;
+        let stores =
+            Stores::open(&config, previous.map(|before| (&*before.config, &before.stores)))?;
         warnings.extend(stores.warnings());
         let policy = Policy::new(Arc::clone(&config.login), secure, host, port)?;
         Ok(Self {

@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{
-    super::{Config, RelayError, options::BackendSection},
-    Generation,
-};
+use super::super::{Config, RelayError, options::BackendSection};
 use crate::auth::{Backend, Chain, Kind, Opened};
 
 /// In the order in which they are asked.
@@ -23,9 +20,12 @@ struct Store {
 impl Stores {
     /// Those of a configuration, connected nowhere yet; one whose section did not change is the
     /// same as before, with its connections.
-    pub(super) fn open(config: &Config, previous: Option<&Generation>) -> Result<Self, RelayError> {
+    pub(super) fn open(
+        config: &Config,
+        previous: Option<(&Config, &Self)>,
+    ) -> Result<Self, RelayError> {
         let open = |section: &BackendSection| {
-            let carried = previous.and_then(|previous| carried_over(section, config, previous));
+            let carried = previous.and_then(|before| carried_over(section, config, before));
             carried.map_or_else(|| Store::open(section, config), Ok)
         };
         config.backends_in_use().map(open).collect::<Result<_, _>>().map(Self)
@@ -65,14 +65,18 @@ impl Stores {
     }
 }
 
-/// The backend of the generation before, if the same would be opened again.
-fn carried_over(section: &BackendSection, config: &Config, before: &Generation) -> Option<Store> {
-    let mut sections = before.config.backends.iter();
+/// The backend of the configuration before, if the same would be opened again.
+fn carried_over(
+    section: &BackendSection,
+    config: &Config,
+    (config_before, before): (&Config, &Stores),
+) -> Option<Store> {
+    let mut sections = config_before.backends.iter();
     let same_text =
         sections.any(|old| old.kind.name == section.kind.name && old.text == section.text);
     // A database reads the hashes of the algorithms that are offered.
-    let same_algorithms = before.config.login.digest_algorithms == config.login.digest_algorithms;
-    let mut stores = before.stores().0.iter();
+    let same_algorithms = config_before.login.digest_algorithms == config.login.digest_algorithms;
+    let mut stores = before.0.iter();
     let store = stores.find(|store| store.kind.name == section.kind.name)?;
     (same_text && same_algorithms).then(|| Store {
         kind: section.kind,
