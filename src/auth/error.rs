@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use crate::msrp::digest::ParseError;
 
-/// Why somebody was not let in.
+/// Why an AUTH is refused.
 ///
 /// The text is for the operator's log; it holds nothing that the peer wrote. The wire hears
 /// [`AuthError::answer`] and no more.
@@ -16,13 +16,13 @@ pub enum AuthError {
     /// A parameter that every Authorization must have is absent or empty.
     #[error("Authorization header without {0}")]
     Missing(&'static str),
-    /// The answer to somebody else's challenge.
+    /// The realm is not the one in the challenge.
     #[error("realm does not match")]
     WrongRealm,
     /// Only `auth` is offered.
     #[error("qop is not auth")]
     WrongQop,
-    /// Another one than the challenge offers.
+    /// The algorithm is not one of those that the challenge offers.
     #[error("algorithm is not one of those offered")]
     WrongAlgorithm,
     /// The nonce count is 8 hexadecimal digits (RFC 7616 §3.4).
@@ -34,7 +34,7 @@ pub enum AuthError {
     /// The digest is for another target (RFC 7616 §3.4.6).
     #[error("uri parameter does not name the request's target")]
     WrongUri,
-    /// Longer than any user name.
+    /// The user name is longer than any that is looked up.
     #[error("user name too long")]
     UserTooLong,
     /// Made up, altered, of an earlier run of the relay, or issued to another address.
@@ -61,7 +61,7 @@ pub enum AuthError {
     /// Right digest, nonce too old.
     #[error("nonce has expired")]
     ExpiredNonce,
-    /// Right digest, nonce used before: a replay, or a client that spares a round trip.
+    /// Right digest, nonce used before: a replay, or a client that saves a round trip.
     #[error("nonce has been used before")]
     SpentNonce,
     /// Right digest, but too many nonces were used since this one was issued to tell whether it

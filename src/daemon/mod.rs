@@ -63,7 +63,7 @@ pub fn run(arguments: &Args) -> ExitCode {
     if mode == Mode::Background {
         background::leave_behind(&inherited.descriptors());
     }
-    // Signals that whoever started us blocked would never arrive.
+    // A signal that the parent process has blocked would never arrive.
     let _ = SigSet::empty().thread_set_mask();
 
     let loaded = load(arguments);
@@ -92,14 +92,14 @@ pub fn run(arguments: &Args) -> ExitCode {
     }
 }
 
-/// How the relay relates to whoever started it.
+/// How the relay was started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
-    /// Somebody looks on.
+    /// From a terminal (`--no-fork`).
     Foreground,
-    /// A service manager keeps it.
+    /// By a service manager (`--systemd`).
     Service,
-    /// It is on its own.
+    /// As a daemon of its own.
     Background,
 }
 
@@ -118,7 +118,7 @@ struct Start<'a> {
     arguments: &'a Args,
     mode: Mode,
     level: Level,
-    /// What is worth a warning.
+    /// Warnings that have not been logged yet.
     remarks: Vec<String>,
 }
 
@@ -186,7 +186,7 @@ impl Start<'_> {
         })
     }
 
-    /// A relay without it does all but listen to `msrprelayctl`.
+    /// Binds the control socket. A failure is a warning: the relay serves without it.
     fn control_socket(
         &mut self,
         config: &Config,
@@ -208,7 +208,7 @@ impl Start<'_> {
         bound.map_err(failed).ok()
     }
 
-    /// To the log; also to whoever sees a daemon start, who does not see its log.
+    /// Writes the warnings to the log, and to the terminal where a daemon is started from one.
     fn warn(&mut self) {
         for remark in self.remarks.drain(..) {
             warn!("{remark}");
@@ -249,7 +249,7 @@ fn start_log(
     }
 }
 
-/// Says why the relay ends: to the log, and to whoever started it unless he reads that anyway.
+/// Says why the relay ends: to the log, and on the standard error unless that is the log.
 fn report(failure: &Failure, target: Target) -> ExitCode {
     for line in failure.to_string().lines() {
         if target != Target::Terminal {
@@ -280,7 +280,7 @@ fn make_runtime_dir(path: &Path, owner: Option<&Owner>) -> Result<(), Failure> {
     given.map_err(|cause| Failure::RuntimeDir { path: path.to_owned(), cause })
 }
 
-/// What the relay has read as root and cannot read again, now that it is somebody else.
+/// The files that the relay has read as root and cannot read again as another user.
 fn unreadable(config: &Config, owner: &Owner) -> Vec<String> {
     let tls = &config.tls;
     let of = |option| move |path| (Some(option), path);

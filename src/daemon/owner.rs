@@ -60,7 +60,7 @@ impl Owner {
         Ok(group.map(|group| Self { user, group }))
     }
 
-    /// Gives a file that root made to the relay; no link is followed, which somebody might have put
+    /// Gives a file that root made to the relay; no link is followed, which another user might have put
     /// in its place.
     pub(super) fn give(&self, path: &Path) -> io::Result<()> {
         let uid = self.user.as_ref().map(|user| user.uid.as_raw());

@@ -35,7 +35,7 @@ const JOURNALD_DIRECTORY: &str = "/run/systemd/journal";
 /// Where the lines go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
-    /// The standard error: human-readable, in colour only where somebody looks.
+    /// The standard error: human-readable, in colour only on a terminal.
     Terminal,
     /// journald by its own protocol: what spans know becomes `MSRP_` fields.
     Journal,
@@ -139,7 +139,7 @@ fn journal() -> io::Result<tracing_journald::Layer> {
         .with_priority_mappings(priorities))
 }
 
-/// systemd tells its services in `JOURNAL_STREAM` which file leads to the journal; whoever is
+/// systemd tells its services in `JOURNAL_STREAM` which file leads to the journal; a process that is
 /// started by a service may have the variable and another file (systemd.exec(5)).
 fn stderr_is_the_journal() -> bool {
     let Some(stream) = env::var_os("JOURNAL_STREAM") else { return false };

@@ -36,10 +36,10 @@ pub enum RelayError {
     /// An address cannot be listened on.
     #[error("{0}")]
     Bind(#[source] io::Error),
-    /// The system does not let go on with a socket that is bound.
+    /// The kernel refuses to listen on a socket that is bound.
     #[error("cannot accept connections: {0}")]
     Listen(#[source] io::Error),
-    /// The address to give out cannot be found.
+    /// The address to write into URIs cannot be found.
     #[error("cannot tell the address of this machine, set hostname in [Relay]: {0}")]
     NoAddress(#[source] io::Error),
 }
@@ -83,7 +83,7 @@ fn section_unless_option(section: &str, error: &OpenError) -> String {
     if error.option.is_some() { String::new() } else { format!("[{section}] ") }
 }
 
-/// The same for what is merely odd.
+/// A warning about a certificate or key, with the place in the file.
 pub(super) fn located(finding: &Finding, config: &Config) -> String {
     let option = if matches!(finding, Finding::KeyExposed { .. }) { "key" } else { "certificate" };
     format!("{}: {finding}", config.place("Relay", option))

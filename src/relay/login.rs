@@ -18,18 +18,18 @@ use crate::{
     session::{self, Expiry, Reject},
 };
 
-/// Answers to failed attempts leave at multiples of this after the request came, so that the time
-/// tells nothing of the user (`contract`: the same for unknown user and wrong password).
+/// The answer to a failed attempt leaves at the next multiple of this after the request arrived, so
+/// that its time does not tell a client whether the user exists.
 const ANSWER_STEP: Duration = Duration::from_millis(100);
 
-/// Who asks, and under which rules.
+/// The client that sends an AUTH, and the rules for it.
 #[derive(Debug, Clone)]
 pub(super) struct Claimant {
     pub(super) peer: SocketAddr,
     pub(super) policy: Arc<Policy>,
     /// User and realm of the session that the connection holds.
     pub(super) session: Option<(String, String)>,
-    /// Nobody has joined that session.
+    /// The session has no far leg yet.
     pub(super) unjoined: bool,
     /// Failed attempts before this one.
     pub(super) failures: u32,
@@ -38,15 +38,15 @@ pub(super) struct Claimant {
 /// What becomes of an AUTH.
 #[derive(Debug)]
 pub(super) enum Verdict {
-    /// Not this time.
+    /// No 200: a challenge or an error.
     Refused {
         response: BytesMut,
         /// Whether it counts as a failed attempt.
         failed: bool,
-        /// That was one too many.
+        /// Whether the client has used up its attempts, so that the connection is closed.
         close: bool,
     },
-    /// Welcome.
+    /// The 200 can be sent.
     Granted(Welcome),
 }
 
@@ -93,8 +93,8 @@ pub(super) async fn decide(
     head: &Head,
     arrived: Instant,
 ) -> Verdict {
-    // A session that would be new, or that waits for somebody: refreshed again and again it could
-    // outlast any patience. Those that are in use may be refreshed.
+    // While the relay drains it gives out no new session, and a session that nobody has joined is
+    // not refreshed: it could keep the relay waiting for ever. Sessions in use may be refreshed.
     let unwelcome = || (claimant.session.is_none() || claimant.unjoined) && shared.is_leaving();
     if unwelcome() {
         return leaving(head);
@@ -119,7 +119,7 @@ pub(super) async fn decide(
     }
 }
 
-/// The answer to whoever comes too late; no fault of the client.
+/// The answer while the relay drains. It is no failed attempt.
 fn leaving(head: &Head) -> Verdict {
     let response = session::answer(head, StatusCode::UNAVAILABLE, "Relay is shutting down", &[]);
     Verdict::Refused { response, failed: false, close: false }
@@ -198,7 +198,7 @@ async fn verify(
     }
 }
 
-/// The claimed user goes with the error, for the log.
+/// An error comes with the claimed user name, for the log.
 async fn by_digest(
     shared: &Shared,
     claimant: &Claimant,
@@ -332,7 +332,7 @@ fn log_failure(claimant: &Claimant, user: &str, realm: &str, error: &AuthError, 
     }
 }
 
-/// A name that a peer chose, so that it can break neither a log line nor who reads it.
+/// A name that a client chose, escaped so that it breaks neither a log line nor its readers.
 pub(super) struct Quoted<'a>(pub(super) &'a str);
 
 impl std::fmt::Display for Quoted<'_> {

@@ -35,11 +35,11 @@ pub struct Generation {
     pub(in crate::relay) client: Arc<ClientConfig>,
     /// Empty: plain TCP.
     pub(in crate::relay) identities: Vec<Identity>,
-    /// What those were read from.
+    /// The files of the certificates and keys.
     pub(super) files: Files,
-    /// The time by which they were judged.
+    /// The time at which the certificates were judged.
     pub(super) built: SystemTime,
-    /// What is not wrong enough to refuse the start.
+    /// What an operator should look at, although the relay can start.
     pub warnings: Vec<String>,
     /// Connections without a session that may get one under these rules.
     pub(in crate::relay) visitors: AtomicUsize,
@@ -258,7 +258,7 @@ fn default_route(v6: bool) -> std::io::Result<IpAddr> {
     let socket = UdpSocket::bind(any)?;
     match socket.connect(beyond) {
         Ok(()) => socket.local_addr().map(|address| address.ip()),
-        // A machine of its own, without a route: whoever is on it can reach it.
+        // Without a route only clients on this machine can reach it.
         Err(_) => Ok(IpAddr::V4(Ipv4Addr::LOCALHOST)),
     }
 }

@@ -40,15 +40,15 @@ impl fmt::Debug for Source {
     }
 }
 
-/// What new connections get.
+/// The generation that new connections are given.
 #[derive(Debug)]
 pub(in crate::relay) struct InForce {
     pub(in crate::relay) generation: Arc<Generation>,
     pub(in crate::relay) since: SystemTime,
 }
 
-/// What went wrong last. Of the two, only a reload reads all files: a renewal mends no failed
-/// reload.
+/// The last failed reload and the last failed renewal of certificates. A successful reload mends
+/// both, because it reads all files; a successful renewal mends only a failed renewal.
 #[derive(Debug, Clone, Default)]
 pub(in crate::relay) struct Failures {
     pub(in crate::relay) reload: Option<Failure>,
@@ -62,7 +62,7 @@ pub(in crate::relay) struct Failure {
     /// The generation that stayed in force.
     pub(in crate::relay) kept: u64,
     pub(in crate::relay) reason: String,
-    /// What it could not use is in order by now.
+    /// A later reload or renewal succeeded.
     pub(in crate::relay) mended: bool,
 }
 
@@ -70,16 +70,16 @@ pub(in crate::relay) struct Failure {
 #[derive(Debug)]
 pub(in crate::relay) struct Configuration {
     source: Source,
-    /// As the process was started with them.
+    /// The values with which the process was started.
     fixed: FixedOptions,
     in_force: watch::Sender<Arc<InForce>>,
     listeners: Mutex<Listeners>,
-    /// Held by whoever makes the next generation.
+    /// Held while the next generation is built, so that two are never built at once.
     turn: tokio::sync::Mutex<()>,
     failures: Mutex<Failures>,
 }
 
-/// A generation that was put in force.
+/// The outcome of a successful reload.
 #[derive(Debug, Clone)]
 pub struct Reloaded {
     /// Its number.
@@ -96,24 +96,24 @@ impl fmt::Display for Reloaded {
     }
 }
 
-/// Why everything stays as it was.
+/// Why a reload changed nothing.
 #[derive(Debug, Error)]
 pub enum ReloadError {
-    /// The file.
+    /// The file has errors.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// What the file names: certificates, addresses, backends.
+    /// A certificate, an address or a backend that the file names cannot be used.
     #[error(transparent)]
     Relay(#[from] Located),
-    /// The relay ends.
+    /// The relay is stopping.
     #[error("the relay is stopping")]
     Stopping,
-    /// A fault of ours.
+    /// The task that built the generation panicked.
     #[error("the reload broke off; see the log")]
     Interrupted,
 }
 
-/// The next generation, complete; nothing of it holds yet.
+/// The next generation, built but not yet in force.
 struct Next {
     generation: Generation,
     /// None: the listeners stay as they are.
@@ -182,7 +182,7 @@ impl Configuration {
                 self.failures().reload = Some(self.failed(error, "not reloaded"));
             }
         }
-        // Whoever hears of it may ask for the outcome.
+        // Only now is the outcome there to be asked for.
         drop(phase);
         outcome
     }
