@@ -5,7 +5,7 @@
 //! bytes -> read_file -> syntax::Document -> Reader + Sections -> typed groups of options
 //! ```
 //!
-//! A room writes its options as rows of [`options!`] and hands out a [`Section`]; `relay::options`
+//! A room writes its options as rows of `options!` and hands out a [`Section`]; `relay::options`
 //! puts the sections together. All that is wrong with a file is found in one go ([`ConfigError`]),
 //! and what is merely odd becomes a warning. Nothing has to be checked afterwards but what only the
 //! world can tell: whether files can be read, addresses bound, certificates used.

@@ -4,7 +4,7 @@
 
 use super::syntax::DEFAULT;
 
-/// One option of the configuration file, written as a row of [`options!`](super::options).
+/// One option of the configuration file, written as a row of `options!`.
 #[derive(Debug, Clone, Copy)]
 #[must_use = "a row is for a table"]
 pub struct ConfigOption {
@@ -158,7 +158,7 @@ macro_rules! options {
     };
 }
 
-/// The value of one row of [`options!`].
+/// The value of one row of `options!`.
 macro_rules! field {
     ($section:ident, $field:ident, $parser:expr, $default:literal) => {
         $section.value(stringify!($field), &$parser)

@@ -1,4 +1,4 @@
-//! The options of [Relay] that concern the log.
+//! The options of `[Relay]` that concern the log.
 
 use crate::config::{
     Refused, options,

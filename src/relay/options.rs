@@ -1,7 +1,7 @@
-//! What `config.ini` says, as a whole: [Relay] in groups of options, and the sections of the
+//! What `config.ini` says, as a whole: `[Relay]` in groups of options, and the sections of the
 //! backends.
 //!
-//! A new option of [Relay] is a row in `groups`, and its use. An option of a backend stands in the
+//! A new option of `[Relay]` is a row in `groups`, and its use. An option of a backend stands in the
 //! file of that backend.
 
 mod groups;
@@ -26,19 +26,19 @@ use crate::{
 pub struct Config {
     /// The file, and where everything stands in it.
     pub origin: Origin,
-    /// [Relay]: certificates, or plain TCP.
+    /// `[Relay]`: certificates, or plain TCP.
     pub tls: TlsOptions,
-    /// [Relay]: addresses and host name.
+    /// `[Relay]`: addresses and host name.
     pub listening: ListeningOptions,
-    /// [Relay]: the rules for clients; shared with the policy of each session.
+    /// `[Relay]`: the rules for clients; shared with the policy of each session.
     pub login: Arc<LoginOptions>,
-    /// [Relay]: the log.
+    /// `[Relay]`: the log.
     pub logging: LogOptions,
-    /// [Relay]: next hops.
+    /// `[Relay]`: next hops.
     pub dialling: DialOptions,
-    /// [Relay]: limits.
+    /// `[Relay]`: limits.
     pub limits: LimitOptions,
-    /// [Relay]: the process itself.
+    /// `[Relay]`: the process itself.
     pub process: ProcessOptions,
     /// Of every kind there is, in use or not.
     pub backends: Vec<BackendSection>,

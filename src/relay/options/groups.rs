@@ -1,4 +1,4 @@
-//! `[Relay]`, in groups. A row is an option: name, type, default, parser, what is accepted, what it
+//! ``[Relay]``, in groups. A row is an option: name, type, default, parser, what is accepted, what it
 //! does.
 
 use std::{
