@@ -7,7 +7,11 @@ use std::{
     sync::Arc,
 };
 
-use super::{Failure, Owner, load, unreadable};
+use super::{
+    failure::Failure,
+    owner::Owner,
+    reading::{load, unreadable},
+};
 use crate::{
     cli::msrprelay::Args,
     clock,

@@ -14,14 +14,13 @@ mod listeners;
 mod notify;
 mod owner;
 mod pid_file;
+mod reading;
 mod resources;
 mod serve;
 
 use std::{
-    env,
-    fs::{self, File},
+    env, fs,
     io::{self, Write},
-    iter,
     net::SocketAddr,
     os::unix::net::UnixListener,
     path::{self, Path},
@@ -39,14 +38,14 @@ use self::{
     notify::Manager,
     owner::Owner,
     pid_file::PidFile,
+    reading::{load, unreadable},
     serve::Serving,
 };
 use crate::{
     cli::msrprelay::Args,
-    clock, config, control,
+    clock, control,
     logging::{self, Level, LogLevel, Target},
     relay::{Config, Generation, Relay, RelayError, Source},
-    tls::pem,
 };
 
 /// Runs the relay, or checks its configuration, as the command line says.
@@ -262,13 +261,6 @@ fn report(failure: &Failure, target: Target) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn load(arguments: &Args) -> Result<Config, Failure> {
-    let program = env::args_os().next().unwrap_or_default();
-    let directory = arguments.config_dir.as_deref();
-    let file = config::find(Path::new(&program), directory, arguments.config_file.as_deref())?;
-    Ok(Config::load(&file)?)
-}
-
 /// Makes the directory if it is missing, for the relay's user to write in. One that is there stays
 /// whose it is: it may be everybody's.
 fn make_runtime_dir(path: &Path, owner: Option<&Owner>) -> Result<(), Failure> {
@@ -278,26 +270,4 @@ fn make_runtime_dir(path: &Path, owner: Option<&Owner>) -> Result<(), Failure> {
     let made = fs::create_dir_all(path);
     let given = made.and_then(|()| owner.map_or(Ok(()), |owner| owner.give(path)));
     given.map_err(|cause| Failure::RuntimeDir { path: path.to_owned(), cause })
-}
-
-/// The files that the relay has read as root and cannot read again as another user.
-fn unreadable(config: &Config, owner: &Owner) -> Vec<String> {
-    let tls = &config.tls;
-    let of = |option| move |path| (Some(option), path);
-    let files = iter::once((None, config.source()))
-        .chain(tls.certificate.iter().map(of("certificate")))
-        .chain(tls.key.iter().map(of("key")));
-    let closed = files.filter(|(_, path)| {
-        File::open(path).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
-    });
-    closed
-        .map(|(option, path)| {
-            let place = option.map_or_else(
-                || path.display().to_string(),
-                |option| format!("{} = {}", config.place("Relay", option), path.display()),
-            );
-            let access = pem::access(path);
-            format!("{place}: {owner} cannot read it, and no reload will: {access}")
-        })
-        .collect()
 }

@@ -91,7 +91,7 @@ pub fn start(target: Target, level: LogLevel, at_least: LevelFilter) -> io::Resu
     match target {
         Target::Terminal => registry.with(terminal()).try_init(),
         Target::Journal => registry.with(journal()?).try_init(),
-        Target::Syslog => registry.with(syslog::layer()?).try_init(),
+        Target::Syslog => registry.with(syslog::layer(IDENTIFIER)?).try_init(),
     }
     .map_err(io::Error::other)?;
     if target != Target::Terminal {
