@@ -1,28 +1,20 @@
 //! Frames over one link, both directions in one task.
 
 use std::{
-    future::{Future, poll_fn},
-    io::{self, IoSlice},
-    pin::{Pin, pin},
-    task::{Context, Poll, ready},
+    future::poll_fn,
+    task::{Context, Poll},
     time::Duration,
 };
 
-use bytes::BytesMut;
 use thiserror::Error;
-use tokio::io::{AsyncReadExt, AsyncWrite};
 
 use crate::{
     msrp::{ChunkQueue, DecodeError, Decoder, Event},
-    transport::{self, Link},
+    transport::{Blocks, Link, Loss, Stream},
 };
 
-/// Octets read at a time. Pieces of this size reach the disk unchanged.
-const READ: usize = 256 * 1024;
-/// Room below which a new read buffer is taken.
-const READ_AT_LEAST: usize = 32 * 1024;
-/// Slices of one vectored write.
-const SLICES: usize = 16;
+/// Pieces of a whole block reach the disk unchanged.
+const BLOCKS: Blocks = Blocks { size: 256 * 1024, least: 32 * 1024 };
 
 /// Why a connection can no longer be used.
 #[derive(Debug, Error)]
@@ -32,7 +24,7 @@ pub enum Lost {
     Closed,
     /// The network failed.
     #[error("the connection broke: {0}")]
-    Broken(io::Error),
+    Broken(Loss),
     /// What came in is not MSRP.
     #[error("the other side does not speak MSRP as it should: {0}")]
     Framing(DecodeError),
@@ -41,32 +33,27 @@ pub enum Lost {
 /// A link with its decoder and what waits to be written.
 #[derive(Debug)]
 pub struct Connection {
-    link: Link,
+    stream: Stream,
     decoder: Decoder,
-    input: BytesMut,
     output: ChunkQueue,
-    unflushed: bool,
-    ended: Option<Lost>,
-    failed_write: Option<io::Error>,
+    /// Why nothing can be written any more.
+    unwritable: Option<Loss>,
 }
 
 impl Connection {
     /// Takes over a fresh link.
     pub fn new(link: Link) -> Self {
         Self {
-            link,
+            stream: Stream::new(link),
             decoder: Decoder::default(),
-            input: BytesMut::new(),
             output: ChunkQueue::default(),
-            unflushed: false,
-            ended: None,
-            failed_write: None,
+            unwritable: None,
         }
     }
 
     /// The link.
     pub fn link(&self) -> &Link {
-        &self.link
+        self.stream.link()
     }
 
     /// What waits to be written.
@@ -84,11 +71,12 @@ impl Connection {
     /// be dropped and called again: nothing is lost.
     pub async fn turn(&mut self, mark: Option<usize>) -> Result<Option<Event>, Lost> {
         loop {
-            if let Some(event) = self.decoder.next(&mut self.input).map_err(Lost::Framing)? {
+            let event = self.decoder.next(&mut self.stream.input).map_err(Lost::Framing)?;
+            if let Some(event) = event {
                 return Ok(Some(event));
             }
-            if let Some(lost) = self.ended.take() {
-                return Err(lost);
+            if let Some(ended) = self.stream.take_ended() {
+                return Err(self.lost(ended));
             }
             if poll_fn(|cx| self.poll_turn(mark, cx)).await {
                 return Ok(None);
@@ -97,28 +85,28 @@ impl Connection {
     }
 
     /// Waits until everything is written, for the end of a conversation; input is kept.
-    pub async fn flush(&mut self) -> io::Result<()> {
-        poll_fn(|cx| self.poll_output(cx)).await
+    pub async fn flush(&mut self) -> Result<(), Loss> {
+        self.stream.write(&mut self.output).await
     }
 
-    /// Closes so that the last bytes arrive.
+    /// Closes so that the last octets arrive.
     pub async fn close(mut self, drain: Duration) {
         let flushed = tokio::time::timeout(drain, self.flush()).await;
         if matches!(flushed, Ok(Ok(()))) {
             // Everything that had to be said has been said.
-            let _: Result<_, _> = transport::close(self.link, drain).await;
+            let _: Result<_, _> = self.stream.close(drain).await;
         }
     }
 
     /// Ready with `false` when there is input (or its end), with `true` when the mark is reached.
     fn poll_turn(&mut self, mark: Option<usize>, cx: &mut Context<'_>) -> Poll<bool> {
-        if self.failed_write.is_none()
-            && let Poll::Ready(Err(error)) = self.poll_output(cx)
+        if self.unwritable.is_none()
+            && let Err(loss) = self.stream.poll_write(&mut self.output, usize::MAX, cx)
         {
             // The peer's last words may still be in the socket: the reading end tells.
-            self.failed_write = Some(error);
+            self.unwritable = Some(loss);
         }
-        if self.poll_input(cx).is_ready() {
+        if self.stream.poll_fill(BLOCKS, cx) > 0 || self.stream.ended().is_some() {
             return Poll::Ready(false);
         }
         match mark {
@@ -127,62 +115,20 @@ impl Connection {
         }
     }
 
-    fn poll_output(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut outcome = Poll::Ready(Ok(()));
-        while !self.output.is_empty() && outcome.is_ready() {
-            let mut slices = [IoSlice::new(&[]); SLICES];
-            let filled = self.output.slices(&mut slices);
-            match Pin::new(&mut self.link).poll_write_vectored(cx, &slices[..filled]) {
-                Poll::Ready(Ok(0)) => {
-                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-                }
-                Poll::Ready(Ok(written)) => {
-                    self.output.advance(written);
-                    self.unflushed = true;
-                }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => outcome = Poll::Pending,
-            }
+    /// Why the connection is lost: where the input ended politely, the write that failed says more.
+    fn lost(&mut self, ended: Loss) -> Lost {
+        match (ended, self.unwritable.take()) {
+            (Loss::Closed, Some(loss)) | (loss, _) => loss.into(),
         }
-        if self.unflushed {
-            ready!(Pin::new(&mut self.link).poll_flush(cx))?;
-            self.unflushed = false;
-        }
-        outcome
-    }
-
-    /// Ready when at least one octet was read, or the input has ended.
-    fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut read = 0;
-        if self.input.capacity() - self.input.len() < READ_AT_LEAST {
-            self.input.reserve(READ);
-        }
-        while self.input.capacity() > self.input.len() && self.ended.is_none() {
-            let outcome = {
-                let reading = pin!(self.link.read_buf(&mut self.input));
-                reading.poll(cx)
-            };
-            match outcome {
-                Poll::Ready(Ok(0)) => self.ended = Some(self.end()),
-                Poll::Ready(Ok(len)) => read += len,
-                Poll::Ready(Err(error)) => self.ended = Some(error.into()),
-                Poll::Pending => break,
-            }
-        }
-        if read > 0 || self.ended.is_some() { Poll::Ready(()) } else { Poll::Pending }
-    }
-
-    fn end(&mut self) -> Lost {
-        self.failed_write.take().map_or(Lost::Closed, Lost::from)
     }
 }
 
-impl From<io::Error> for Lost {
-    fn from(error: io::Error) -> Self {
-        match error.kind() {
-            // TLS cut off without a word, or a peer that closed with input unread: it is gone.
-            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => Self::Closed,
-            _ => Self::Broken(error),
+impl From<Loss> for Lost {
+    fn from(loss: Loss) -> Self {
+        match loss {
+            // Cut off without a word over TLS, or reset: to a person at this end the peer is gone.
+            Loss::Closed | Loss::Truncated | Loss::Reset => Self::Closed,
+            _ => Self::Broken(loss),
         }
     }
 }

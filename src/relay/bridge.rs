@@ -18,7 +18,8 @@ use tracing::{Span, debug, info};
 
 use super::{
     DEFAULT_PORT, Generation, Shared, Stage,
-    login::{self, Claimant, Quoted, Verdict},
+    end::{self, End},
+    login::{self, Claimant, Verdict},
     party::{Owned, Party},
     registry::{Arrival, Delivery, Join},
     stats::{Counted, Queued},
@@ -28,13 +29,11 @@ use crate::{
     clock,
     msrp::{Head, HeaderError, Name, Path, StatusCode, Uri},
     session::{Leg, Limits, Reject, Session, Timeout},
-    transport::{self, Link, LinkError, Target},
+    transport::{self, Link, LinkError, Stream, Target},
 };
 
 /// How long the other side may take for its last bytes once a session is over.
 const DRAIN: Duration = Duration::from_secs(10);
-/// Why a leg is lost whose input has ended.
-const CLOSED: &str = "closed";
 /// What a REPORT says when a connection is gone, as clients know it from the original.
 const DISCONNECTED: &[u8] = b"Session got disconnected";
 
@@ -77,7 +76,7 @@ enum Next {
     /// The connection joins another session of this relay.
     Deliver(Delivery),
     /// The session is over, for this reason.
-    Over(&'static str),
+    Over(End),
 }
 
 impl Bridge {
@@ -91,7 +90,7 @@ impl Bridge {
             stop: owned.registration.stop_signal(),
             queued: counted.queued(),
             near: Holder {
-                peer: wire.link.peer(),
+                peer: wire.stream.link().peer(),
                 generation,
                 counted,
                 failures,
@@ -115,22 +114,22 @@ impl Bridge {
             let next = match self.event().await {
                 Event::Stop => {
                     self.session.end(StatusCode::TIMEOUT, DISCONNECTED, clock::now());
-                    Next::Over("shutdown")
+                    Next::Over(End::Shutdown)
                 }
                 Event::Arrived(party) => self.arrived(party),
                 Event::Dialled(dialled) => self.dialled(dialled),
                 Event::Decided(leg, head, verdict) => self.decided(leg, &head, verdict),
                 Event::Step(Step::NeedsFar(path)) => self.needs_far(&path),
                 Event::Step(Step::Auth(leg, head)) => self.login(&shared, leg, head),
-                Event::Step(Step::LockedOut(leg)) => self.lost(leg, "auth"),
-                Event::Step(Step::Lost(leg, reason)) => self.lost(leg, reason),
+                Event::Step(Step::LockedOut(leg)) => self.lost(leg, End::LockedOut),
+                Event::Step(Step::Lost(leg, end)) => self.lost(leg, end),
                 Event::Step(Step::Due) => self.due(),
             };
             match next {
                 Next::GoOn => {}
                 Next::Deliver(delivery) => return self.hand_over(delivery),
-                Next::Over(reason) => {
-                    self.finish(&shared, reason).await;
+                Next::Over(end) => {
+                    self.finish(&shared, end).await;
                     return Stage::Done;
                 }
             }
@@ -173,7 +172,7 @@ impl Bridge {
                 return Next::GoOn;
             }
         };
-        let Some(owned) = &self.near.owned else { return Next::Over("error") };
+        let Some(owned) = &self.near.owned else { return Next::Over(End::Fault) };
         match owned.registration.join(path) {
             Join::Dial => {
                 debug!("connecting to {target}");
@@ -210,16 +209,16 @@ impl Bridge {
             Err(error) => {
                 info!("next hop not reached: {error}");
                 self.session.lost(Leg::Far, StatusCode::TIMEOUT, DISCONNECTED, clock::now());
-                Next::Over("unreachable")
+                Next::Over(End::Unreachable)
             }
         }
     }
 
     fn arrived(&mut self, party: Option<Box<Party>>) -> Next {
         // Whoever claimed the session is gone without having come.
-        let Some(party) = party else { return Next::Over("error") };
+        let Some(party) = party else { return Next::Over(End::Fault) };
         let Party { wire, decoder, unsent, generation, counted, failures, owned } = *party;
-        let peer = wire.link.peer();
+        let peer = wire.stream.link().peer();
         debug!("joined by {peer}");
         let holding = owned.as_ref().map(|owned| owned.holding.clone());
         self.session.arrive(holding, decoder, unsent, clock::now());
@@ -248,7 +247,7 @@ impl Bridge {
     fn login(&mut self, shared: &Arc<Shared>, leg: Leg, head: Box<Head>) -> Next {
         let Some((holder, owned)) = self.holder(leg).and_then(|h| Some((h, h.owned.as_ref()?)))
         else {
-            return Next::Over("error");
+            return Next::Over(End::Fault);
         };
         let claimant = Claimant {
             peer: holder.peer,
@@ -276,10 +275,10 @@ impl Bridge {
             Leg::Near => Some(&mut self.near),
             Leg::Far => self.far.as_mut(),
         };
-        let Some(holder) = holder else { return Next::Over("error") };
+        let Some(holder) = holder else { return Next::Over(End::Fault) };
         match verdict {
             Verdict::Granted(welcome) => {
-                let Some(owned) = &mut holder.owned else { return Next::Over("error") };
+                let Some(owned) = &mut holder.owned else { return Next::Over(End::Fault) };
                 owned.holding.expiry = welcome.expiry;
                 debug!("session extended to {} s", welcome.seconds());
                 let response = welcome.response(head, &owned.holding.uri);
@@ -297,7 +296,7 @@ impl Bridge {
                     return Next::GoOn;
                 }
                 self.session.lost(leg, StatusCode::TIMEOUT, DISCONNECTED, now);
-                Next::Over("auth")
+                Next::Over(End::LockedOut)
             }
         }
     }
@@ -311,17 +310,14 @@ impl Bridge {
 
     // --- the end -------------------------------------------------------------------------------
 
-    fn lost(&mut self, leg: Leg, reason: &'static str) -> Next {
-        if leg == Leg::Near && reason == CLOSED && self.dialling.is_some() {
-            // What it said has been acknowledged: it is delivered, or reported, first.
+    fn lost(&mut self, leg: Leg, end: End) -> Next {
+        if end == End::Closed && self.dialling.is_some() {
+            // The client's SENDs have been acknowledged: they are delivered, or reported, first.
             self.wires.hold_near = true;
             return Next::GoOn;
         }
         self.session.lost(leg, StatusCode::TIMEOUT, DISCONNECTED, clock::now());
-        Next::Over(match (leg, reason) {
-            (Leg::Far, CLOSED) => "peer-closed",
-            _ => reason,
-        })
+        Next::Over(end)
     }
 
     fn due(&mut self) -> Next {
@@ -334,22 +330,22 @@ impl Bridge {
                         self.arrival = None;
                     }
                 }
-                Timeout::Abandoned => return self.lost(Leg::Near, "expired"),
+                Timeout::Abandoned => return self.lost(Leg::Near, End::Expired),
                 Timeout::Expired(_) => {
                     self.session.end(StatusCode::TIMEOUT, DISCONNECTED, clock::now());
-                    return Next::Over("expired");
+                    return Next::Over(End::Expired);
                 }
-                Timeout::Stalled(leg) => return self.lost(leg, "stalled"),
+                Timeout::Stalled(leg) => return self.lost(leg, End::Stalled),
             }
         }
         Next::GoOn
     }
 
     /// Says the last words to both sides and closes.
-    async fn finish(mut self: Box<Self>, shared: &Arc<Shared>, reason: &'static str) {
-        self.near.log_end(&self.wires.near, reason);
+    async fn finish(mut self: Box<Self>, shared: &Arc<Shared>, end: End) {
+        self.near.log_end(&self.wires.near, end);
         if let (Some(far), Some(wire)) = (&self.far, &self.wires.far) {
-            far.log_end(wire, reason);
+            far.log_end(wire, end);
         }
         // From here on nobody can be sent to us; who was sent already is given back.
         self.near.owned = None;
@@ -374,26 +370,19 @@ impl Bridge {
         let Wires { near, far, .. } = self.wires;
         let far = async {
             if let Some(far) = far {
-                close(far.link).await;
+                close(far.stream).await;
             }
         };
-        tokio::join!(close(near.link), far);
+        tokio::join!(close(near.stream), far);
     }
 }
 
 impl Holder {
-    /// The line that operators count with: its form is fixed.
-    fn log_end(&self, wire: &Wire, reason: &str) {
+    fn log_end(&self, wire: &Wire, end: End) {
         let Some(owned) = &self.owned else { return };
-        let (user, realm) = (Quoted(&owned.user), Quoted(&owned.realm));
-        let duration = clock::now().saturating_duration_since(owned.since).as_secs();
-        let (peer, sent, received) = (self.peer, wire.received, wire.sent);
-        owned.span.in_scope(|| {
-            info!(
-                "session ended: user={user}@{realm} peer={peer} duration={duration} sent={sent} \
-                 received={received} reason={reason}"
-            );
-        });
+        let duration = clock::now().saturating_duration_since(owned.since);
+        let who = (owned.user.as_str(), owned.realm.as_str());
+        owned.span.in_scope(|| end::log(who, self.peer, duration, wire.stream.traffic(), end));
     }
 }
 
@@ -402,8 +391,8 @@ fn queued_in(session: &Session) -> usize {
     session.outgoing(Leg::Near).len() + session.outgoing(Leg::Far).len()
 }
 
-async fn close(link: Link) {
-    if let Err(error) = transport::close(link, DRAIN).await {
+async fn close(stream: Stream) {
+    if let Err(error) = stream.close(DRAIN).await {
         debug!("{error}");
     }
 }
@@ -540,7 +529,7 @@ mod tests {
     /// Bob, whose first SEND has been read.
     async fn stranger(shared: &Shared) -> (Party, TcpStream) {
         let (mut bob, other) = party(shared).await;
-        bob.wire.unread = BytesMut::from(SEND);
+        bob.wire.stream.input = BytesMut::from(SEND);
         (bob, other)
     }
 
@@ -604,10 +593,10 @@ mod tests {
             drop(alice);
             let returned = if delivered {
                 delivery.send(Box::new(bob)).unwrap();
-                Box::new(bridge).finish(&shared, "closed").await;
+                Box::new(bridge).finish(&shared, End::Closed).await;
                 None
             } else {
-                Box::new(bridge).finish(&shared, "closed").await;
+                Box::new(bridge).finish(&shared, End::Closed).await;
                 Some(delivery.send(Box::new(bob)).unwrap_err())
             };
             if let Some(party) = returned {

@@ -2,25 +2,21 @@
 //! (RFC 4976 §6.1).
 
 use std::{
-    io,
     net::SocketAddr,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    time::timeout_at,
-};
+use tokio::{net::TcpStream, time::timeout_at};
 use tracing::{Instrument, debug, info, info_span};
 
 use super::{
     Shared, Stage,
     bridge::Bridge,
     configuration::Visit,
-    login::{self, Claimant, Quoted, Verdict, Welcome},
+    end::Quoted,
+    login::{self, Claimant, Verdict, Welcome},
     party::{Owned, Party},
     registry::Delivery,
     stats::Counted,
@@ -30,15 +26,15 @@ use crate::{
     clock,
     msrp::{DecodeError, Decoder, Event, Head, Method, Start, decode::MAX_HEAD, uri::shortened},
     session::{self, Holding, Reject, refusal, refusal_of_malformed},
-    transport,
+    transport::{self, Blocks, Loss},
 };
 
 /// From the first SYN to a session (RFC 4976 §6.1).
 const PROBATION: Duration = Duration::from_secs(30);
 /// Largest head of a peer that nobody knows, in octets.
 const MAX_STRANGERS_HEAD: usize = 32 * 1024;
-/// Octets read at once here.
-const READ: usize = 4096;
+/// Small, for heads of strangers.
+const BLOCKS: Blocks = Blocks { size: 4096, least: 4096 };
 /// Refused requests after which a connection is closed (RFC 4976 §6.1: several failed requests);
 /// it bounds how many session-ids can be guessed.
 const MAX_REFUSED: u32 = 16;
@@ -146,7 +142,7 @@ enum Look {
 }
 
 impl Visitor {
-    async fn serve(&mut self, shared: &Shared) -> io::Result<Outcome> {
+    async fn serve(&mut self, shared: &Shared) -> Result<Outcome, Loss> {
         loop {
             match self.look(shared) {
                 Look::Join(delivery) => return Ok(Outcome::Join(delivery)),
@@ -172,11 +168,8 @@ impl Visitor {
                 }
                 Look::Nothing => {
                     self.flush().await?;
-                    self.party.wire.unread.reserve(READ);
-                    let octets = self.party.wire.link.read_buf(&mut self.party.wire.unread).await?;
-                    self.party.wire.received += octets as u64;
-                    if octets == 0 {
-                        return Err(io::ErrorKind::UnexpectedEof.into());
+                    if self.party.wire.stream.fill(BLOCKS).await.is_err() {
+                        return Err(self.party.wire.stream.take_ended().unwrap_or(Loss::Closed));
                     }
                 }
             }
@@ -188,7 +181,7 @@ impl Visitor {
     fn look(&mut self, shared: &Shared) -> Look {
         let Party { wire, decoder, .. } = &mut self.party;
         if self.refusal.is_none()
-            && let Ok(Some(Event::Head(head))) = decoder.peek(&mut wire.unread)
+            && let Ok(Some(Event::Head(head))) = decoder.peek(&mut wire.stream.input)
             && is_joining(&head)
         {
             let claimed = session::check_send(&head).and_then(|()| shared.registry.claim(&head));
@@ -197,7 +190,7 @@ impl Visitor {
                 Err(reject) => self.refusal = Some(reject),
             }
         }
-        match decoder.next(&mut wire.unread) {
+        match decoder.next(&mut wire.stream.input) {
             Ok(None) => {
                 session::log_stray(decoder);
                 return Look::Nothing;
@@ -304,7 +297,7 @@ impl Visitor {
     async fn leave(mut self) -> Stage {
         let flushed = tokio::time::timeout(CLOSE, self.flush()).await;
         if let Ok(Ok(())) = flushed {
-            let closed = transport::close(self.party.wire.link, CLOSE).in_current_span().await;
+            let closed = self.party.wire.stream.close(CLOSE).in_current_span().await;
             closed.unwrap_or_else(|error| debug!("{error}"));
         }
         Stage::Done
@@ -313,22 +306,13 @@ impl Visitor {
     fn say(&mut self, response: Option<BytesMut>) {
         if let Some(response) = response {
             self.party.unsent.push(response.freeze());
+            self.party.unsent.mark_chunk_end();
         }
     }
 
-    async fn flush(&mut self) -> io::Result<()> {
+    async fn flush(&mut self) -> Result<(), Loss> {
         let Party { wire, unsent, .. } = &mut self.party;
-        while !unsent.is_empty() {
-            let mut slices = [io::IoSlice::new(&[]); 8];
-            let filled = unsent.slices(&mut slices);
-            let octets = wire.link.write_vectored(&slices[..filled]).await?;
-            if octets == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
-            }
-            wire.sent += octets as u64;
-            unsent.advance(octets);
-        }
-        wire.link.flush().await
+        wire.stream.write(unsent).await
     }
 }
 

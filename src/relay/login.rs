@@ -10,7 +10,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use tracing::{debug, warn};
 
-use super::{Shared, configuration::Policy};
+use super::{Shared, configuration::Policy, end::Quoted};
 use crate::{
     auth::{Answer, AuthError, AuthRequest, Grant, basic},
     clock,
@@ -329,18 +329,5 @@ fn log_failure(claimant: &Claimant, user: &str, realm: &str, error: &AuthError, 
         warn!("AUTH failed from {peer} for {user}@{realm}: {error}");
     } else {
         debug!("AUTH refused from {peer} for {user}@{realm}: {error}");
-    }
-}
-
-/// A name that a client chose, escaped so that it breaks neither a log line nor its readers.
-pub(super) struct Quoted<'a>(pub(super) &'a str);
-
-impl std::fmt::Display for Quoted<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let plain = |c: char| c.is_ascii_alphanumeric() || ".-_@+".contains(c);
-        if !self.0.is_empty() && self.0.chars().all(plain) {
-            return f.write_str(self.0);
-        }
-        write!(f, "\"{}\"", self.0.escape_default())
     }
 }

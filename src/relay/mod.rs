@@ -23,6 +23,7 @@
 
 mod bridge;
 mod configuration;
+mod end;
 mod error;
 mod handle;
 mod lobby;

@@ -51,6 +51,6 @@ impl Party {
 
     /// The other end.
     pub(super) fn peer(&self) -> SocketAddr {
-        self.wire.link.peer()
+        self.wire.stream.link().peer()
     }
 }

@@ -1,33 +1,27 @@
 //! Moving bytes between the sockets of a session and its logic.
 
 use std::{
-    io::{self, IoSlice},
     pin::Pin,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
-use bytes::BytesMut;
-use tokio::{
-    io::AsyncWrite,
-    time::{Sleep, sleep_until},
-};
-use tokio_util::io::poll_read_buf;
+use tokio::time::{Sleep, sleep_until};
+use tracing::{debug, info};
 
+use super::end::End;
 use crate::{
     clock,
-    msrp::{Head, Path},
+    msrp::{ChunkQueue, Head, Path},
     session::{Leg, Received, Session},
-    transport::Link,
+    transport::{Blocks, Link, Loss, Outgoing, Stream},
 };
 
-/// Octets read at once, and the size of the blocks they are read into. What leaves for one block,
-/// with heads and TLS around it, stays below the 64 KiB that the kernel sends as one segment: a
-/// little more would be a small packet after each large one.
-const READ_BLOCK: usize = 60 * 1024;
-/// While pieces of a block wait to be sent it is used to its end, unless less than a TLS record
-/// fits: so a slow body cannot pin many of them.
-const READ_ROOM: usize = 16 * 1024;
+/// What leaves for one block, with heads and TLS around it, stays below the 64 KiB that the kernel
+/// sends as one segment: a little more would be a small packet after each large one. While pieces
+/// of a block wait to be sent it is used to its end, unless less than a TLS record fits: so a slow
+/// body cannot pin many of them.
+const BLOCKS: Blocks = Blocks { size: 60 * 1024, least: 16 * 1024 };
 /// Octets read before other sessions get their turn.
 const TURN: usize = 256 * 1024;
 /// Output that does not wait for more of it: a TLS record's worth.
@@ -35,8 +29,6 @@ const WRITE_BATCH: usize = 16 * 1024;
 /// How long less than that waits while there is more input: every write costs a system call, a
 /// record and a packet.
 const WRITE_DELAY: Duration = Duration::from_millis(2);
-/// Most pieces handed to the socket at once.
-const SLICES: usize = 64;
 /// After a failed write, how long the peer's last words are waited for.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -45,63 +37,39 @@ const LEGS: [Leg; 2] = [Leg::Near, Leg::Far];
 /// One connection in a session.
 #[derive(Debug)]
 pub(super) struct Wire {
-    pub(super) link: Link,
-    /// Bytes read that the session has not taken.
-    pub(super) unread: BytesMut,
-    /// Whether `unread` may hold something that the session would take now.
+    pub(super) stream: Stream,
+    /// Whether the input may hold something that the session would take now.
     undecoded: bool,
-    ended: bool,
     /// Until when a peer that cannot be written to is still read.
     failed: Option<Instant>,
-    unflushed: bool,
-    /// How many octets the socket had taken when it last took no more.
-    blocked_at: Option<u64>,
-    /// Octets of MSRP that came, and that went.
-    pub(super) received: u64,
-    pub(super) sent: u64,
+}
+
+/// What a session has for one leg, and the session that is told what left.
+struct Output<'a> {
+    session: &'a mut Session,
+    leg: Leg,
+    now: Instant,
+}
+
+impl Outgoing for Output<'_> {
+    fn queue(&self) -> &ChunkQueue {
+        self.session.outgoing(self.leg)
+    }
+
+    fn taken(&mut self, octets: usize) {
+        self.session.sent(self.leg, octets, self.now);
+    }
 }
 
 impl Wire {
     pub(super) fn new(link: Link) -> Self {
-        Self {
-            link,
-            unread: BytesMut::new(),
-            undecoded: false,
-            ended: false,
-            failed: None,
-            unflushed: false,
-            blocked_at: None,
-            received: 0,
-            sent: 0,
-        }
+        Self { stream: Stream::new(link), undecoded: false, failed: None }
     }
 
     /// A session that knows nothing of it yet takes over.
     fn begin(&mut self) {
         self.undecoded = true;
-        self.blocked_at = None;
-    }
-
-    /// Reads what there is, up to the end of the block: TLS gives a record at a time, and what is
-    /// written for one read costs a system call. Returns how many octets came.
-    fn fill(&mut self, cx: &mut Context<'_>) -> usize {
-        let room = READ_BLOCK.saturating_sub(self.unread.len()).max(READ_ROOM);
-        // A block of which nothing waits any more is read into again.
-        if !self.unread.try_reclaim(room) && self.unread.capacity() - self.unread.len() < READ_ROOM
-        {
-            self.unread.reserve(room);
-        }
-        let before = self.unread.len();
-        while self.unread.capacity() > self.unread.len() && !self.ended {
-            match poll_read_buf(Pin::new(&mut self.link), cx, &mut self.unread) {
-                Poll::Ready(Ok(0) | Err(_)) => self.ended = true,
-                Poll::Ready(Ok(_)) => {}
-                Poll::Pending => break,
-            }
-        }
-        let filled = self.unread.len() - before;
-        self.received += filled as u64;
-        filled
+        self.stream.restart();
     }
 
     /// Feeds the session what came; returns how many octets it took.
@@ -111,42 +79,50 @@ impl Wire {
         }
         let mut taken = 0;
         if self.undecoded {
-            let before = self.unread.len();
-            match session.receive(leg, &mut self.unread, now) {
+            let before = self.stream.input.len();
+            match session.receive(leg, &mut self.stream.input, now) {
                 Ok(Received::Idle) => {}
                 Ok(Received::NeedsFar(path)) => return Err(Step::NeedsFar(path)),
                 Ok(Received::Auth { leg, head }) => return Err(Step::Auth(leg, head)),
                 Ok(Received::LockedOut(leg)) => return Err(Step::LockedOut(leg)),
                 Err(violation) => {
-                    tracing::info!("closing a connection: {violation}");
-                    return Err(Step::Lost(leg, "violation"));
+                    info!("closing a connection: {violation}");
+                    return Err(Step::Lost(leg, End::Violation));
                 }
             }
-            taken = before - self.unread.len();
+            taken = before - self.stream.input.len();
             // Where back-pressure stopped it there may be more to take.
             self.undecoded = !session.wants_read(leg);
         }
-        if self.ended && !self.undecoded {
-            return Err(Step::Lost(leg, "closed"));
+        if !self.undecoded
+            && let Some(loss) = self.stream.ended()
+        {
+            log_loss(leg, loss);
+            return Err(Step::Lost(leg, End::closed(leg)));
         }
         Ok(taken)
     }
 
     /// Fetches more, if there is room for it; returns whether anything happened.
     fn read(&mut self, leg: Leg, session: &Session, cx: &mut Context<'_>) -> bool {
-        if self.ended || self.undecoded {
+        if self.undecoded || self.stream.ended().is_some() {
             return false;
         }
-        if session.wants_read(leg) && (self.fill(cx) > 0 || self.ended) {
+        if session.wants_read(leg) && self.fetch(cx) {
             self.undecoded = true;
             return true;
         }
         // A connection that is idle or waits holds no read buffer. While the other leg's queue is
         // not empty its pieces may keep the block alive anyway, so it is used to its end.
-        if self.unread.is_empty() && session.outgoing(leg.other()).is_empty() {
-            self.unread = BytesMut::new();
+        if session.outgoing(leg.other()).is_empty() {
+            self.stream.release();
         }
         false
+    }
+
+    /// Reads what there is; whether anything came, the end included.
+    fn fetch(&mut self, cx: &mut Context<'_>) -> bool {
+        self.stream.poll_fill(BLOCKS, cx) > 0 || self.stream.ended().is_some()
     }
 
     /// Writes as much as the socket takes; returns whether it took anything.
@@ -156,42 +132,21 @@ impl Wire {
         session: &mut Session,
         now: Instant,
         cx: &mut Context<'_>,
-    ) -> io::Result<bool> {
-        let mut written = 0;
-        let mut blocked = false;
-        while !session.outgoing(leg).is_empty() && written < TURN {
-            let mut slices = [IoSlice::new(&[]); SLICES];
-            let filled = session.outgoing(leg).slices(&mut slices);
-            let link = Pin::new(&mut self.link);
-            match link.poll_write_vectored(cx, &slices[..filled]) {
-                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-                Poll::Ready(Ok(octets)) => {
-                    session.sent(leg, octets, now);
-                    written += octets;
-                    self.sent += octets as u64;
-                    self.unflushed = true;
-                }
-                Poll::Ready(Err(error)) => return Err(error),
-                Poll::Pending => {
-                    blocked = true;
-                    break;
-                }
-            }
+    ) -> Result<bool, Loss> {
+        let mut output = Output { session, leg, now };
+        let written = self.stream.poll_write(&mut output, TURN, cx)?;
+        if written.moved {
+            session.set_blocked(leg, written.blocked, now);
         }
-        // TLS keeps bytes like a BufWriter: without this the last ones would wait for ever.
-        if self.unflushed {
-            match Pin::new(&mut self.link).poll_flush(cx) {
-                Poll::Ready(Ok(())) => self.unflushed = false,
-                Poll::Ready(Err(error)) => return Err(error),
-                Poll::Pending => blocked = true,
-            }
-        }
-        let before = self.blocked_at;
-        self.blocked_at = blocked.then(|| self.link.sent());
-        if self.blocked_at != before {
-            session.set_blocked(leg, blocked, now);
-        }
-        Ok(written > 0 || self.blocked_at != before)
+        Ok(written.moved)
+    }
+}
+
+/// What became of a connection: a polite end is worth a line for who looks closely only.
+fn log_loss(leg: Leg, loss: &Loss) {
+    match loss {
+        Loss::Closed | Loss::Truncated => debug!("{leg} connection lost: {loss}"),
+        _ => info!("{leg} connection lost: {loss}"),
     }
 }
 
@@ -216,8 +171,8 @@ pub(super) enum Step {
     Auth(Leg, Box<Head>),
     /// See [`Received::LockedOut`].
     LockedOut(Leg),
-    /// The leg is gone; why, in a word for the log.
-    Lost(Leg, &'static str),
+    /// The leg is gone.
+    Lost(Leg, End),
     /// The session's deadline has come.
     Due,
 }
@@ -309,14 +264,17 @@ impl Wires {
             }
             match wire.write(leg, session, now, cx) {
                 Ok(_) => {
-                    let gone = session.outgoing(leg).is_empty() && !wire.unflushed;
-                    if !gone && wire.blocked_at.is_none() {
+                    let gone = session.outgoing(leg).is_empty() && wire.stream.is_flushed();
+                    if !gone && !wire.stream.is_blocked() {
                         // The socket took all of a turn, so it wakes nobody.
                         cx.waker().wake_by_ref();
                     }
                     done &= gone;
                 }
-                Err(_) => wire.failed = Some(now),
+                Err(loss) => {
+                    log_loss(leg, &loss);
+                    wire.failed = Some(now);
+                }
             }
         }
         if done { Poll::Ready(()) } else { Poll::Pending }
@@ -344,7 +302,8 @@ impl Wires {
         cx: &mut Context<'_>,
     ) -> bool {
         let Some(wire) = self.wire(leg).filter(|wire| wire.failed.is_none()) else { return false };
-        wire.write(leg, session, now, cx).unwrap_or_else(|_| {
+        wire.write(leg, session, now, cx).unwrap_or_else(|loss| {
+            log_loss(leg, &loss);
             wire.failed = Some(now + LAST_WORDS);
             false
         })
@@ -355,7 +314,7 @@ impl Wires {
         let failures = [failed(&self.near), self.far.as_ref().and_then(failed)];
         for (leg, failed) in LEGS.into_iter().zip(failures) {
             if failed.is_some_and(|until| until <= now) {
-                return Poll::Ready(Step::Lost(leg, "broken"));
+                return Poll::Ready(Step::Lost(leg, End::Broken));
             }
         }
         let deadline = failures.into_iter().flatten().chain(session.deadline()).min();

@@ -1,6 +1,7 @@
 //! One leg of a session: who is there, its input and its output.
 
 use std::{
+    fmt,
     num::NonZeroU32,
     time::{Duration, Instant},
 };
@@ -24,6 +25,15 @@ pub enum Leg {
 }
 
 pub(super) const LEGS: [Leg; 2] = [Leg::Near, Leg::Far];
+
+impl fmt::Display for Leg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Near => "near",
+            Self::Far => "far",
+        })
+    }
+}
 
 impl Leg {
     #[must_use]

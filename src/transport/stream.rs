@@ -126,6 +126,11 @@ impl Stream {
         self.ended.as_ref()
     }
 
+    /// The same, for whoever tells it to others: the next read finds the end of the input again.
+    pub fn take_ended(&mut self) -> Option<Loss> {
+        self.ended.take()
+    }
+
     /// Reads what there is, up to the end of a block; returns how many octets came. When there
     /// are none and the input goes on, the task is woken later.
     ///
@@ -220,6 +225,16 @@ impl Stream {
             Err(loss) => Poll::Ready(Err(loss)),
         })
         .await
+    }
+
+    /// Whether all that was written is with the kernel.
+    pub fn is_flushed(&self) -> bool {
+        !self.unflushed
+    }
+
+    /// Whether the socket took nothing more when it was last written to.
+    pub fn is_blocked(&self) -> bool {
+        self.blocked_at.is_some()
     }
 
     /// Forgets that the socket was blocked: the next run of writes tells it anew.

@@ -50,7 +50,8 @@ impl Manager {
         let length = self.socket.recv(&mut buffer).expect("a message of the relay");
         let message = String::from_utf8_lossy(&buffer[..length]);
         let lines: Vec<String> = message.lines().map(str::to_owned).collect();
-        if let Some(status) = lines.iter().filter_map(|line| line.strip_prefix("STATUS=")).last() {
+        let mut told = lines.iter().filter_map(|line| line.strip_prefix("STATUS="));
+        if let Some(status) = told.next_back() {
             status.clone_into(&mut self.status);
         }
         lines

@@ -207,14 +207,16 @@ fn two_hundred_thousand_frames_leave_nothing_behind() {
     session.talks();
 }
 
+/// How long a screen is shared, at 2 MB/s.
+const SHARED: Duration = Duration::from_secs(60);
+const TICK: Duration = Duration::from_millis(10);
+const FRAMES_A_TICK: u128 = 10;
+/// As Blink cuts its frames.
+const FRAME: usize = 2_048;
+
 /// A shared screen of 2 MB/s and a chat in one session, for a minute.
 #[test]
 fn people_talk_while_a_screen_is_shared() {
-    const TIME: Duration = Duration::from_secs(60);
-    const TICK: Duration = Duration::from_millis(10);
-    const FRAMES_A_TICK: u128 = 10;
-    const FRAME: usize = 2_048;
-
     let scene = Scene::tls();
     let mut session = scene.topology(TOPOLOGIES[2]);
     let Session { alice, bob, to_bob, to_alice, .. } = &mut session;
@@ -223,23 +225,7 @@ fn people_talk_while_a_screen_is_shared() {
     let mut viewer = Talker::new(bob, to_alice, "{bob}", start);
     let mut seen = 0;
     let sent = thread::scope(|scope| {
-        let sending = scope.spawn(|| {
-            let filler = "x".repeat(FRAME - 8);
-            let mut sent = 0;
-            while now() < start + TIME {
-                let mut octets = Vec::new();
-                let ticks = (now() - start).as_millis() / TICK.as_millis();
-                while sent < ticks * FRAMES_A_TICK {
-                    let body = format!("{sent:08}{filler}");
-                    let text = frame(&format!("v{sent:08}"), sender.to, "{alice}", &body);
-                    octets.extend(sender.peer.octets(&text));
-                    sent += 1;
-                }
-                sender.peer.says_octets(&octets);
-                sender.talks(TICK);
-            }
-            sent
-        });
+        let sending = scope.spawn(|| sender.shares_its_screen());
         let mut sent = None;
         let mut sending = Some(sending);
         while sent != Some(seen) {
@@ -248,7 +234,7 @@ fn people_talk_while_a_screen_is_shared() {
                 assert_eq!((number, body.len()), (format!("{seen:08}"), FRAME));
                 seen += 1;
             }
-            assert!(now() < start + TIME + PATIENCE, "{seen} frames of {sent:?}");
+            assert!(now() < start + SHARED + PATIENCE, "{seen} frames of {sent:?}");
             if let Some(done) = sending.take_if(|sending| sending.is_finished()) {
                 sent = Some(done.join().expect("a sender"));
             }
@@ -289,6 +275,25 @@ impl<'a> Talker<'a> {
     fn new(peer: &'a mut Peer, to: &'a str, from: &'static str, start: Instant) -> Self {
         let latest = Duration::ZERO;
         Self { peer, to, from, start, said: 0, answered: 0, heard: 0, latest }
+    }
+
+    /// Sends numbered frames, and talks meanwhile; how many were sent.
+    fn shares_its_screen(&mut self) -> u128 {
+        let filler = "x".repeat(FRAME - 8);
+        let mut sent = 0;
+        while now() < self.start + SHARED {
+            let mut octets = Vec::new();
+            let ticks = (now() - self.start).as_millis() / TICK.as_millis();
+            while sent < ticks * FRAMES_A_TICK {
+                let body = format!("{sent:08}{filler}");
+                let text = frame(&format!("v{sent:08}"), self.to, self.from, &body);
+                octets.extend(self.peer.octets(&text));
+                sent += 1;
+            }
+            self.peer.says_octets(&octets);
+            self.talks(TICK);
+        }
+        sent
     }
 
     /// Says a line if it is time, and listens for a while; the frames that came.
