@@ -91,6 +91,8 @@ test:
 .PHONY: test-fast
 test-fast:
 	@.ci/need rust c
+	# Fewer random cases than `make test` tries.
+	export PROPTEST_CASES=$${PROPTEST_CASES:-32}
 	.ci/test --lib --test layers
 
 ##   make lint        formatting, clippy and documentation; a warning is an error
