@@ -1,4 +1,4 @@
-//! Challenges and their answers without sockets: what one AUTH costs in arithmetic.
+//! Challenges and their answers without sockets: the arithmetic of one AUTH.
 
 use std::{
     hint::black_box,

@@ -8,7 +8,7 @@
 //! | 1 | [`msrp`] | the wire: URIs, headers, decoder, encoder, output queue. Pure |
 //! | 1 | [`tls`] | certificates: reading, checking, what TLS is made with |
 //! | 1 | [`clock`] | the one place that asks for the time |
-//! | 1 | [`config`] | `config.ini` to [`config::Config`]; every option in one table |
+//! | 1 | [`config`] | `config.ini` as text, sections and typed values; the form of a table of options. Knows no option |
 //! | 2 | [`session`] | what happens to a frame between two connections. Pure: no io, no clock |
 //! | 2 | [`auth`] | who may relay: challenges, digests, backends |
 //! | 2 | [`transport`] | open connections: TCP, TLS, dialling, closing |
@@ -31,9 +31,10 @@
 //!
 //! # The life of a configuration
 //!
-//! `config.ini` is read into a [`config::Config`], from which a [`relay::Generation`] is built:
-//! certificates read, backends opened, host name checked. A connection takes the generation in force
-//! when it is accepted and keeps it. A reload builds the next one whole, carries over what did not
+//! `config.ini` is read into a [`relay::Config`], from which a [`relay::Generation`] is built. Each
+//! room states its options in a table; a backend is a row in [`auth::KINDS`]. For a
+//! generation certificates are read, backends opened, the host name checked. A connection takes the generation
+//! in force when it is accepted and keeps it; the users are those of the newest. A reload builds the next one whole, carries over what did not
 //! change and swaps it; a failed one changes nothing.
 
 pub mod auth;

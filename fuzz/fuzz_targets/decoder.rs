@@ -1,4 +1,4 @@
-//! What the decoder makes of any input, in any segmentation (RFC 4975 §7).
+//! The decoder, with any input in any segmentation (RFC 4975 §7).
 //!
 //! The input is what arrives on a connection, as it is; an octet of 0xFF is not part of it, but
 //! marks where one read ends and the next one starts. What is read must not depend on that, every
@@ -17,7 +17,7 @@ use msrprelay::msrp::{
 const CUT: u8 = 0xFF;
 /// The id under which bodies are sent on.
 const GUARD: &[u8] = b"ours";
-/// Small enough to be met by inputs of a few KiB.
+/// Small, so that inputs of a few KiB reach it.
 const SMALL_HEAD: usize = 300;
 
 fuzz_target!(|input: &[u8]| {
@@ -49,7 +49,8 @@ enum Seen {
     Body(Vec<u8>),
     Collision,
     End(Continuation),
-    /// Which limit it was may depend on the segmentation; whether there is anybody to tell may not.
+    /// The limit that is exceeded first may depend on the segmentation; whether the sender can be
+    /// told must not.
     Lost {
         paths: bool,
     },
@@ -82,7 +83,7 @@ fn read(pieces: &[&[u8]], max_head: usize, guard: Option<TransactId>) -> Vec<See
     seen
 }
 
-/// A look ahead must leave everything as it is but what is no message.
+/// Peeking must change nothing, except that it skips lines that are no message.
 fn peek(decoder: &mut Decoder, buf: &mut BytesMut) {
     let before = buf.clone();
     if let Ok(event) = decoder.peek(buf) {

@@ -17,7 +17,7 @@ fuzz_target!(|value: &[u8]| {
     }
 });
 
-/// What was read is written so that the same is read.
+/// Writing what was read, and reading that, gives the same.
 fn check<T: PartialEq + std::fmt::Debug>(
     value: &[u8],
     parse: fn(&[u8]) -> Result<T, ParseError>,

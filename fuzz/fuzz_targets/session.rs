@@ -1,4 +1,4 @@
-//! A relayed session, whatever its two peers send, read and leave, and whenever (RFC 4976 §6).
+//! A relayed session whose two peers send, read and leave at any moment (RFC 4976 §6).
 //!
 //! The input is what a peer sends, with octets from 0xF5 on as stage directions (see [`Cue`]). The
 //! session must not panic, keep its queues within its limits, say only what decodes, invent or
@@ -19,7 +19,7 @@ use msrprelay::{
     session::{Expiry, Holding, Leg, Limits, Received, Reject, Session, Timeout, detail},
 };
 
-/// Small, so that inputs of a few KiB meet them.
+/// Small, so that inputs of a few KiB reach them.
 const LIMITS: Limits = Limits {
     outbox: 8 * 1024,
     own: 2 * 1024,
@@ -31,14 +31,18 @@ const LIMITS: Limits = Limits {
 };
 /// The longest read.
 const READ: usize = 4096;
-/// Unread input of one leg; a socket takes no more either.
+/// Most unread input of one leg, as in a socket.
 const UNREAD: usize = 64 * 1024;
-/// Inputs above could hold single messages that go beyond [`QUEUE`].
+/// Longest input: a longer one could hold a message that exceeds [`QUEUE`] alone.
 const INPUT: usize = 8 * 1024;
-/// The most that one leg's queue may cost: the limits, what one read and the messages that were
-/// under way may add to them, and a REPORT for each transaction, all with paths of any length.
-const QUEUE: usize =
-    LIMITS.outbox + LIMITS.own + 4 * READ + (LIMITS.transactions + LIMITS.silent + 4) * INPUT;
+/// The most that one leg's queue may cost: the limits; what one read and the messages under way may
+/// add to them; a REPORT for each transaction, with paths of any length; and the buffers of
+/// [`UNREAD`] octets, grown to twice as many, that slices keep alive.
+const QUEUE: usize = LIMITS.outbox
+    + LIMITS.own
+    + 4 * READ
+    + (LIMITS.transactions + LIMITS.silent + 4) * INPUT
+    + 2 * (2 * UNREAD);
 
 fuzz_target!(|input: &[u8]| {
     let Some((&set, script)) = input.split_first() else {
@@ -49,19 +53,19 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-/// What an octet of the script means that is not sent.
+/// A stage direction: the meaning of an octet of the script that is not sent.
 enum Cue {
-    /// What was written so far is read.
+    /// The session reads what the peer has written so far.
     Cut,
     /// The other peer goes on.
     Turn,
-    /// As many seconds pass, squared, in hundredths.
+    /// The square of this number passes, in hundredths of a second.
     Wait(u8),
-    /// The peer takes as many times 16 octets of what waits for it.
+    /// The peer takes this number times 16 octets of what waits for it.
     Take(u8),
     /// Writes the transact-id of the last request that the peer got.
     LastId,
-    /// What was read last is read again, so many times.
+    /// The peer sends the octets of its last read again, so many times.
     Again(u8),
     /// The far peer connects; with an odd number it has a session too.
     Arrive(u8),
@@ -92,11 +96,11 @@ impl Cue {
     }
 }
 
-/// One peer, as it and somebody between it and the relay see things.
+/// One peer, and a witness of its connection.
 struct Peer {
-    /// Written, not yet read.
+    /// Octets that the peer has written and the session has not been given.
     line: Vec<u8>,
-    /// What the last read brought.
+    /// The octets of the last read.
     last: Vec<u8>,
     unread: BytesMut,
     /// Follows what the peer sends.
@@ -110,7 +114,7 @@ struct Peer {
     /// In the middle of a message.
     getting: bool,
     last_id: Option<TransactId>,
-    /// Its input makes no sense any more.
+    /// Its input broke the framing, and the leg was lost.
     deaf: bool,
     logins: VecDeque<Box<Head>>,
 }
@@ -172,7 +176,7 @@ impl Peer {
         }
     }
 
-    /// Whether it has got nothing but whole messages.
+    /// Whether all messages that it has got are complete.
     fn got_all(&self) -> bool {
         !self.getting && self.got_bytes.is_empty()
     }
@@ -186,7 +190,7 @@ struct Stage {
     on: Leg,
     /// Whether the relay finds the next hop.
     reachable: bool,
-    /// Somebody came who holds no session.
+    /// The far peer arrived and holds no session.
     stranger: bool,
     over: bool,
     lost: Option<Leg>,
@@ -284,7 +288,7 @@ impl Stage {
         }
     }
 
-    /// Has the session read both legs, as the one that was waited for may be the other one.
+    /// Has the session read both legs: what holds one leg up may be in the input of the other.
     fn receive(&mut self) {
         for leg in [self.on, self.on.other(), self.on] {
             self.receive_from(leg);
@@ -401,8 +405,8 @@ impl Stage {
         }
     }
 
-    /// Both peers read what there is for them, and what one of them owes is not waited for longer
-    /// than 30 s: in the end both can be heard, or the session is over.
+    /// Both peers read all that waits for them. Answers that a peer owes are awaited for 30 s at
+    /// most, so in the end both legs are read, or the session is over.
     fn rest(&mut self) {
         for _ in 0..UNREAD / LIMITS.transactions {
             self.drain();

@@ -6,7 +6,7 @@ use std::fmt;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{AuthError, Credential, Grant, challenger::USER_MAX};
+use super::{Account, AuthError, Credential, Grant, challenger::USER_MAX};
 use crate::msrp::digest::{Algorithm, Ha1, ParseError, VALUE_MAX};
 
 /// A user and the password, in clear.
@@ -44,6 +44,14 @@ impl Attempt {
         Ok(Self { user: user.to_owned(), password: SecretString::from(password) })
     }
 
+    /// The same credentials read so that the name ends at the last colon, if there are several: RFC
+    /// 7617 lets no name hold one, but some backends know such names.
+    pub fn with_longest_name(&self) -> Option<Self> {
+        let (rest, password) = self.password.expose_secret().rsplit_once(':')?;
+        let user = format!("{}:{rest}", self.user);
+        (user.len() <= USER_MAX).then(|| Self { user, password: SecretString::from(password) })
+    }
+
     /// Whom to ask the backend for. Free of control characters, otherwise any text.
     pub fn user(&self) -> &str {
         &self.user
@@ -62,21 +70,26 @@ impl fmt::Debug for Attempt {
 pub fn settle(
     attempt: Attempt,
     realm: &str,
-    found: Result<Credential, AuthError>,
+    found: Result<impl Into<Account>, AuthError>,
 ) -> Result<Grant, AuthError> {
-    let (credential, refusal) = match found {
-        Ok(credential) => (credential, None),
-        Err(error @ (AuthError::UnknownUser | AuthError::AmbiguousUser)) => {
-            (Credential::Password(SecretString::from("password")), Some(error))
+    let (account, refusal) = match found {
+        Ok(account) => (account.into(), None),
+        Err(
+            error @ (AuthError::UnknownUser | AuthError::AmbiguousUser | AuthError::ExpiredAccount),
+        ) => {
+            let dummy = Credential::Password(SecretString::from("password"));
+            (Account::from(dummy), Some(error))
         }
         Err(error) => return Err(error),
     };
     // Hashes are compared, of equal length whatever the password: a table may hold nothing else.
     let mut verdict = Err(AuthError::UnusableCredential);
     for algorithm in [Algorithm::Sha256, Algorithm::Md5] {
-        if let Some(stored) = credential.ha1(algorithm, &attempt.user, realm) {
+        let stored = account.ha1s(algorithm, &attempt.user, realm);
+        if !stored.is_empty() {
             let given = Ha1::new(algorithm, &attempt.user, realm, &attempt.password);
-            verdict = if stored.matches(&given) { Ok(()) } else { Err(AuthError::WrongPassword) };
+            let right = stored.iter().fold(false, |right, stored| right | stored.matches(&given));
+            verdict = if right { Ok(()) } else { Err(AuthError::WrongPassword) };
             break;
         }
     }
@@ -85,11 +98,18 @@ pub fn settle(
         verdict = verdict.and(Err(AuthError::WrongPassword));
     }
     refusal.map_or(verdict, Err)?;
-    Ok(Grant { user: attempt.user, realm: realm.to_owned(), authentication_info: None })
+    Ok(Grant {
+        user: account.user.unwrap_or(attempt.user),
+        realm: realm.to_owned(),
+        authentication_info: None,
+        until: account.until,
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
 
     #[test]
@@ -111,6 +131,37 @@ mod tests {
             assert_eq!((attempt.user(), attempt.password.expose_secret()), (user, password));
             let shown = format!("{attempt:?}");
             assert!(password.is_empty() || !shown.contains(password), "{shown}");
+        }
+    }
+
+    #[test]
+    fn a_name_may_reach_to_the_last_colon() {
+        let attempt = |user: &str, password: &str| Attempt {
+            user: user.to_owned(),
+            password: SecretString::from(password),
+        };
+        assert!(attempt("alice", "secret").with_longest_name().is_none());
+        let longest = attempt("1700000000", "sip:alice:x=").with_longest_name().unwrap();
+        assert_eq!(longest.user(), "1700000000:sip:alice");
+        assert_eq!(longest.password.expose_secret(), "x=");
+        assert!(attempt("alice", &format!("{}:x", "u".repeat(255))).with_longest_name().is_none());
+    }
+
+    /// Secrets that are rolled over, and an account that is called otherwise and ends.
+    #[test]
+    fn any_credential_of_an_account_will_do() {
+        let until = Some(SystemTime::UNIX_EPOCH);
+        let known = |password: &str| Credential::Password(SecretString::from(password));
+        for (password, verdict) in
+            [("new", Ok("alice")), ("old", Ok("alice")), ("older", Err(AuthError::WrongPassword))]
+        {
+            let attempt =
+                Attempt { user: "1:alice".to_owned(), password: SecretString::from(password) };
+            let credentials = vec![known("new"), known("old")];
+            let account = Account { user: Some("alice".to_owned()), credentials, until };
+            let grant = settle(attempt, "R", Ok(account));
+            assert!(grant.as_ref().is_ok_and(|grant| grant.until == until) == verdict.is_ok());
+            assert_eq!(grant.map(|grant| grant.user), verdict.map(str::to_owned));
         }
     }
 

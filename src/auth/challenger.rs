@@ -12,13 +12,14 @@
 //! What is remembered is only which nonces were *spent*, and only a right digest spends one: a
 //! stranger cannot make this grow.
 
+mod nonce;
+
 use std::{
-    collections::BTreeSet,
     fmt,
     hint::black_box,
     net::IpAddr,
     sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -27,25 +28,14 @@ use rand::{Rng, rand_core::UnwrapErr, rngs::SysRng};
 use secrecy::SecretString;
 use sha2::Sha256;
 
-use super::{AuthError, Credential};
+use self::nonce::{Nonce, SEED_LEN, SPENT_MAX, Spent};
+use super::{Account, AuthError};
 use crate::msrp::digest::{
     Algorithm, AuthenticationInfo, Authorization, Challenge, Ha1, METHOD, RequestDigest,
 };
 
 /// The longest user name, in octets.
 pub(super) const USER_MAX: usize = 255;
-
-/// The most spent nonces that are remembered: 17,000 logins a second at the default lifetime of
-/// 15 s, in about 10 MiB.
-///
-/// At the cap the oldest is forgotten, and with it every nonce issued before: those are answered
-/// `stale=true`, used or not. So the cap can cost a slow client a second round trip, never let a
-/// replay in, and never lock anybody out.
-const SPENT_MAX: usize = 1 << 18;
-
-/// How long past its lifetime a spent nonce is remembered, so that an attempt whose look-up takes
-/// long still learns that a quicker twin was first.
-const LOOKUP_GRACE: Duration = Duration::from_secs(30);
 
 /// Issues challenges and judges the answers. One per process: nonces outlive a reload.
 pub struct Challenger {
@@ -144,22 +134,32 @@ impl Challenger {
     pub fn settle(
         &self,
         attempt: Attempt,
-        found: Result<Credential, AuthError>,
+        found: Result<impl Into<Account>, AuthError>,
         now: Instant,
     ) -> Result<Grant, AuthError> {
-        let (ha1, refusal) = match found.map(|credential| attempt.ha1(&credential)) {
-            Ok(Some(ha1)) => (ha1, None),
-            Ok(None) => (attempt.dummy_ha1(), Some(AuthError::UnusableCredential)),
-            Err(error @ (AuthError::UnknownUser | AuthError::AmbiguousUser)) => {
-                (attempt.dummy_ha1(), Some(error))
-            }
-            Err(error) => return Err(error),
+        let found = found.map(Into::into);
+        let (ha1s, refusal) = match &found {
+            Ok(account) => (attempt.ha1s(account), Some(AuthError::UnusableCredential)),
+            Err(
+                error @ (AuthError::UnknownUser
+                | AuthError::AmbiguousUser
+                | AuthError::ExpiredAccount),
+            ) => (Vec::new(), Some(error.clone())),
+            Err(error) => return Err(error.clone()),
         };
-        let uri = black_box(attempt.proven_uri(&ha1));
+        let (ha1s, refusal) =
+            if ha1s.is_empty() { (vec![attempt.dummy_ha1()], refusal) } else { (ha1s, None) };
+        let mut proven = None;
+        for ha1 in &ha1s {
+            if let Some(uri) = black_box(attempt.proven_uri(ha1)) {
+                proven = Some((ha1, uri));
+            }
+        }
         if let Some(refusal) = refusal {
             return Err(refusal);
         }
-        let uri = uri.ok_or(AuthError::WrongPassword)?;
+        let (ha1, uri) = proven.ok_or(AuthError::WrongPassword)?;
+        let account = found?;
         if !attempt.in_time {
             return Err(AuthError::ExpiredNonce);
         }
@@ -169,11 +169,12 @@ impl Challenger {
             self.micros(now),
         )?;
         let info =
-            AuthenticationInfo::new(&ha1, uri, &attempt.nonce_text, &attempt.nc, &attempt.cnonce);
+            AuthenticationInfo::new(ha1, uri, &attempt.nonce_text, &attempt.nc, &attempt.cnonce);
         Ok(Grant {
             authentication_info: Some(info.to_value()),
-            user: attempt.user,
+            user: account.user.unwrap_or(attempt.user),
             realm: attempt.realm,
+            until: account.until,
         })
     }
 
@@ -271,8 +272,8 @@ impl Attempt {
         &self.realm
     }
 
-    fn ha1(&self, credential: &Credential) -> Option<Ha1> {
-        credential.ha1(self.algorithm, &self.user, &self.realm)
+    fn ha1s(&self, account: &Account) -> Vec<Ha1> {
+        account.ha1s(self.algorithm, &self.user, &self.realm)
     }
 
     /// For the work only: what is proven with it lets nobody in.
@@ -305,12 +306,14 @@ impl fmt::Debug for Attempt {
 /// Who was let in, and the relay's proof for them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Grant {
-    /// The authenticated user.
+    /// The authenticated user, as the backend calls them.
     pub user: String,
     /// In this realm.
     pub realm: String,
     /// The value of the `Authentication-Info` header of the 200; Basic has none.
     pub authentication_info: Option<String>,
+    /// When the account ends: a session must not last longer.
+    pub until: Option<SystemTime>,
 }
 
 impl fmt::Debug for Grant {
@@ -322,79 +325,6 @@ impl fmt::Debug for Grant {
     }
 }
 
-/// What makes a nonce unique; ordered by time.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Nonce {
-    /// Microseconds since the challenger's epoch.
-    issued: u64,
-    random: [u8; RANDOM_LEN],
-}
-
-impl Nonce {
-    fn to_bytes(self) -> [u8; SEED_LEN] {
-        let mut bytes = [0; SEED_LEN];
-        let (issued, random) = bytes.split_at_mut(TIME_LEN);
-        issued.copy_from_slice(&self.issued.to_be_bytes());
-        random.copy_from_slice(&self.random);
-        bytes
-    }
-
-    fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let (issued, random) = bytes.split_first_chunk()?;
-        Some(Self { issued: u64::from_be_bytes(*issued), random: random.try_into().ok()? })
-    }
-
-    fn age(&self, now: u64) -> Duration {
-        Duration::from_micros(now.saturating_sub(self.issued))
-    }
-}
-
-/// The nonces that were spent: all of them issued after `forgotten`, none before.
-struct Spent {
-    nonces: BTreeSet<Nonce>,
-    /// Issue time of the newest nonce that was dropped from the set. Up to there nobody knows any
-    /// more what was spent, so all of it counts as spent: also when the lifetime grows by a reload.
-    forgotten: Option<u64>,
-    max: usize,
-}
-
-impl Spent {
-    fn new(max: usize) -> Self {
-        Self { nonces: BTreeSet::new(), forgotten: None, max }
-    }
-
-    fn spend(&mut self, nonce: Nonce, lifetime: Duration, now: u64) -> Result<(), AuthError> {
-        self.prune(lifetime.saturating_add(LOOKUP_GRACE), now);
-        if self.nonces.contains(&nonce) {
-            return Err(AuthError::SpentNonce);
-        }
-        if self.forgotten.is_some_and(|time| nonce.issued <= time) {
-            return Err(AuthError::ForgottenNonce);
-        }
-        self.nonces.insert(nonce);
-        if self.nonces.len() > self.max {
-            self.forget_oldest();
-        }
-        Ok(())
-    }
-
-    fn prune(&mut self, age: Duration, now: u64) {
-        while self.nonces.first().is_some_and(|nonce| nonce.age(now) > age) {
-            self.forget_oldest();
-        }
-    }
-
-    fn forget_oldest(&mut self) {
-        if let Some(nonce) = self.nonces.pop_first() {
-            self.forgotten = Some(nonce.issued);
-        }
-    }
-}
-
-const TIME_LEN: usize = size_of::<u64>();
-/// 128 bits.
-const RANDOM_LEN: usize = 16;
-const SEED_LEN: usize = TIME_LEN + RANDOM_LEN;
 /// HMAC-SHA-256 truncated to 128 bits (RFC 2104 §5).
 const TAG_LEN: usize = 16;
 const NONCE_LEN: usize = SEED_LEN + TAG_LEN;
@@ -444,189 +374,16 @@ fn spellings(uri: Option<&str>, request: &AuthRequest<'_>) -> Result<Vec<Vec<u8>
 }
 
 #[cfg(test)]
-mod tests {
+mod tests;
+
+#[cfg(test)]
+mod races {
     use std::{sync::Barrier, thread};
 
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::auth::Answer;
-
-    #[test]
-    fn challenge_has_the_form_clients_know() {
-        let relay = Relay::new();
-        let [value] = &relay.challenger.challenge(&MD5, REALM, CLIENT, false, relay.start)[..]
-        else {
-            panic!("one algorithm, one challenge");
-        };
-        let challenge = Challenge::parse(value.as_bytes()).unwrap();
-        let (nonce, opaque) = (challenge.nonce(), challenge.opaque().unwrap());
-        assert_eq!(
-            *value,
-            format!(r#"Digest realm="{REALM}", qop="auth", nonce="{nonce}", opaque="{opaque}""#)
-        );
-        assert_eq!((nonce.len(), opaque.len()), (54, 22));
-        for text in [nonce, opaque] {
-            let safe = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
-            assert!(text.chars().all(safe), "{text}");
-        }
-        let stale = relay.challenger.challenge(&MD5, REALM, CLIENT, true, relay.start);
-        assert!(stale[0].ends_with("\", stale=true"), "{stale:?}");
-    }
-
-    #[test]
-    fn nonces_never_repeat_and_show_nothing_of_the_address() {
-        let relay = Relay::new();
-        let client = IpAddr::from([0xaa; 16]);
-        let mut seen = BTreeSet::new();
-        for _ in 0..1000 {
-            let value = relay.challenger.challenge(&MD5, REALM, client, false, relay.start);
-            let nonce = Challenge::parse(value[0].as_bytes()).unwrap().nonce().to_owned();
-            let bytes = URL_SAFE_NO_PAD.decode(&nonce).unwrap();
-            assert!(!bytes.windows(8).any(|window| window == [0xaa; 8]));
-            assert!(seen.insert(nonce));
-        }
-    }
-
-    #[test]
-    fn right_password_is_let_in_with_proof() {
-        let relay = Relay::new();
-        let sent = relay.answer("secret");
-        let grant = relay.login(&sent, relay.start).unwrap();
-        assert_eq!((grant.user.as_str(), grant.realm.as_str()), ("alice", REALM));
-
-        let proof = grant.authentication_info.unwrap();
-        let info = AuthenticationInfo::parse(proof.as_bytes()).unwrap();
-        assert!(info.proves(&ha1("secret"), &sent, URI));
-        let expected =
-            format!("qop=auth, cnonce=\"{}\", nc=00000001, rspauth=\"", sent.cnonce().unwrap());
-        assert!(proof.starts_with(&expected), "{proof}");
-    }
-
-    #[test]
-    fn stored_ha1_of_either_case_does_as_well_as_the_password() {
-        let stored = "b1726872c344b6dc8365b774f8fd6412"; // alice:example.com:secret
-        for stored in [stored.to_owned(), stored.to_uppercase()] {
-            let relay = Relay::new();
-            let attempt = relay.examine(&relay.answer("secret"), relay.start).unwrap();
-            let found = Ok(Credential::Ha1 { md5: Some(SecretString::from(stored)), sha256: None });
-            relay.challenger.settle(attempt, found, relay.start).unwrap();
-        }
-    }
-
-    /// Either line of a challenge can be answered, by who has the password or that hash; the nonce
-    /// of both is one.
-    #[test]
-    fn each_algorithm_that_is_offered_lets_in() {
-        // HA1 of alice:example.com:secret, by other programs.
-        let stored = |algorithm| {
-            SecretString::from(match algorithm {
-                Algorithm::Md5 => "b1726872c344b6dc8365b774f8fd6412",
-                Algorithm::Sha256 => {
-                    "ed8925b20f9a77b8f8f8d5f8e4467fe32b866f7208ab9e4b20595e9821a0fdee"
-                }
-            })
-        };
-        let request = AuthRequest { algorithms: &BOTH, ..REQUEST };
-        let relay = Relay::new();
-        for index in 0..2 {
-            let other = 1 - index;
-            let only = |algorithm| Credential::Ha1 {
-                md5: (algorithm == Algorithm::Md5).then(|| stored(Algorithm::Md5)),
-                sha256: (algorithm == Algorithm::Sha256).then(|| stored(Algorithm::Sha256)),
-            };
-            for (found, error) in [
-                (password("secret"), None),
-                (only(BOTH[index]), None),
-                (only(BOTH[other]), Some(AuthError::UnusableCredential)),
-            ] {
-                let values = relay.challenger.challenge(&BOTH, REALM, CLIENT, false, relay.start);
-                let lines = [&values[0], &values[1]]
-                    .map(|value| Challenge::parse(value.as_bytes()).unwrap());
-                assert_eq!(lines[0].nonce(), lines[1].nonce());
-                let answer = |line: &Challenge| {
-                    let ha1 = line.ha1("alice", &SecretString::from("secret"));
-                    line.authorize("alice", &ha1, URI, "c".to_owned())
-                };
-                let sent = answer(&lines[index]);
-                let attempt = relay.challenger.examine(&sent, &request, relay.start).unwrap();
-                let verdict = relay.challenger.settle(attempt, Ok(found), relay.start);
-                assert_eq!(verdict.err(), error, "{:?}", BOTH[index]);
-                if error.is_none() {
-                    let again = answer(&lines[other]);
-                    let attempt = relay.challenger.examine(&again, &request, relay.start).unwrap();
-                    let found = Ok(password("secret"));
-                    let verdict = relay.challenger.settle(attempt, found, relay.start);
-                    assert_eq!(verdict.err(), Some(AuthError::SpentNonce));
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn wrong_password_does_not_spend_the_nonce() {
-        let relay = Relay::new();
-        let challenge = relay.challenge();
-        let wrong = answer(&challenge, "guess");
-        assert_eq!(relay.login(&wrong, relay.start), Err(AuthError::WrongPassword));
-        assert_eq!(relay.login(&wrong, relay.start), Err(AuthError::WrongPassword));
-        relay.login(&answer(&challenge, "secret"), relay.start).unwrap();
-    }
-
-    /// Also with another cnonce and nonce count: a nonce serves once.
-    #[test]
-    fn replay_is_stale() {
-        let relay = Relay::new();
-        let sent = relay.answer("secret");
-        relay.login(&sent, relay.start).unwrap();
-        assert_eq!(relay.login(&sent, relay.start), Err(AuthError::SpentNonce));
-
-        let challenge = relay.challenge();
-        relay.login(&answer(&challenge, "secret"), relay.start).unwrap();
-        let again = challenge.authorize("alice", &ha1("secret"), URI, "another".to_owned());
-        assert_eq!(relay.login(&again, relay.start), Err(AuthError::SpentNonce));
-        let wrong = answer(&challenge, "guess");
-        assert_eq!(relay.login(&wrong, relay.start), Err(AuthError::WrongPassword));
-    }
-
-    #[test]
-    fn expired_nonce_is_stale_only_with_the_right_digest() {
-        let relay = Relay::new();
-        let last = relay.start + LIFETIME;
-        let late = last + Duration::from_micros(1);
-        relay.login(&relay.answer("secret"), last).unwrap();
-        for (password, error) in
-            [("secret", AuthError::ExpiredNonce), ("guess", AuthError::WrongPassword)]
-        {
-            assert_eq!(relay.login(&relay.answer(password), late), Err(error));
-        }
-    }
-
-    /// The time a look-up takes is not held against the client.
-    #[test]
-    fn time_is_judged_at_arrival() {
-        let relay = Relay::new();
-        let attempt = relay.examine(&relay.answer("secret"), relay.start + LIFETIME).unwrap();
-        let later = relay.start + LIFETIME + Duration::from_secs(5);
-        relay.challenger.settle(attempt, Ok(password("secret")), later).unwrap();
-    }
-
-    /// A replay that arrived in time is refused however long its look-up takes.
-    #[test]
-    fn a_slow_twin_never_wins() {
-        for delay in [0, 1, 44, 45, 46, 3600].map(Duration::from_secs) {
-            let relay = Relay::new();
-            let sent = relay.answer("secret");
-            let twin = relay.examine(&sent, relay.start).unwrap();
-            relay.login(&sent, relay.start).unwrap();
-            // Other logins make time pass for the set.
-            let now = relay.start + delay;
-            let other = answer(&relay.challenge_at(now), "secret");
-            relay.login(&other, now).unwrap();
-            let error = relay.challenger.settle(twin, Ok(password("secret")), now).unwrap_err();
-            assert_eq!(error.answer(), Answer::Challenge { stale: true }, "{delay:?}: {error}");
-        }
-    }
+    use super::{
+        AuthError,
+        tests::{Relay, password},
+    };
 
     #[test]
     fn of_equal_attempts_at_once_one_wins() {
@@ -651,353 +408,5 @@ mod tests {
             let stale = verdicts.iter().filter(|v| **v == Err(AuthError::SpentNonce)).count();
             assert_eq!((won, stale), (1, THREADS - 1));
         }
-    }
-
-    #[test]
-    fn nonce_serves_only_its_address_and_its_relay() {
-        let relay = Relay::new();
-        let sent = relay.answer("secret");
-        for client in ["192.0.2.8", "::1", "::192.0.2.7", "2001:db8::c000:207"] {
-            let request = AuthRequest { client: client.parse().unwrap(), ..REQUEST };
-            let error = relay.challenger.examine(&sent, &request, relay.start).unwrap_err();
-            assert_eq!(error, AuthError::ForeignNonce, "{client}");
-        }
-        let mapped = AuthRequest { client: "::ffff:192.0.2.7".parse().unwrap(), ..REQUEST };
-        assert!(relay.challenger.examine(&sent, &mapped, relay.start).is_ok());
-
-        let error = Relay::new().examine(&sent, relay.start).unwrap_err();
-        assert_eq!(error, AuthError::ForeignNonce);
-    }
-
-    /// Every bit of nonce and opaque is covered, and they cannot stand in for one another.
-    #[test]
-    fn altered_nonce_or_opaque_is_foreign() {
-        let relay = Relay::new();
-        let sent = relay.answer("secret").to_value();
-        let examine = |value: &str| {
-            let sent = Authorization::parse(value.as_bytes()).unwrap();
-            relay.examine(&sent, relay.start).map(|_| ())
-        };
-        assert_eq!(examine(&sent), Ok(()));
-        for (name, error) in
-            [("nonce", AuthError::ForeignNonce), ("opaque", AuthError::ForeignOpaque)]
-        {
-            let at = sent.find(&format!(", {name}=\"")).unwrap() + name.len() + 4;
-            let len = sent[at..].find('"').unwrap();
-            let text = &sent[at..at + len];
-            let replaced = |new: &str| [&sent[..at], new, &sent[at + len..]].concat();
-            for index in 0..len {
-                let old = text.as_bytes()[index];
-                let new = if old == b'A' { "B" } else { "A" };
-                let altered = replaced(&[&text[..index], new, &text[index + 1..]].concat());
-                assert_eq!(examine(&altered), Err(error.clone()), "{altered}");
-            }
-            for new in [
-                "x",
-                "AAAA",
-                &text[..len - 1],
-                &text[..len - 2],
-                &format!("{text}A"),
-                &"A".repeat(1000),
-            ] {
-                assert_eq!(examine(&replaced(new)), Err(error.clone()), "{new}");
-            }
-        }
-    }
-
-    /// The MAC in a nonce is readable; it must not open the other lock.
-    #[test]
-    fn mac_of_the_nonce_is_no_opaque() {
-        let relay = Relay::new();
-        let sent = relay.answer("secret");
-        let nonce = URL_SAFE_NO_PAD.decode(sent.nonce().unwrap()).unwrap();
-        let mac = URL_SAFE_NO_PAD.encode(&nonce[SEED_LEN..]);
-        let value = sent.to_value().replace(sent.opaque().unwrap(), &mac);
-        let error = relay.examine(&parsed(&value), relay.start).unwrap_err();
-        assert_eq!(error, AuthError::ForeignOpaque);
-    }
-
-    #[test]
-    fn each_parameter_missing_or_empty_is_a_plain_failure() {
-        let relay = Relay::new();
-        let sent = relay.answer("secret").to_value();
-        for name in ["username", "realm", "nonce", "qop", "nc", "cnonce", "response", "opaque"] {
-            for without in [
-                sent.replacen(&format!("{name}="), "x=", 1),
-                format!("{}, {name}=\"\"", sent.replacen(&format!("{name}="), "x=", 1)),
-            ] {
-                let error = relay.examine(&parsed(&without), relay.start).unwrap_err();
-                assert_eq!(error, AuthError::Missing(name), "{without}");
-                assert_eq!(error.answer(), Answer::Challenge { stale: false });
-            }
-        }
-    }
-
-    #[test]
-    fn wrong_parameters_are_plain_failures() {
-        let relay = Relay::new();
-        let sent = relay.answer("secret").to_value();
-        let user = "u".repeat(USER_MAX);
-        for (old, new, error) in [
-            (r#"realm="example.com""#, r#"realm="EXAMPLE.com""#, AuthError::WrongRealm),
-            (r#"realm="example.com""#, r#"realm="example.org""#, AuthError::WrongRealm),
-            ("qop=auth", "qop=auth-int", AuthError::WrongQop),
-            ("qop=auth", r#"qop="auth,auth-int""#, AuthError::WrongQop),
-            ("qop=auth", "qop=auth, algorithm=MD5-sess", AuthError::WrongAlgorithm),
-            ("qop=auth", "qop=auth, algorithm=SHA-256", AuthError::WrongAlgorithm),
-            ("nc=00000001", "nc=1", AuthError::WrongNonceCount),
-            ("nc=00000001", "nc=0000000g", AuthError::WrongNonceCount),
-            ("nc=00000001", "nc=000000001", AuthError::WrongNonceCount),
-            ("response=\"", "response=\"0", AuthError::MalformedResponse),
-            ("alice", &format!("{user}u"), AuthError::UserTooLong),
-        ] {
-            let value = sent.replacen(old, new, 1);
-            assert_ne!(value, sent, "{old}");
-            let refused = relay.examine(&parsed(&value), relay.start).unwrap_err();
-            assert_eq!(refused, error, "{value}");
-            assert_eq!(refused.answer(), Answer::Challenge { stale: false });
-        }
-        let longest = parsed(&sent.replacen("alice", &user, 1));
-        assert_eq!(relay.examine(&longest, relay.start).unwrap().user(), user);
-    }
-
-    /// As msrplib (all quoted) and crocodile (`uri`, `algorithm`) write it.
-    #[test]
-    fn spellings_of_clients_in_use_are_let_in() {
-        for (old, new) in [
-            ("qop=auth, nc=00000001", r#"qop="auth", nc="00000001""#),
-            ("qop=auth", "qop=auth, algorithm=MD5"),
-            ("qop=auth", r#"qop=auth, algorithm="md5""#),
-            ("qop=auth", r#"qop=auth, uri="msrps://example.com:2855;tcp""#),
-        ] {
-            let relay = Relay::new();
-            let value = relay.answer("secret").to_value().replacen(old, new, 1);
-            relay.login(&parsed(&value), relay.start).unwrap();
-        }
-        // Hexadecimal digits in upper case.
-        let relay = Relay::new();
-        let sent = relay.answer("secret");
-        let response = sent.response().unwrap();
-        let value = sent.to_value().replace(response, &response.to_uppercase());
-        relay.login(&parsed(&value), relay.start).unwrap();
-    }
-
-    /// A `uri` that the caller found equal may also be what the client hashed.
-    #[test]
-    fn uri_counts_as_the_request_or_the_client_spells_it() {
-        let own = b"msrps://EXAMPLE.com:2855;TCP";
-        for (hashed, uri_matches, verdict) in [
-            (URI, true, Ok(())),
-            (own, true, Ok(())),
-            (b"msrps://example.org:2855;tcp", true, Err(AuthError::WrongPassword)),
-            (URI, false, Err(AuthError::WrongUri)),
-            (own, false, Err(AuthError::WrongUri)),
-        ] {
-            let relay = Relay::new();
-            let sent = relay.challenge().authorize("alice", &ha1("secret"), hashed, "c".to_owned());
-            let value = format!("{}, uri=\"{}\"", sent.to_value(), str::from_utf8(own).unwrap());
-            let request = AuthRequest { uri_matches, ..REQUEST };
-            let got = relay
-                .challenger
-                .examine(&parsed(&value), &request, relay.start)
-                .and_then(|a| relay.challenger.settle(a, Ok(password("secret")), relay.start));
-            if let Ok(grant) = &got {
-                let proof = grant.authentication_info.as_deref().unwrap();
-                let info = AuthenticationInfo::parse(proof.as_bytes()).unwrap();
-                assert!(info.proves(&ha1("secret"), &sent, hashed));
-            }
-            assert_eq!(got.map(|_| ()), verdict);
-        }
-    }
-
-    #[test]
-    fn what_the_backend_says_decides() {
-        let empty = || Credential::Password(SecretString::from(""));
-        let broken = || Credential::Ha1 { md5: Some(SecretString::from("NULL")), sha256: None };
-        let none = || Credential::Ha1 { md5: None, sha256: None };
-        let down = || AuthError::BackendUnavailable("timeout".to_owned());
-        let relay = Relay::new();
-        // With the digest of an empty password, too; and with that of the dummy.
-        for guess in ["", "password", "secret"] {
-            for (found, error) in [
-                (Err(AuthError::UnknownUser), AuthError::UnknownUser),
-                (Err(AuthError::NotAllowed), AuthError::NotAllowed),
-                (Err(down()), down()),
-                (Ok(empty()), AuthError::UnusableCredential),
-                (Ok(broken()), AuthError::UnusableCredential),
-                (Ok(none()), AuthError::UnusableCredential),
-                (Err(AuthError::AmbiguousUser), AuthError::AmbiguousUser),
-            ] {
-                let attempt = relay.examine(&relay.answer(guess), relay.start).unwrap();
-                let verdict = relay.challenger.settle(attempt, found, relay.start);
-                assert_eq!(verdict, Err(error));
-            }
-        }
-        assert!(relay.challenger.spent.lock().unwrap().nonces.is_empty());
-    }
-
-    #[test]
-    fn spent_nonces_are_forgotten_in_time_and_stay_refused() {
-        let mut spent = Spent::new(SPENT_MAX);
-        let keep = micros(LIFETIME + LOOKUP_GRACE);
-        assert_eq!(spent.spend(nonce(0), LIFETIME, 0), Ok(()));
-        assert_eq!(spent.spend(nonce(keep), LIFETIME, keep), Ok(()));
-        assert_eq!(spent.nonces.len(), 2);
-        assert_eq!(spent.spend(nonce(keep + 1), LIFETIME, keep + 1), Ok(()));
-        assert_eq!(spent.nonces.len(), 2, "the first is out");
-
-        // A reload that prolongs the lifetime brings nothing back.
-        let day = Duration::from_hours(24);
-        assert_eq!(spent.spend(nonce(0), day, keep + 2), Err(AuthError::ForgottenNonce));
-        assert_eq!(spent.spend(nonce(keep), day, keep + 2), Err(AuthError::SpentNonce));
-        assert_eq!(spent.spend(nonce(1), day, keep + 2), Ok(()));
-    }
-
-    #[test]
-    fn full_set_forgets_the_oldest_and_lets_no_replay_in() {
-        const MAX: usize = 4;
-        let mut spent = Spent::new(MAX);
-        for issued in [30, 10, 20, 40] {
-            assert_eq!(spent.spend(nonce(issued), LIFETIME, 50), Ok(()));
-        }
-        assert_eq!(spent.spend(nonce(50), LIFETIME, 50), Ok(()));
-        assert_eq!(spent.nonces.len(), MAX);
-        for (issued, error) in [
-            (10, AuthError::ForgottenNonce), // dropped
-            (5, AuthError::ForgottenNonce),  // unused, but who knows
-            (20, AuthError::SpentNonce),
-            (50, AuthError::SpentNonce),
-        ] {
-            assert_eq!(spent.spend(nonce(issued), LIFETIME, 50), Err(error), "{issued}");
-        }
-        // Older than all that is remembered, newer than what is forgotten: good for once.
-        assert_eq!(spent.spend(nonce(15), LIFETIME, 50), Ok(()));
-        assert_eq!(spent.spend(nonce(15), LIFETIME, 50), Err(AuthError::ForgottenNonce));
-        assert_eq!(spent.nonces.len(), MAX);
-    }
-
-    #[test]
-    fn debug_shows_no_secret() {
-        let relay = Relay::new();
-        let sent = relay.answer("secret");
-        let attempt = relay.examine(&sent, relay.start).unwrap();
-        let shown = format!("{:?} {attempt:?}", relay.challenger);
-        let grant = relay.challenger.settle(attempt, Ok(password("secret")), relay.start).unwrap();
-        let shown = format!("{shown} {grant:?}");
-        assert!(shown.contains("alice"));
-        let secrets = [sent.nonce(), sent.response(), sent.cnonce(), sent.opaque()];
-        for secret in secrets.into_iter().flatten().chain(grant.authentication_info.as_deref()) {
-            assert!(!shown.contains(secret), "{secret} in {shown}");
-        }
-    }
-
-    proptest! {
-        /// However logins and replays follow one another, no nonce is good for two.
-        #[test]
-        fn no_nonce_is_spent_twice(
-            max in 1..6_usize,
-            steps in proptest::collection::vec((0..20_u64, 0..40_u64, 0..60_u64), 1..200),
-        ) {
-            let mut spent = Spent::new(max);
-            let mut granted = BTreeSet::new();
-            let mut now = 0;
-            for (issued, wait, lifetime) in steps {
-                now += wait * 1_000_000;
-                let lifetime = Duration::from_secs(lifetime);
-                if spent.spend(nonce(issued * 1_000_000), lifetime, now).is_ok() {
-                    prop_assert!(granted.insert(issued));
-                }
-                prop_assert!(spent.nonces.len() <= max);
-            }
-        }
-
-        #[test]
-        fn any_credentials_are_judged(text in "[ -~]{0,200}", nonce in ".{0,60}") {
-            let relay = Relay::new();
-            let other = relay.answer("secret").to_value().replace(" nonce=", " x=");
-            let values = [format!("Digest {text}"), format!("{other}, nonce=\"{nonce}\"")];
-            for value in values {
-                if let Ok(sent) = Authorization::parse(value.as_bytes()) {
-                    prop_assert!(relay.examine(&sent, relay.start).is_err());
-                }
-            }
-        }
-    }
-
-    const REALM: &str = "example.com";
-    const URI: &[u8] = b"msrps://example.com:2855;tcp";
-    const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
-    const LIFETIME: Duration = Duration::from_secs(15);
-    const MD5: [Algorithm; 1] = [Algorithm::Md5];
-    const BOTH: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Md5];
-    const REQUEST: AuthRequest<'static> = AuthRequest {
-        algorithms: &MD5,
-        realm: REALM,
-        uri: URI,
-        uri_matches: true,
-        client: CLIENT,
-        nonce_lifetime: LIFETIME,
-    };
-
-    /// A challenger and the moment it began; the only user is alice, her password is "secret".
-    struct Relay {
-        challenger: Challenger,
-        start: Instant,
-    }
-
-    impl Relay {
-        #[expect(clippy::disallowed_methods, reason = "any fixed moment will do")]
-        fn new() -> Self {
-            let start = Instant::now();
-            let challenger = Challenger::new(start);
-            Self { challenger, start }
-        }
-
-        fn challenge(&self) -> Challenge {
-            self.challenge_at(self.start)
-        }
-
-        fn challenge_at(&self, now: Instant) -> Challenge {
-            let value = self.challenger.challenge(&MD5, REALM, CLIENT, false, now);
-            Challenge::parse(value[0].as_bytes()).unwrap()
-        }
-
-        /// What a client sends in answer to a fresh challenge.
-        fn answer(&self, password: &str) -> Authorization {
-            answer(&self.challenge(), password)
-        }
-
-        fn examine(&self, sent: &Authorization, now: Instant) -> Result<Attempt, AuthError> {
-            self.challenger.examine(sent, &REQUEST, now)
-        }
-
-        fn login(&self, sent: &Authorization, now: Instant) -> Result<Grant, AuthError> {
-            let attempt = self.examine(sent, now)?;
-            self.challenger.settle(attempt, Ok(password("secret")), now)
-        }
-    }
-
-    fn answer(challenge: &Challenge, password: &str) -> Authorization {
-        challenge.authorize("alice", &ha1(password), URI, "0a4f113b77c1".to_owned())
-    }
-
-    fn ha1(password: &str) -> Ha1 {
-        Ha1::new(Algorithm::Md5, "alice", REALM, &SecretString::from(password))
-    }
-
-    fn password(password: &str) -> Credential {
-        Credential::Password(SecretString::from(password))
-    }
-
-    fn parsed(value: &str) -> Authorization {
-        Authorization::parse(value.as_bytes()).unwrap()
-    }
-
-    fn nonce(issued: u64) -> Nonce {
-        Nonce { issued, random: [7; RANDOM_LEN] }
-    }
-
-    fn micros(duration: Duration) -> u64 {
-        u64::try_from(duration.as_micros()).unwrap()
     }
 }

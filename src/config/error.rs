@@ -14,7 +14,7 @@ pub struct ConfigError {
     pub file: PathBuf,
     /// What must be mended, in the order of the lines; never empty.
     pub findings: Vec<Finding>,
-    /// What is only worth a warning, as in [`Config::warnings`](super::Config::warnings).
+    /// What is only worth a warning, as in [`Origin::warnings`](super::Origin::warnings).
     pub warnings: Vec<String>,
 }
 
@@ -58,9 +58,9 @@ pub enum Problem {
     /// The file cannot be read at all.
     #[error("cannot be read: {0}; --config-file and --config-dir name another one")]
     Unreadable(#[source] io::Error),
-    /// More than [`MAX_FILE_SIZE`](super::MAX_FILE_SIZE).
-    #[error("larger than {} MiB, this is no configuration file", super::MAX_FILE_SIZE >> 20)]
-    TooLarge,
+    /// More octets than are read.
+    #[error("larger than {} MiB, this is no configuration file", .0 >> 20)]
+    TooLarge(u64),
     /// Bytes that are no UTF-8 outside a comment.
     #[error("the line is not UTF-8")]
     NotUtf8,
@@ -91,13 +91,13 @@ pub enum Problem {
     #[error(
         "[{}] {} stands twice, first on line {first}: remove one",
         Shown(section),
-        Shown(option.as_deref().unwrap_or("the user"))
+        Shown(option)
     )]
     DuplicateOption {
         /// The section.
         section: String,
-        /// The option; not told for users in `[Memory]`.
-        option: Option<String>,
+        /// The option, or what an entry is called whose name is not told.
+        option: String,
         /// Where it was set first.
         first: usize,
     },
@@ -126,13 +126,14 @@ pub enum Problem {
         /// What would be accepted.
         accepted: &'static str,
     },
-    /// An entry of `[Memory]` that names no user. Neither side is repeated: either may be the
-    /// password.
-    #[error(
-        "[Memory] the name on the left is not accepted: user@domain, with neither part empty, \
-         no blank or port in the domain"
-    )]
-    BadUser,
+    /// An entry whose name is not accepted. Neither side is repeated: either may be a password.
+    #[error("[{section}] the name on the left is not accepted: {accepted}")]
+    BadEntry {
+        /// The section.
+        section: &'static str,
+        /// What would be accepted.
+        accepted: &'static str,
+    },
 }
 
 /// A refused value, in the form in which it may be shown.

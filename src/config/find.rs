@@ -7,7 +7,7 @@ use std::{
 
 use thiserror::Error;
 
-use super::SYSTEM_DIRECTORY;
+use super::file::SYSTEM_DIRECTORY;
 
 /// Name of the configuration file in its directory.
 pub const FILE_NAME: &str = "config.ini";
@@ -33,7 +33,7 @@ pub struct NotFound {
 /// `program_as_called` is `argv[0]`: a symbolic link is not followed, a bare name that was found
 /// through `PATH` has no directory of its own, nor has a program in one of the system's
 /// directories. A file or directory given is taken as it is; whether it can be read is for
-/// [`Config::load`](super::Config::load) to say.
+/// [`read_file`](super::read_file) to say.
 pub fn find(
     program_as_called: &Path,
     config_dir: Option<&Path>,

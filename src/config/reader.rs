@@ -3,216 +3,229 @@
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
-    net::Ipv6Addr,
-    path::Path,
+    fmt,
+    path::{Path, PathBuf},
 };
 
-use secrecy::SecretString;
-
 use super::{
-    MemoryUser,
     error::{ConfigError, Finding, Problem, Shown, Value},
-    options::{self, ConfigOption},
-    syntax::{DEFAULT, Document, Entry, MEMORY},
-    values::Refused,
+    file::{Origin, SYSTEM_DIRECTORY, absolute},
+    syntax::{DEFAULT, Document, Entry},
+    table::{ConfigOption, Section, Sections},
+    values::{Parse, Refused},
 };
 
 /// A file while it is being read.
-pub(super) struct Reader {
+pub struct Reader<'a> {
+    sections: Sections<'a>,
+    source: PathBuf,
     document: Document,
     findings: Vec<Finding>,
     warnings: BTreeSet<(usize, String)>,
 }
 
-/// What is left when all options are read and none is wrong.
-pub(super) struct Findings {
-    pub(super) warnings: Vec<String>,
-    pub(super) not_in_force: Vec<String>,
-    pub(super) lines: BTreeMap<(&'static str, &'static str), usize>,
-}
-
-impl Reader {
-    pub(super) fn new(text: &str) -> Self {
-        let mut document = Document::read(text);
+impl<'a> Reader<'a> {
+    /// Reads the text of a file that may have those sections. `source` names it in messages, and
+    /// its directory is the first for relative file names.
+    pub fn new(text: &str, source: &Path, sections: Sections<'a>) -> Self {
+        let mut document = Document::read(text, sections);
         Self {
+            sections,
+            source: absolute(source),
             findings: std::mem::take(&mut document.findings),
             warnings: std::mem::take(&mut document.warnings).into_iter().collect(),
             document,
         }
     }
 
-    /// The options of one section.
-    pub(super) fn section(&mut self, section: &'static str) -> SectionReader<'_> {
-        SectionReader { reader: self, section }
+    /// One of the sections.
+    ///
+    /// # Panics
+    ///
+    /// When it is none of them: tests read them all.
+    pub fn section(&mut self, name: &str) -> SectionReader<'_> {
+        let section = *self.sections.named(name).expect("a section of the table");
+        let Self { source, document, findings, warnings, .. } = self;
+        SectionReader { section, source, document, findings, warnings }
     }
 
-    /// The users of `[Memory]`. Neither side of an entry is ever repeated in a message: a user may
-    /// have been written where the password belongs.
-    pub(super) fn users(&mut self) -> Vec<MemoryUser> {
-        let mut users = Vec::new();
-        let Some(section) = self.document.section(MEMORY) else {
-            return users;
+    /// Where everything stands, and the warnings; or the error if anything is wrong.
+    pub fn finish(mut self) -> Result<Origin, ConfigError> {
+        self.warn_of_unknown_names();
+        let source = &self.source;
+        let warning = |(line, text): &(usize, String)| match line {
+            0 => format!("{}: {text}", source.display()),
+            _ => format!("{}:{line}: {text}", source.display()),
         };
-        for entry in &section.entries {
-            let Some((user, domain)) = user_and_domain(&entry.name) else {
-                self.findings.push(Finding { line: Some(entry.line), problem: Problem::BadUser });
-                continue;
-            };
-            if entry.value.is_empty() {
-                let text = "[Memory] the user has no password and is left out".to_owned();
-                self.warnings.insert((entry.line, text));
-                continue;
-            }
-            users.push(MemoryUser {
-                user: user.to_owned(),
-                domain: domain.to_owned(),
-                password: SecretString::from(entry.value.as_str()),
-            });
+        let warnings = self.warnings.iter().map(warning).collect();
+        if !self.findings.is_empty() {
+            // What is missing altogether comes last.
+            self.findings.sort_by_key(|finding| finding.line.unwrap_or(usize::MAX));
+            return Err(ConfigError { file: self.source, findings: self.findings, warnings });
         }
-        users
+        let mut not_in_force = Vec::new();
+        let mut lines = BTreeMap::new();
+        for section in self.sections.0 {
+            for option in section.options() {
+                let Some((_, entry)) = found(&self.document, section.name, option) else {
+                    continue;
+                };
+                lines.insert((section.name, option.name), entry.line);
+                if !option.in_force {
+                    not_in_force.push(format!("[{}] {}", section.name, option.name));
+                }
+            }
+        }
+        Ok(Origin { source: self.source, warnings, not_in_force, lines })
     }
 
-    /// Warns of every section and option that the table does not have.
-    pub(super) fn warn_of_unknown_names(&mut self) {
+    /// Warns of every section and option that the tables do not have.
+    fn warn_of_unknown_names(&mut self) {
+        let sections = self.sections;
         for section in &self.document.sections {
             let name = section.name.as_str();
-            if name == MEMORY {
+            if sections.entries(name).is_some() {
                 continue;
             }
-            let known =
-                name == DEFAULT || options::SECTIONS.iter().any(|(known, _)| *known == name);
-            if !known {
+            let known = sections.named(name);
+            if known.is_none() && name != DEFAULT {
                 let text = format!(
                     "unknown section [{}] is ignored; {}",
                     Shown(name),
-                    options::meant_section(name)
+                    sections.meant_section(name)
                 );
                 self.warnings.insert((section.line, tidy(&text)));
                 continue;
             }
             for entry in &section.entries {
-                if is_known(name, entry) {
+                let is_option = known.map_or_else(
+                    || sections.have_option(&entry.name),
+                    |section| section.option(&entry.name).is_some(),
+                );
+                if is_option {
                     continue;
                 }
-                let meant = options::meant_option(name, &entry.name);
+                let meant = sections.meant_option(name, &entry.name);
                 let text =
                     format!("[{name}] unknown option {} is ignored; {meant}", Shown(&entry.name));
                 self.warnings.insert((entry.line, tidy(&text)));
             }
         }
     }
-
-    /// The warnings, or the error if anything is wrong.
-    pub(super) fn finish(mut self, source: &Path) -> Result<Findings, ConfigError> {
-        let warning = |(line, text): &(usize, String)| match line {
-            0 => format!("{}: {text}", source.display()),
-            _ => format!("{}:{line}: {text}", source.display()),
-        };
-        let warnings = self.warnings.iter().map(warning).collect();
-        if self.findings.is_empty() {
-            let lines = options::OPTIONS.iter().filter_map(|option| {
-                let (_, entry) = self.found(option)?;
-                Some(((option.section, option.name), entry.line))
-            });
-            let lines = lines.collect();
-            return Ok(Findings { warnings, not_in_force: self.not_in_force(), lines });
-        }
-        // What is missing altogether comes last.
-        self.findings.sort_by_key(|finding| finding.line.unwrap_or(usize::MAX));
-        Err(ConfigError { file: source.to_owned(), findings: self.findings, warnings })
-    }
-
-    fn not_in_force(&self) -> Vec<String> {
-        let later = options::OPTIONS.iter().filter(|option| !option.in_force);
-        let set = later.filter(|option| self.found(option).is_some());
-        set.map(|option| format!("[{}] {}", option.section, option.name)).collect()
-    }
-
-    /// Where an option is set: its own section, else [DEFAULT]. An empty value counts as not set,
-    /// and hides [DEFAULT].
-    fn found(&self, option: &ConfigOption) -> Option<(&'static str, &Entry)> {
-        let entry = |section: &'static str| {
-            let entry = self.document.section(section)?.entry(option.name)?;
-            Some((section, entry))
-        };
-        let found = entry(option.section).or_else(|| entry(DEFAULT));
-        found.filter(|(_, entry)| !entry.value.is_empty())
-    }
 }
 
-/// One section while it is being read. The names asked for are those of the table, or it panics:
+/// One section while it is being read. The names asked for are those of its table, or it panics:
 /// tests read them all.
-pub(super) struct SectionReader<'a> {
-    reader: &'a mut Reader,
-    section: &'static str,
+pub struct SectionReader<'a> {
+    section: Section,
+    source: &'a Path,
+    document: &'a Document,
+    findings: &'a mut Vec<Finding>,
+    warnings: &'a mut BTreeSet<(usize, String)>,
 }
 
-impl SectionReader<'_> {
+/// What the file says in one section, `[DEFAULT]` included: equal texts mean the same. It may hold
+/// passwords, and shows none.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SectionText(Vec<(String, String)>);
+
+impl fmt::Debug for SectionText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SectionText").finish_non_exhaustive()
+    }
+}
+
+impl<'a> SectionReader<'a> {
     /// The value in the file, else the default of the table, also where the file's is refused.
-    pub(super) fn value<T>(&mut self, name: &str, parse: impl Fn(&str) -> Result<T, Refused>) -> T {
-        let option = self.option(name);
-        self.optional(name, &parse).unwrap_or_else(|| {
-            parse(option.default)
+    pub fn value<T>(&mut self, name: &str, parse: &impl Parse<T>) -> T {
+        let default = self.option(name).default;
+        self.optional(name, parse).unwrap_or_else(|| {
+            parse
+                .parse(default, self.directories())
                 .unwrap_or_else(|_| panic!("the default of {name} is not accepted"))
         })
     }
 
     /// The value in the file; none where the file's is refused.
-    pub(super) fn optional<T>(
-        &mut self,
-        name: &str,
-        parse: impl Fn(&str) -> Result<T, Refused>,
-    ) -> Option<T> {
-        let (_, entry) = self.reader.found(self.option(name))?;
-        match parse(&entry.value) {
+    pub fn optional<T>(&mut self, name: &str, parse: &impl Parse<T>) -> Option<T> {
+        let option = self.option(name);
+        let (_, entry) = self.found(option)?;
+        match parse.parse(&entry.value, self.directories()) {
             Ok(value) => Some(value),
             Err(Refused(part)) => {
                 let value =
                     if part == entry.value { Value::Whole(part) } else { Value::Item(part) };
-                self.bad(name, value, self.option(name).accepted.into());
+                self.bad(option, value, option.accepted().into());
                 None
             }
         }
     }
 
-    /// The list in the file; empty where there is none.
-    pub(super) fn list<T>(
-        &mut self,
-        name: &str,
-        parse: impl Fn(&str) -> Result<Vec<T>, Refused>,
-    ) -> Vec<T> {
-        self.optional(name, parse).unwrap_or_default()
+    /// The entries, for a section that has no options: name and value of each.
+    pub fn entries(&self) -> Vec<SectionEntry<'a>> {
+        let section = self.document.section(self.section.name);
+        let entries = section.into_iter().flat_map(|section| &section.entries);
+        entries
+            .map(|entry| SectionEntry { name: &entry.name, value: &entry.value, line: entry.line })
+            .collect()
     }
 
-    pub(super) fn is_set(&self, name: &str) -> bool {
-        self.reader.found(self.option(name)).is_some()
+    /// Refuses an entry. Neither of its sides is repeated: either may be a password.
+    pub fn refuse_entry(&mut self, entry: &SectionEntry<'_>, accepted: &'static str) {
+        let problem = Problem::BadEntry { section: self.section.name, accepted };
+        self.findings.push(Finding { line: Some(entry.line), problem });
     }
 
-    pub(super) fn missing(&mut self, name: &str, accepted: &'static str) {
-        let option = self.option(name);
-        let problem = Problem::Missing { section: option.section, option: option.name, accepted };
-        self.reader.findings.push(Finding { line: None, problem });
+    /// Warns of an entry, without repeating it.
+    pub fn warn_of_entry(&mut self, entry: &SectionEntry<'_>, text: &str) {
+        self.warnings.insert((entry.line, format!("[{}] {text}", self.section.name)));
+    }
+
+    /// All that is set, whether it is accepted or not.
+    pub fn text(&self) -> SectionText {
+        let entries = self.entries().into_iter().map(|entry| (entry.name, entry.value));
+        let options = self.section.options();
+        if options.is_empty() {
+            let owned = entries.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            return SectionText(owned.collect());
+        }
+        let set = options.iter().filter_map(|option| {
+            let (_, entry) = self.found(option)?;
+            Some((entry.name.clone(), entry.value.clone()))
+        });
+        SectionText(set.collect())
+    }
+
+    /// Whether the file sets an option.
+    pub fn is_set(&self, name: &str) -> bool {
+        self.found(self.option(name)).is_some()
+    }
+
+    /// An option must be set, and is not.
+    pub fn missing(&mut self, name: &str, accepted: &'static str) {
+        let (section, option) = (self.section.name, self.option(name).name);
+        let problem = Problem::Missing { section, option, accepted };
+        self.findings.push(Finding { line: None, problem });
     }
 
     /// Refuses a value that is good in itself but not beside the others.
-    pub(super) fn refuse(&mut self, name: &str, accepted: String) {
-        if let Some((_, entry)) = self.reader.found(self.option(name)) {
+    pub fn refuse(&mut self, name: &str, accepted: String) {
+        let option = self.option(name);
+        if let Some((_, entry)) = self.found(option) {
             let value = Value::Whole(entry.value.clone());
-            self.bad(name, value, accepted.into());
+            self.bad(option, value, accepted.into());
         }
     }
 
-    pub(super) fn warn(&mut self, name: &str, text: &str) {
-        let line = self.reader.found(self.option(name)).map_or(0, |(_, entry)| entry.line);
-        let text = format!("[{}] {name} {text}", self.section);
-        self.reader.warnings.insert((line, text));
+    /// Warns of an option, at the line where it is set.
+    pub fn warn(&mut self, name: &str, text: &str) {
+        let line = self.found(self.option(name)).map_or(0, |(_, entry)| entry.line);
+        let text = format!("[{}] {name} {text}", self.section.name);
+        self.warnings.insert((line, text));
     }
 
-    fn bad(&mut self, name: &str, value: Value, accepted: Cow<'static, str>) {
-        let option = self.option(name);
-        let Some((section, entry)) = self.reader.found(option) else {
-            return;
-        };
+    fn bad(&mut self, option: &ConfigOption, value: Value, accepted: Cow<'static, str>) {
+        let Some((section, entry)) = self.found(option) else { return };
         let finding = Finding {
             line: Some(entry.line),
             problem: Problem::BadValue {
@@ -222,35 +235,49 @@ impl SectionReader<'_> {
                 accepted,
             },
         };
-        self.reader.findings.push(finding);
+        self.findings.push(finding);
     }
 
     fn option(&self, name: &str) -> &'static ConfigOption {
-        let option = options::option(self.section, name);
-        option.unwrap_or_else(|| panic!("no option [{}] {name} in the table", self.section))
+        let option = self.section.option(name);
+        option.unwrap_or_else(|| panic!("no option [{}] {name} in the table", self.section.name))
+    }
+
+    fn found(&self, option: &ConfigOption) -> Option<(&'static str, &'a Entry)> {
+        found(self.document, self.section.name, option)
+    }
+
+    /// Where relative file names are looked up.
+    fn directories(&self) -> [&'a Path; 2] {
+        [self.source.parent().unwrap_or(Path::new("/")), Path::new(SYSTEM_DIRECTORY)]
     }
 }
 
-fn is_known(section: &str, entry: &Entry) -> bool {
-    match section {
-        DEFAULT => options::is_option(&entry.name),
-        _ => options::option(section, &entry.name).is_some(),
-    }
+/// One entry of a section without options. No `Debug`: it may hold a password on either side.
+pub struct SectionEntry<'a> {
+    /// What stands before the `=`.
+    pub name: &'a str,
+    /// What stands behind it; may be empty.
+    pub value: &'a str,
+    line: usize,
+}
+
+/// Where an option is set: its own section, else [DEFAULT]. An empty value counts as not set, and
+/// hides [DEFAULT].
+fn found<'a>(
+    document: &'a Document,
+    section: &'static str,
+    option: &ConfigOption,
+) -> Option<(&'static str, &'a Entry)> {
+    let entry = |section: &'static str| {
+        let entry = document.section(section)?.entry(option.name)?;
+        Some((section, entry))
+    };
+    let found = entry(section).or_else(|| entry(DEFAULT));
+    found.filter(|(_, entry)| !entry.value.is_empty())
 }
 
 /// A text without the end that a missing suggestion leaves.
 fn tidy(text: &str) -> String {
     text.trim_end_matches("; ").to_owned()
-}
-
-/// Parts at the last `@`. A domain holds no blank and no colon, unless it is an address: such a
-/// name is an entry written with `:` in which the password holds the `=`.
-fn user_and_domain(name: &str) -> Option<(&str, &str)> {
-    let (user, domain) = name.rsplit_once('@')?;
-    let bare =
-        domain.strip_prefix('[').and_then(|domain| domain.strip_suffix(']')).unwrap_or(domain);
-    let address = bare.parse::<Ipv6Addr>().is_ok();
-    let clean =
-        address || !domain.contains(|c: char| c.is_whitespace() || c.is_control() || c == ':');
-    (!user.is_empty() && !domain.is_empty() && clean).then_some((user, domain))
 }

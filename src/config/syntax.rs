@@ -14,12 +14,13 @@ use std::collections::BTreeMap;
 
 use ini::{Ini, ParseOption};
 
-use super::error::{Finding, Problem};
+use super::{
+    error::{Finding, Problem},
+    table::Sections,
+};
 
 /// The section that supplies values to the others.
 pub(super) const DEFAULT: &str = "DEFAULT";
-/// The section whose names are users, not options.
-pub const MEMORY: &str = "Memory";
 
 /// What a file says, before any option has a meaning.
 #[derive(Default)]
@@ -47,12 +48,12 @@ pub(super) struct Entry {
 
 impl Document {
     /// Reads a whole file; nothing in it is fatal, everything wrong is a finding.
-    pub(super) fn read(text: &str) -> Self {
+    pub(super) fn read(text: &str, sections: Sections<'_>) -> Self {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         // Python reads any line ending as a line feed.
         let text = text.replace("\r\n", "\n").replace('\r', "\n");
 
-        let mut outline = Outline::default();
+        let mut outline = Outline::new(sections);
         for (index, line) in text.split('\n').enumerate() {
             outline.line(index + 1, line);
         }
@@ -71,8 +72,8 @@ impl Section {
 }
 
 /// The lines read so far.
-#[derive(Default)]
-struct Outline {
+struct Outline<'a> {
+    sections: Sections<'a>,
     document: Document,
     /// The file in the form that rust-ini reads without ambiguity.
     prepared: String,
@@ -98,7 +99,19 @@ enum Place {
     Section(usize),
 }
 
-impl Outline {
+impl<'a> Outline<'a> {
+    fn new(sections: Sections<'a>) -> Self {
+        Self {
+            sections,
+            document: Document::default(),
+            prepared: String::new(),
+            names: BTreeMap::new(),
+            place: Place::default(),
+            indent: 0,
+            continuable: false,
+        }
+    }
+
     fn line(&mut self, number: usize, line: &str) {
         let text = line.trim();
         if text.starts_with([';', '#']) {
@@ -152,14 +165,15 @@ impl Outline {
             }
         };
         let section = self.document.sections[index].name.clone();
-        let users = section == MEMORY;
-        let split = if users { text.split_once('=') } else { text.split_once(['=', ':']) };
+        let entries = self.sections.entries(&section);
+        let literal = entries.is_some();
+        let split = if literal { text.split_once('=') } else { text.split_once(['=', ':']) };
         let Some((name, value)) = split.filter(|(name, _)| !name.trim().is_empty()) else {
-            let accepted = if users { "user@domain = password" } else { "name = value" };
+            let accepted = entries.map_or("name = value", |(form, _)| form);
             self.find(number, Problem::NotUnderstood { section, accepted });
             return;
         };
-        let name = if users { name.trim().to_owned() } else { option_name(name.trim()) };
+        let name = if literal { name.trim().to_owned() } else { option_name(name.trim()) };
         self.names.insert(number, name);
         self.continuable = true;
         self.write(&format!("{number}={}", value.trim()));
@@ -167,7 +181,7 @@ impl Outline {
 
     fn continuation(&mut self, number: usize, text: &str) {
         if let Some((name, _)) = text.split_once(['=', ':'])
-            && super::options::is_option(&option_name(name.trim()))
+            && self.sections.have_option(&option_name(name.trim()))
         {
             let name = option_name(name.trim());
             let text = format!(
@@ -233,10 +247,11 @@ impl Outline {
             section.entries.push(entry);
             return;
         };
+        // The name of an entry may be a password on the wrong side of its `=`.
+        let entries = self.sections.entries(&section.name);
         let problem = Problem::DuplicateOption {
             section: section.name.clone(),
-            // A name in [Memory] may be a password on the wrong side of its `=`.
-            option: (section.name != MEMORY).then_some(entry.name),
+            option: entries.map_or(entry.name, |(_, one)| one.to_owned()),
             first: first.line,
         };
         self.find(entry.line, problem);
@@ -289,10 +304,24 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::config::{ConfigOption, Contents, Section};
+
+    const SECTIONS: Sections<'_> = Sections(&[
+        Section {
+            name: "Relay",
+            doc: "",
+            contents: Contents::Options(&[&[ConfigOption::new("key", "", "", "")]]),
+        },
+        Section {
+            name: "Memory",
+            doc: "",
+            contents: Contents::Entries { one: "the user", form: "a@b = c", example: "" },
+        },
+    ]);
 
     /// Sections and entries as one readable line: `[Relay] a="1"@2 ...`.
     fn shown(text: &str) -> String {
-        let document = Document::read(text);
+        let document = Document::read(text, SECTIONS);
         let mut shown: Vec<String> = Vec::new();
         for section in &document.sections {
             shown.push(format!("[{}]", section.name));
@@ -382,7 +411,7 @@ mod tests {
     fn warns_once_of_what_1_x_wrote_or_hardly_meant() {
         let text = "[Relay]\na = 1%%\nb = 2%%\nc = %(a)s\nd = %%(a)s\ncertificate = x\n  key = y";
         let lines: Vec<usize> =
-            Document::read(text).warnings.iter().map(|(line, _)| *line).collect();
+            Document::read(text, SECTIONS).warnings.iter().map(|(line, _)| *line).collect();
         assert_eq!(lines, [7, 2, 4]);
     }
 
@@ -421,7 +450,7 @@ mod tests {
         /// No assignment is lost or made up between our lines and rust-ini's values.
         #[test]
         fn no_assignment_is_lost(text in prop_oneof![pieces(), any::<String>()]) {
-            let mut outline = Outline::default();
+            let mut outline = Outline::new(SECTIONS);
             let text = text.replace('\r', "\n");
             for (index, line) in text.split('\n').enumerate() {
                 outline.line(index + 1, line);
@@ -440,7 +469,7 @@ mod tests {
         /// A value comes out as it was written, but for blanks at its ends.
         #[test]
         fn a_value_is_literal(value in "[^\r\n%]*") {
-            let document = Document::read(&format!("[R]\na = {value}\nb = 1"));
+            let document = Document::read(&format!("[R]\na = {value}\nb = 1"), SECTIONS);
             let entry = document.section("R").and_then(|section| section.entry("a"));
             prop_assert_eq!(entry.map(|entry| entry.value.as_str()), Some(value.trim()));
         }

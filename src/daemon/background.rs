@@ -59,7 +59,7 @@ impl Launcher {
 
     fn tell(&mut self, word: u8) {
         if let Some(mut pipe) = self.0.take() {
-            // Whoever launched us may be gone.
+            // The launching process may be gone.
             let _ = pipe.write_all(&[word]);
         }
     }
@@ -71,9 +71,8 @@ impl Drop for Launcher {
     }
 }
 
-/// Forgets what is of whoever launched us and would reach into the daemon's life: files he left
-/// open, but for the standard streams and those in `kept`, and his umask, which would hide the pid
-/// file.
+/// Closes the files that the launching process has left open, but for the standard streams and those
+/// in `kept`, and resets the umask, which could hide the pid file.
 pub(super) fn leave_behind(kept: &[RawFd]) {
     umask(Mode::from_bits_truncate(0o022));
     close_strays(kept);

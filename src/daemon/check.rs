@@ -4,21 +4,25 @@ use std::{
     io::{self, Write},
     net::SocketAddr,
     process::ExitCode,
+    sync::Arc,
 };
 
-use super::{Failure, Owner, load, unreadable};
+use super::{
+    failure::Failure,
+    owner::Owner,
+    reading::{load, unreadable},
+};
 use crate::{
     cli::msrprelay::Args,
     clock,
-    config::Config,
-    relay::{self, Generation, RelayError},
+    relay::{self, Config, Generation, RelayError},
 };
 
 /// Findings go to the standard error, the verdict to the standard output.
 pub(super) fn run(arguments: &Args) -> ExitCode {
     let mut findings = Findings::default();
     match load(arguments) {
-        Ok(config) => findings.look_at(&config),
+        Ok(config) => findings.look_at(&Arc::new(config)),
         Err(failure) => {
             if let Failure::Config(error) = &failure {
                 findings.warnings.extend_from_slice(&error.warnings);
@@ -33,8 +37,8 @@ pub(super) fn run(arguments: &Args) -> ExitCode {
 /// `--list-files`: what the relay's user must be able to read.
 pub(super) fn list_files(arguments: &Args) -> ExitCode {
     match load(arguments) {
-        Ok(Config { relay, .. }) => {
-            for file in relay.certificate.iter().chain(&relay.key) {
+        Ok(Config { tls, .. }) => {
+            for file in tls.certificate.iter().chain(&tls.key) {
                 println!("{}", file.display());
             }
             ExitCode::SUCCESS
@@ -56,11 +60,11 @@ struct Findings {
 
 impl Findings {
     /// What only the world can tell: users, names, files.
-    fn look_at(&mut self, config: &Config) {
+    fn look_at(&mut self, config: &Arc<Config>) {
         self.warnings.extend(config.remarks());
         let owner = Owner::of(config, &mut self.warnings);
         let mut addresses = Vec::new();
-        for address in &config.relay.address {
+        for address in &config.listening.address {
             match relay::resolve(address) {
                 Ok(resolved) => addresses.extend(resolved),
                 Err(error) => self.refuse(error, config),
@@ -91,11 +95,11 @@ impl Findings {
         Ok(())
     }
 
-    fn build(&mut self, config: &Config, addresses: &[SocketAddr]) {
-        match Generation::build(config, addresses.first().copied(), clock::wall()) {
+    fn build(&mut self, config: &Arc<Config>, addresses: &[SocketAddr]) {
+        match Generation::build(Arc::clone(config), addresses.first().copied(), clock::wall()) {
             Ok(generation) => {
                 self.warnings.extend_from_slice(&generation.warnings);
-                self.in_force = Some(generation.describe(config, addresses));
+                self.in_force = Some(generation.describe(addresses));
             }
             Err(error) => self.refuse(error, config),
         }

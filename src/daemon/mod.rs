@@ -14,18 +14,18 @@ mod listeners;
 mod notify;
 mod owner;
 mod pid_file;
+mod reading;
 mod resources;
 mod serve;
 
 use std::{
-    env,
-    fs::{self, File},
+    env, fs,
     io::{self, Write},
-    iter,
     net::SocketAddr,
     os::unix::net::UnixListener,
     path::{self, Path},
     process::ExitCode,
+    sync::Arc,
 };
 
 use nix::sys::signal::SigSet;
@@ -38,16 +38,14 @@ use self::{
     notify::Manager,
     owner::Owner,
     pid_file::PidFile,
+    reading::{load, unreadable},
     serve::Serving,
 };
 use crate::{
     cli::msrprelay::Args,
-    clock,
-    config::{self, Config, LogLevel},
-    control,
-    logging::{self, Level, Target},
-    relay::{Generation, Relay, RelayError, Source},
-    tls::pem,
+    clock, control,
+    logging::{self, Level, LogLevel, Target},
+    relay::{Config, Generation, Relay, RelayError, Source},
 };
 
 /// Runs the relay, or checks its configuration, as the command line says.
@@ -64,14 +62,14 @@ pub fn run(arguments: &Args) -> ExitCode {
     if mode == Mode::Background {
         background::leave_behind(&inherited.descriptors());
     }
-    // Signals that whoever started us blocked would never arrive.
+    // A signal that the parent process has blocked would never arrive.
     let _ = SigSet::empty().thread_set_mask();
 
     let loaded = load(arguments);
     if let Err(Failure::Config(error)) = &loaded {
         remarks.extend_from_slice(&error.warnings);
     }
-    let level = loaded.as_ref().map_or(LogLevel::Info, |config| config.relay.log_level);
+    let level = loaded.as_ref().map_or(LogLevel::Info, |config| config.logging.log_level);
     let at_least = if arguments.debug { LevelFilter::DEBUG } else { LevelFilter::OFF };
     let (target, level) = match start_log(mode, level, at_least, &mut remarks) {
         Ok(started) => started,
@@ -93,14 +91,14 @@ pub fn run(arguments: &Args) -> ExitCode {
     }
 }
 
-/// How the relay relates to whoever started it.
+/// How the relay was started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
-    /// Somebody looks on.
+    /// From a terminal (`--no-fork`).
     Foreground,
-    /// A service manager keeps it.
+    /// By a service manager (`--systemd`).
     Service,
-    /// It is on its own.
+    /// As a daemon of its own.
     Background,
 }
 
@@ -119,7 +117,7 @@ struct Start<'a> {
     arguments: &'a Args,
     mode: Mode,
     level: Level,
-    /// What is worth a warning.
+    /// Warnings that have not been logged yet.
     remarks: Vec<String>,
 }
 
@@ -131,6 +129,7 @@ impl Start<'_> {
         launcher: &mut Option<Launcher>,
     ) -> Result<(), Failure> {
         info!("starting msrprelay {}", env!("CARGO_PKG_VERSION"));
+        let config = Arc::new(config);
         resources::raise_descriptor_limit();
         self.remarks.extend(config.remarks());
         let owner = Owner::of(&config, &mut self.remarks)?;
@@ -149,14 +148,15 @@ impl Start<'_> {
 
         let located = |error: RelayError| error.located(&config);
         let listeners =
-            inherited.bind(&config.relay.address, &mut self.remarks).map_err(located)?;
+            inherited.bind(&config.listening.address, &mut self.remarks).map_err(located)?;
         let bound: Vec<SocketAddr> = listeners
             .iter()
             .map(|listener| listener.socket.local_addr())
             .collect::<io::Result<_>>()
             .map_err(|cause| Failure::System { what: "cannot listen", cause })?;
+        let first = bound.first().copied();
         let generation =
-            Generation::build(&config, bound.first().copied(), clock::wall()).map_err(located)?;
+            Generation::build(Arc::clone(&config), first, clock::wall()).map_err(located)?;
         self.remarks.extend_from_slice(&generation.warnings);
         let control = self.control_socket(&config, &directory, owner.as_ref());
         self.warn();
@@ -173,26 +173,26 @@ impl Start<'_> {
             self.warn();
         }
         let level = self.level.clone();
-        let source = Source::new(config.source.clone(), move |to| level.set(to));
+        let source = Source::new(config.source().clone(), move |to| level.set(to));
         let serving = Serving {
             manager: Manager::new(self.mode == Mode::Service),
             debug_memory: self.arguments.debug_memory,
             control,
         };
         serving.run(launcher, || {
-            info!("{}", generation.describe(&config, &bound));
-            Relay::new(source, config, generation, listeners)
+            info!("{}", generation.describe(&bound));
+            Relay::new(source, generation, listeners)
         })
     }
 
-    /// A relay without it does all but listen to `msrprelayctl`.
+    /// Binds the control socket. A failure is a warning: the relay serves without it.
     fn control_socket(
         &mut self,
         config: &Config,
         directory: &Path,
         owner: Option<&Owner>,
     ) -> Option<UnixListener> {
-        let configured = config.relay.control_socket.clone();
+        let configured = config.process.control_socket.clone();
         let path = configured.unwrap_or_else(|| directory.join(control::SOCKET_NAME));
         let bound = control::bind(&path).map_err(|error| error.to_string()).and_then(|socket| {
             let given = owner.map_or(Ok(()), |owner| owner.give(&path));
@@ -207,7 +207,7 @@ impl Start<'_> {
         bound.map_err(failed).ok()
     }
 
-    /// To the log; also to whoever sees a daemon start, who does not see its log.
+    /// Writes the warnings to the log, and to the terminal where a daemon is started from one.
     fn warn(&mut self) {
         for remark in self.remarks.drain(..) {
             warn!("{remark}");
@@ -248,7 +248,7 @@ fn start_log(
     }
 }
 
-/// Says why the relay ends: to the log, and to whoever started it unless he reads that anyway.
+/// Says why the relay ends: to the log, and on the standard error unless that is the log.
 fn report(failure: &Failure, target: Target) -> ExitCode {
     for line in failure.to_string().lines() {
         if target != Target::Terminal {
@@ -261,13 +261,6 @@ fn report(failure: &Failure, target: Target) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn load(arguments: &Args) -> Result<Config, Failure> {
-    let program = env::args_os().next().unwrap_or_default();
-    let directory = arguments.config_dir.as_deref();
-    let file = config::find(Path::new(&program), directory, arguments.config_file.as_deref())?;
-    Ok(Config::load(&file)?)
-}
-
 /// Makes the directory if it is missing, for the relay's user to write in. One that is there stays
 /// whose it is: it may be everybody's.
 fn make_runtime_dir(path: &Path, owner: Option<&Owner>) -> Result<(), Failure> {
@@ -277,26 +270,4 @@ fn make_runtime_dir(path: &Path, owner: Option<&Owner>) -> Result<(), Failure> {
     let made = fs::create_dir_all(path);
     let given = made.and_then(|()| owner.map_or(Ok(()), |owner| owner.give(path)));
     given.map_err(|cause| Failure::RuntimeDir { path: path.to_owned(), cause })
-}
-
-/// What the relay has read as root and cannot read again, now that it is somebody else.
-fn unreadable(config: &Config, owner: &Owner) -> Vec<String> {
-    let relay = &config.relay;
-    let of = |option| move |path| (Some(option), path);
-    let files = iter::once((None, &config.source))
-        .chain(relay.certificate.iter().map(of("certificate")))
-        .chain(relay.key.iter().map(of("key")));
-    let closed = files.filter(|(_, path)| {
-        File::open(path).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
-    });
-    closed
-        .map(|(option, path)| {
-            let place = option.map_or_else(
-                || path.display().to_string(),
-                |option| format!("{} = {}", config.place("Relay", option), path.display()),
-            );
-            let access = pem::access(path);
-            format!("{place}: {owner} cannot read it, and no reload will: {access}")
-        })
-        .collect()
 }

@@ -5,7 +5,7 @@ use std::{ffi::CString, fmt, io, os::unix::fs::lchown, path::Path};
 use nix::unistd::{Gid, Group, Uid, User, geteuid, initgroups, setgid, setgroups, setuid};
 
 use super::Failure;
-use crate::config::Config;
+use crate::relay::Config;
 
 /// The user and group where neither is configured.
 const DEFAULT: &str = "msrprelay";
@@ -22,11 +22,11 @@ impl Owner {
     /// None: the relay remains who it is; a warning says so where that is not as it should be.
     pub(super) fn of(config: &Config, warnings: &mut Vec<String>) -> Result<Option<Self>, Failure> {
         let place = |option| config.place("Relay", option);
-        let user = match &config.relay.user {
+        let user = match &config.process.user {
             Some(name) => Some(named_user(name, || place("user"))?),
             None => None,
         };
-        let group = match &config.relay.group {
+        let group = match &config.process.group {
             Some(name) => Some(named_group(name, || place("group"))?),
             None => None,
         };
@@ -60,7 +60,7 @@ impl Owner {
         Ok(group.map(|group| Self { user, group }))
     }
 
-    /// Gives a file that root made to the relay; no link is followed, which somebody might have put
+    /// Gives a file that root made to the relay; no link is followed, which another user might have put
     /// in its place.
     pub(super) fn give(&self, path: &Path) -> io::Result<()> {
         let uid = self.user.as_ref().map(|user| user.uid.as_raw());

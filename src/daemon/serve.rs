@@ -50,7 +50,7 @@ impl Serving {
             .map_err(failed("cannot start threads"))?;
         let debug_memory = self.debug_memory;
         let served = runtime.block_on(async {
-            // Whoever reads that the relay listens may steer it.
+            // An operator who reads that the relay listens may send signals at once.
             let signals = Signals::new([SIGHUP, SIGUSR1, SIGUSR2, SIGTERM, SIGINT])?;
             let relay = relay()?;
             let handle = relay.handle();
@@ -63,7 +63,7 @@ impl Serving {
         if debug_memory && let Ok(handle) = &served {
             tell_memory(&handle.status());
         }
-        // Whoever is still looked up or dialled is not waited for.
+        // Look-ups and dials that are under way are not waited for.
         runtime.shutdown_background();
         served.map(drop).map_err(failed("cannot begin to serve"))
     }

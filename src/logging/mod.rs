@@ -4,6 +4,7 @@
 //! stop, each session's start and end. *debug*: what happens to requests. Never, at any level:
 //! bodies, credentials, nonces, whole session-ids; and no control byte of a peer.
 
+mod options;
 mod syslog;
 
 use std::{
@@ -22,7 +23,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-use crate::config::LogLevel;
+pub use self::options::{LogLevel, LogOptions};
 
 /// Who the lines are from, for syslog and the journal.
 const IDENTIFIER: &CStr = c"msrprelay";
@@ -34,7 +35,7 @@ const JOURNALD_DIRECTORY: &str = "/run/systemd/journal";
 /// Where the lines go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
-    /// The standard error: human-readable, in colour only where somebody looks.
+    /// The standard error: human-readable, in colour only on a terminal.
     Terminal,
     /// journald by its own protocol: what spans know becomes `MSRP_` fields.
     Journal,
@@ -90,7 +91,7 @@ pub fn start(target: Target, level: LogLevel, at_least: LevelFilter) -> io::Resu
     match target {
         Target::Terminal => registry.with(terminal()).try_init(),
         Target::Journal => registry.with(journal()?).try_init(),
-        Target::Syslog => registry.with(syslog::layer()?).try_init(),
+        Target::Syslog => registry.with(syslog::layer(IDENTIFIER)?).try_init(),
     }
     .map_err(io::Error::other)?;
     if target != Target::Terminal {
@@ -138,7 +139,7 @@ fn journal() -> io::Result<tracing_journald::Layer> {
         .with_priority_mappings(priorities))
 }
 
-/// systemd tells its services in `JOURNAL_STREAM` which file leads to the journal; whoever is
+/// systemd tells its services in `JOURNAL_STREAM` which file leads to the journal; a process that is
 /// started by a service may have the variable and another file (systemd.exec(5)).
 fn stderr_is_the_journal() -> bool {
     let Some(stream) = env::var_os("JOURNAL_STREAM") else { return false };

@@ -1,6 +1,9 @@
 //! syslog(3): what a daemon of its own logs to.
 
-use std::io::{self, Write};
+use std::{
+    ffi::CStr,
+    io::{self, Write},
+};
 
 use nix::syslog::{Facility, LogFlags, Priority, Severity, openlog, syslog};
 use tracing::{Level, Metadata, Subscriber};
@@ -10,9 +13,10 @@ use tracing_subscriber::{
 };
 
 /// Lines as in the foreground, but for the time, which syslog has.
-pub(super) fn layer<S: Subscriber + for<'a> LookupSpan<'a>>()
--> io::Result<impl tracing_subscriber::Layer<S>> {
-    openlog(Some(super::IDENTIFIER), LogFlags::LOG_PID, Facility::LOG_DAEMON)?;
+pub(super) fn layer<S: Subscriber + for<'a> LookupSpan<'a>>(
+    identifier: &'static CStr,
+) -> io::Result<impl tracing_subscriber::Layer<S>> {
+    openlog(Some(identifier), LogFlags::LOG_PID, Facility::LOG_DAEMON)?;
     Ok(fmt::layer().with_target(false).without_time().with_ansi(false).with_writer(Syslog))
 }
 

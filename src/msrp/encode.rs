@@ -4,7 +4,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{
     header::{ByteRange, Name},
-    message::{Continuation, Head, Method, StatusCode, TransactId},
+    message::{Continuation, Head, Method, TransactId},
+    status::StatusCode,
     uri::{Path, Uri},
 };
 
@@ -15,7 +16,7 @@ pub fn request_line(out: &mut BytesMut, transact_id: &TransactId, method: &Metho
     out.put_slice(b"\r\n");
 }
 
-/// `MSRP tid 200 OK`; without a comment no blank is left behind, which a client in use trips over.
+/// `MSRP tid 200 OK`. Without a comment no blank follows the code: a client in use cannot read it.
 pub fn status_line(
     out: &mut BytesMut,
     transact_id: &TransactId,
@@ -65,7 +66,7 @@ pub fn header(out: &mut BytesMut, name: Name, value: &[u8]) {
     out.put_slice(b"\r\n");
 }
 
-/// The end-line of a message; after a body it is preceded by a CRLF that is no body.
+/// The end-line of a message. Behind a body it begins with a CRLF that is not part of the body.
 pub fn end_line(
     out: &mut BytesMut,
     transact_id: &TransactId,
@@ -100,8 +101,8 @@ pub fn response<'a>(
     out
 }
 
-/// The header lines of a message being passed on, its paths left out: as the bytes and in the
-/// order they came in, but for `Content-*`, which go behind the others, Content-Type last (RFC
+/// The header lines of a message that is passed on, without its paths. They leave as the bytes that
+/// came and in their order, except that `Content-*` follow the others and Content-Type is last (RFC
 /// 4975 §7.1).
 pub fn forwarded_lines(head: &Head) -> impl Iterator<Item = (Name, &[u8])> {
     let rank = |name: Name| match name {
@@ -115,9 +116,8 @@ pub fn forwarded_lines(head: &Head) -> impl Iterator<Item = (Name, &[u8])> {
     all(0).chain(all(1)).chain(all(2))
 }
 
-/// The two paths of a message that passes `own`, the relay's URIs in the order in which it meets
-/// them: they go from the front of To-Path to the front of From-Path, as they were written (RFC
-/// 4976 §6.4.1).
+/// The two paths of a message that is passed on. The first `own` URIs of To-Path, which are the
+/// relay's, move to the front of From-Path, as they were written (RFC 4976 §6.4.1).
 pub fn moved_paths(out: &mut BytesMut, to: &Path, from: &Path, own: usize) {
     paths(out, &to[own..], to[..own].iter().rev().chain(from.iter()));
 }
@@ -130,7 +130,7 @@ pub struct Template {
 }
 
 impl Template {
-    /// The template of `head` once it has passed `own` URIs of the relay.
+    /// The template of `head`; the first `own` URIs of its To-Path are the relay's.
     pub fn new(head: &Head, own: usize) -> Self {
         let mut out = BytesMut::with_capacity(512);
         moved_paths(&mut out, &head.to_path, &head.from_path, own);

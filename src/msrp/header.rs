@@ -1,4 +1,4 @@
-//! Header fields (RFC 4975 §9, RFC 4976 §7): kept as the bytes and in the order they came in, with
+//! Header fields (RFC 4975 §9, RFC 4976 §7): kept as the bytes that came, in their order, with
 //! typed views of those that a relay reads.
 
 use std::{ops::Range, time::Duration};
@@ -6,7 +6,7 @@ use std::{ops::Range, time::Duration};
 use bytes::Bytes;
 use thiserror::Error;
 
-use super::message::StatusCode;
+use super::status::StatusCode;
 
 /// What is wrong with a header field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -17,7 +17,7 @@ pub enum HeaderError {
     /// This header may occur only once.
     #[error("{0} header occurs more than once")]
     Repeated(&'static str),
-    /// A line that is no `Name: value`.
+    /// A line is not of the form `Name: value`.
     #[error("Error parsing header line")]
     Line,
     /// The message needs this header.
@@ -30,7 +30,7 @@ pub enum HeaderError {
     },
 }
 
-/// The headers that a relay looks at, or has to put in their place.
+/// Names of the headers that a relay reads or reorders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Name {
     /// `To-Path`
@@ -69,7 +69,7 @@ pub enum Name {
     Other,
 }
 
-/// The spelling of every name we know, as it is sent.
+/// The spelling in which each known name is sent.
 const NAMES: [(Name, &str); 15] = [
     (Name::ToPath, "To-Path"),
     (Name::FromPath, "From-Path"),
@@ -106,7 +106,7 @@ impl Name {
         NAMES.iter().find(|(name, _)| *name == self).map_or("", |(_, text)| text)
     }
 
-    /// Whether a second one would let two readers understand two things.
+    /// Whether a second one would be ambiguous: one reader could take the first, another the last.
     fn only_once(self) -> bool {
         matches!(self, Self::ToPath | Self::FromPath | Self::MessageId | Self::ByteRange)
     }
@@ -160,7 +160,7 @@ impl Headers {
         Ok(())
     }
 
-    /// The first thing that was wrong with the lines, if anything was.
+    /// The first error in the lines, if there is one.
     pub fn defect(&self) -> Option<HeaderError> {
         self.defect
     }
@@ -184,8 +184,8 @@ impl Headers {
         })
     }
 
-    /// Checks the headers that a relay reads, so that it passes on none that it did not understand.
-    /// (Status is for the two ends.)
+    /// Checks the headers that a relay reads, so that it passes on none that it cannot read. Status
+    /// is left to the two ends.
     pub fn check(&self) -> Result<(), HeaderError> {
         if let Some(defect) = self.defect {
             return Err(defect);
@@ -269,11 +269,11 @@ pub struct ByteRange {
 }
 
 impl ByteRange {
-    /// What a SEND without the header means (RFC 4975 §7.1.1): from the first octet on.
+    /// The range of a SEND without the header (RFC 4975 §7.1.1): from the first octet on.
     pub const WHOLE: Self = Self { start: 1, end: None, total: None };
 
-    /// Reads a value; `None` if it is none, or if it ends before it starts. `0-0/0`, which a
-    /// client in use sends for an empty message, is read.
+    /// Reads a value; `None` if it is malformed or ends before it starts. `0-0/0`, which a client
+    /// in use sends for an empty message, is accepted.
     pub fn parse(value: &[u8]) -> Option<Self> {
         let dash = memchr::memchr(b'-', value)?;
         let slash = memchr::memchr(b'/', value)?;
@@ -289,14 +289,14 @@ impl ByteRange {
         Some(Self { start, end, total })
     }
 
-    /// How many octets of body the chunk says it has, as far as it says anything: up to its end,
-    /// or to the end of the message where the chunk leaves its own end open.
+    /// Octets of body that the range declares: up to the end of the chunk or, if that is `*`, up to
+    /// the end of the message. `None` if both are `*`.
     pub fn declared(&self) -> Option<u64> {
         let before = self.start.max(1) - 1;
         self.end.or(self.total).map(|last| last.saturating_sub(before))
     }
 
-    /// The range of a chunk that starts here and turned out to hold `octets`.
+    /// The range of a chunk that starts here and holds `octets`.
     #[must_use]
     pub fn received(&self, octets: u64) -> Self {
         let end = self.start.saturating_add(octets).saturating_sub(1);
@@ -316,14 +316,14 @@ fn number_or_star(text: &[u8]) -> Result<Option<u64>, ()> {
     if text == b"*" { Ok(None) } else { number(text).map(Some).ok_or(()) }
 }
 
-/// Which failures the sender of a SEND wants to hear of (RFC 4975 §7.1.1).
+/// Which failures of a SEND its sender is told of (RFC 4975 §7.1.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureReport {
-    /// A response to each chunk, and a REPORT for what fails later.
+    /// Each chunk is answered, and a REPORT tells of later failures.
     Yes,
-    /// Only failures.
+    /// Only failures are answered or reported.
     Partial,
-    /// Nothing.
+    /// The sender is told nothing.
     No,
 }
 

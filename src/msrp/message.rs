@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{header::Headers, uri::Path};
+use super::{header::Headers, status::StatusCode, uri::Path};
 
 /// A transact-id: 1 to 64 characters.
 ///
@@ -22,10 +22,10 @@ pub struct TransactId {
 
 impl TransactId {
     const MAX: usize = 64;
-    /// Characters of an id that we make; 95 bits of randomness (RFC 4975 §7.1 wants 64).
+    /// Characters of an id that the relay makes: 95 random bits (RFC 4975 §7.1 asks for 64).
     const MADE: usize = 16;
 
-    /// Reads an id; `None` if it is none.
+    /// Reads an id; `None` if it is malformed.
     pub fn parse(text: &[u8]) -> Option<Self> {
         let legal = |b: &u8| b.is_ascii_alphanumeric() || b".-+%=_/~".contains(b);
         if !(1..=Self::MAX).contains(&text.len()) || !text.iter().all(legal) {
@@ -36,7 +36,7 @@ impl TransactId {
         Some(id)
     }
 
-    /// A new id, of letters and digits: the one alphabet that every client in use reads.
+    /// A new id, of letters and digits: every client in use reads these.
     pub fn random() -> Self {
         use rand::distr::{Alphanumeric, Distribution};
         let mut id = Self { len: 0, text: [0; Self::MAX] };
@@ -81,7 +81,7 @@ pub enum Method {
     Auth,
     /// Asks a chat room for a name (RFC 7701).
     Nickname,
-    /// A method that this relay knows nothing of.
+    /// A method that the relay does not know.
     Other(Bytes),
 }
 
@@ -91,9 +91,9 @@ impl Method {
 
     /// Reads a method: upper case letters, digits, `-` and `_`, no digit first.
     ///
-    /// RFC 4975 §9 has letters only, but Blink sends `FILE_OFFSET`. Lower case is not read: a next
-    /// hop that ignores case would take `send` for a SEND that this relay has not checked. Nor is a
-    /// digit in the first place: a next hop could take `2000` for a status code.
+    /// RFC 4975 §9 allows letters only, but Blink sends `FILE_OFFSET`. Lower case is refused: a
+    /// next hop that ignores case would take `send` for a SEND, which this relay had not checked.
+    /// A digit at the start is refused: a next hop could take `2000` for a status code.
     pub fn parse(text: &[u8]) -> Option<Self> {
         Some(match text {
             b"SEND" => Self::Send,
@@ -130,55 +130,7 @@ impl fmt::Display for Method {
     }
 }
 
-/// A status code of three digits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct StatusCode(u16);
-
-impl StatusCode {
-    /// Accepted.
-    pub const OK: Self = Self(200);
-    /// Unintelligible request.
-    pub const BAD_REQUEST: Self = Self(400);
-    /// No or wrong credentials (RFC 4976 §10.3).
-    pub const UNAUTHORIZED: Self = Self(401);
-    /// Not allowed.
-    pub const FORBIDDEN: Self = Self(403);
-    /// No answer in time.
-    pub const TIMEOUT: Self = Self(408);
-    /// Stop sending this message.
-    pub const STOP_SENDING: Self = Self(413);
-    /// Expires is out of bounds.
-    pub const OUT_OF_BOUNDS: Self = Self(423);
-    /// No such session.
-    pub const NO_SESSION: Self = Self(481);
-    /// The server cannot answer just now; not of RFC 4975, which has no code for it.
-    pub const UNAVAILABLE: Self = Self(500);
-    /// Unknown method.
-    pub const UNKNOWN_METHOD: Self = Self(501);
-    /// The session is in use on another connection.
-    pub const BOUND_ELSEWHERE: Self = Self(506);
-
-    /// Reads exactly three digits.
-    pub fn parse(text: &[u8]) -> Option<Self> {
-        if text.len() != 3 || !text.iter().all(u8::is_ascii_digit) {
-            return None;
-        }
-        Some(Self(text.iter().fold(0, |n, d| n * 10 + u16::from(d - b'0'))))
-    }
-
-    /// Whether this is 200, the one code that means success (RFC 4975 §10.1).
-    pub fn is_ok(self) -> bool {
-        self == Self::OK
-    }
-}
-
-impl fmt::Display for StatusCode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:03}", self.0)
-    }
-}
-
-/// What a start line says after the transact-id.
+/// The part of a start line behind the transact-id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Start {
     /// `MSRP tid METHOD`
@@ -196,8 +148,8 @@ impl Start {
     /// What every start line begins with.
     pub(super) const PREFIX: &[u8] = b"MSRP ";
 
-    /// Reads a start line without its CRLF; `None` if the line is none. One blank at its end is
-    /// passed over: clients in use write it.
+    /// Reads a start line without its CRLF; `None` if the line is not one. A blank at its end is
+    /// accepted, because clients in use write it.
     pub fn parse(line: &[u8]) -> Option<(TransactId, Self)> {
         let rest = line.strip_prefix(Self::PREFIX)?;
         let rest = rest.strip_suffix(b" ").unwrap_or(rest);
@@ -211,12 +163,12 @@ impl Start {
                 [b' ', comment @ ..] => comment,
                 _ => return None,
             };
-            // The comment is passed on: no control byte that a reader could take for a line end.
+            // The comment is passed on, so it must hold no byte that may be taken for a line end.
             if comment.iter().any(|b| matches!(b, b'\r' | b'\n' | 0)) {
                 return None;
             }
             let status = StatusCode::parse(code)?;
-            // Kept beyond the read buffer it came in: a copy.
+            // A copy, so that it does not keep the read buffer alive.
             let comment = Bytes::copy_from_slice(comment);
             return Some((transact_id, Self::Response { status, comment }));
         }
@@ -256,16 +208,16 @@ impl Continuation {
     }
 }
 
-/// Everything of a request or response that comes before its body or its end-line.
+/// The part of a request or response before its body or, if it has none, before its end-line.
 #[derive(Debug, Clone)]
 pub struct Head {
     /// The transact-id.
     pub transact_id: TransactId,
     /// Request or response.
     pub start: Start,
-    /// Where it goes, the nearest hop first.
+    /// To-Path, the nearest hop first.
     pub to_path: Path,
-    /// Where it comes from, the nearest hop first.
+    /// From-Path, the nearest hop first.
     pub from_path: Path,
     /// All header fields, the two paths included.
     pub headers: Headers,

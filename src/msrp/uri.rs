@@ -1,7 +1,7 @@
 //! MSRP URIs and paths: RFC 4975 §6 and §9.
 //!
-//! The text of a URI is kept as it came and forwarded as it came (an outer relay hashes it); the
-//! parts are only read, for comparison (RFC 4975 §6.1) and for dialling.
+//! The text of a URI is kept and passed on as it came, because a relay further out hashes it. The
+//! parts are read only to compare URIs (RFC 4975 §6.1) and to dial.
 
 use std::{
     fmt,
@@ -55,12 +55,12 @@ pub struct Uri {
 }
 
 impl Uri {
-    /// Reads one URI. The URI keeps `text`, so pass a slice of its own when it is to live long.
+    /// Reads one URI. The URI keeps `text` alive: pass a copy if it is to live long.
     pub fn parse(text: Bytes) -> Result<Self, UriError> {
         Parts::read(&text).map(|parts| Self { text, parts })
     }
 
-    /// The URI of a session of this relay: always `;tcp` (RFC 4975 §6), always with a port.
+    /// The URI of a session of this relay: always with `;tcp` (RFC 4975 §6) and a port.
     pub fn mint(secure: bool, host: &str, port: u16, session_id: &str) -> Result<Self, UriError> {
         let scheme = if secure { "msrps" } else { "msrp" };
         let bracketed = host.contains(':') && !host.starts_with('[');
@@ -88,7 +88,7 @@ impl Uri {
         self.parts.address
     }
 
-    /// The port as written; it may lie outside of what can be dialled.
+    /// The port as written; it may be one that cannot be dialled.
     pub fn port(&self) -> Option<u32> {
         self.parts.port
     }
@@ -147,7 +147,8 @@ impl fmt::Debug for Uri {
     }
 }
 
-/// For logs: userinfo left out, the session-id (a secret: whoever knows it may join) shortened.
+/// For logs: without userinfo, and with a shortened session-id, because a client that knows a
+/// session-id may join the session.
 impl fmt::Display for Uri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.parts.secure { "msrps" } else { "msrp" };
@@ -285,7 +286,7 @@ fn scheme(text: &[u8]) -> Result<(bool, usize), UriError> {
     Ok((secure, end + 3))
 }
 
-/// RFC 3986 lets the digits after the colon be missing: that is no port.
+/// RFC 3986 allows a colon without digits: then there is no port.
 fn port(digits: &[u8]) -> Result<Option<u32>, UriError> {
     if digits.is_empty() {
         return Ok(None);
@@ -301,7 +302,7 @@ fn offsets(start: usize, end: usize) -> Range<u16> {
     start as u16..end as u16
 }
 
-/// Parts of a URI are ASCII by construction; anything else would have been refused.
+/// Parts of a URI are ASCII: parsing refuses everything else.
 fn ascii(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap_or_default()
 }
@@ -322,8 +323,8 @@ fn is_userinfo(b: u8) -> bool {
     is_unreserved(b) || is_sub_delim(b) || matches!(b, b'%' | b':' | b'@')
 }
 
-/// RFC 4975 §9 has unreserved, `+`, `=` and `/`; the other characters of an RFC 3986 path are let
-/// through, as they do no harm.
+/// RFC 4975 §9 allows unreserved characters, `+`, `=` and `/`. The other characters of an RFC 3986
+/// path do no harm and are accepted as well.
 fn is_session_id(b: u8) -> bool {
     is_unreserved(b) || matches!(b, b'/' | b'%' | b':' | b'@') || (is_sub_delim(b) && b != b';')
 }
@@ -349,9 +350,9 @@ fn hex(digits: &[u8]) -> Option<u8> {
     u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
-/// One URI or more: the value of To-Path, From-Path or Use-Path.
+/// One or more URIs: the value of To-Path, From-Path or Use-Path.
 ///
-/// A path owns its text and is cheap to clone, so it may be kept as long as a session lives.
+/// A path owns its text and is cheap to clone, so it may be kept for the life of a session.
 #[derive(Clone)]
 pub struct Path {
     text: Bytes,
@@ -373,6 +374,13 @@ impl Path {
             return Err(UriError::EmptyPath);
         }
         Ok(Self { text, uris: uris.into() })
+    }
+
+    /// The path to the nearest hop alone: the first URI of `value`.
+    pub fn nearest(value: &[u8]) -> Result<Self, UriError> {
+        let value = value.trim_ascii();
+        let end = memchr::memchr(b' ', value).unwrap_or(value.len());
+        Self::parse(&value[..end])
     }
 
     /// The path of these URIs; `None` when there are none.
@@ -518,6 +526,9 @@ mod tests {
         assert_eq!(path.last().host(), "b");
         assert_eq!(Path::from_uris(&path).unwrap().text(), path.text());
         assert_eq!(Path::parse(b"  ").err(), Some(UriError::EmptyPath));
+        let nearest = |value: &[u8]| Path::nearest(value).map(|path| path.text().clone());
+        assert_eq!(nearest(b" msrp://a:1/x;tcp  msrp://b:2/y;tcp"), Ok("msrp://a:1/x;tcp".into()));
+        assert_eq!(nearest(b" "), Err(UriError::EmptyPath));
         let many = |n: usize| vec!["msrp://a:1;tcp"; n].join(" ");
         assert!(Path::parse(many(MAX_PATH_URIS).as_bytes()).is_ok());
         assert_eq!(

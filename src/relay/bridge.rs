@@ -474,9 +474,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::Config,
         msrp::{Decoder, Event as Decoded},
-        relay::{Source, configuration::Configuration, login::Welcome},
+        relay::{Config, Source, configuration::Configuration, login::Welcome},
         session::{Expiry, Holding},
     };
 
@@ -490,9 +489,9 @@ mod tests {
         let config = "[Relay]\naddress = 127.0.0.1\nbackend = memory\ndebug_notls = yes\n\
             hostname = relay.example\n[Memory]\n";
         let config = Config::parse(config, FilePath::new("config.ini")).unwrap();
-        let generation = Generation::build(&config, None, clock::wall()).unwrap();
-        let source = Source::new(config.source.clone(), |_| {});
-        Arc::new(Shared::new(Configuration::new(source, config, generation)))
+        let generation = Generation::build(Arc::new(config), None, clock::wall()).unwrap();
+        let source = Source::new("config.ini".into(), |_| {});
+        Arc::new(Shared::new(Configuration::new(source, generation)))
     }
 
     fn head(text: &str) -> Head {

@@ -4,9 +4,9 @@ use std::io;
 
 use thiserror::Error;
 
+use super::Config;
 use crate::{
-    auth::UriError,
-    config::Config,
+    auth::OpenError,
     tls::{Finding, HostNameError, TlsError, pem::PemFile},
 };
 
@@ -25,19 +25,21 @@ pub enum RelayError {
         /// The name.
         host: String,
     },
-    /// `[Memory]` names a user twice.
-    #[error("[Memory] {0}")]
-    DuplicateUser(String),
-    /// The database cannot be named so.
-    #[error("{0}")]
-    DatabaseUri(#[from] UriError),
+    /// A backend does not accept what stands in its section.
+    #[error("{}{error}", section_unless_option(section, error))]
+    Backend {
+        /// The section.
+        section: &'static str,
+        /// What is wrong.
+        error: OpenError,
+    },
     /// An address cannot be listened on.
     #[error("{0}")]
     Bind(#[source] io::Error),
-    /// The system does not let go on with a socket that is bound.
+    /// The kernel refuses to listen on a socket that is bound.
     #[error("cannot accept connections: {0}")]
     Listen(#[source] io::Error),
-    /// The address to give out cannot be found.
+    /// The address to write into URIs cannot be found.
     #[error("cannot tell the address of this machine, set hostname in [Relay]: {0}")]
     NoAddress(#[source] io::Error),
 }
@@ -58,7 +60,7 @@ impl RelayError {
     pub fn located(self, config: &Config) -> Located {
         let place = match self.option() {
             Some((section, option)) => config.place(section, option),
-            None => config.source.display().to_string(),
+            None => config.source().display().to_string(),
         };
         Located { place, cause: self }
     }
@@ -70,14 +72,18 @@ impl RelayError {
             Self::Tls(error) => tls_option(error).and_then(relay),
             Self::HostName(_) | Self::UriHost { .. } | Self::NoAddress(_) => relay("hostname"),
             Self::Bind(_) => relay("address"),
-            Self::DatabaseUri(_) => Some(("Database", "uri")),
-            // The one names its place, the other has none.
-            Self::DuplicateUser(_) | Self::Listen(_) => None,
+            Self::Backend { section, error } => error.option.map(|option| (*section, option)),
+            Self::Listen(_) => None,
         }
     }
 }
 
-/// The same for what is merely odd.
+/// The name of the section, where no option says it.
+fn section_unless_option(section: &str, error: &OpenError) -> String {
+    if error.option.is_some() { String::new() } else { format!("[{section}] ") }
+}
+
+/// A warning about a certificate or key, with the place in the file.
 pub(super) fn located(finding: &Finding, config: &Config) -> String {
     let option = if matches!(finding, Finding::KeyExposed { .. }) { "key" } else { "certificate" };
     format!("{}: {finding}", config.place("Relay", option))

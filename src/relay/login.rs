@@ -18,18 +18,18 @@ use crate::{
     session::{self, Expiry, Reject},
 };
 
-/// Answers to failed attempts leave at multiples of this after the request came, so that the time
-/// tells nothing of the user (`contract`: the same for unknown user and wrong password).
+/// The answer to a failed attempt leaves at the next multiple of this after the request arrived, so
+/// that its time does not tell a client whether the user exists.
 const ANSWER_STEP: Duration = Duration::from_millis(100);
 
-/// Who asks, and under which rules.
+/// The client that sends an AUTH, and the rules for it.
 #[derive(Debug, Clone)]
 pub(super) struct Claimant {
     pub(super) peer: SocketAddr,
     pub(super) policy: Arc<Policy>,
     /// User and realm of the session that the connection holds.
     pub(super) session: Option<(String, String)>,
-    /// Nobody has joined that session.
+    /// The session has no far leg yet.
     pub(super) unjoined: bool,
     /// Failed attempts before this one.
     pub(super) failures: u32,
@@ -38,15 +38,15 @@ pub(super) struct Claimant {
 /// What becomes of an AUTH.
 #[derive(Debug)]
 pub(super) enum Verdict {
-    /// Not this time.
+    /// No 200: a challenge or an error.
     Refused {
         response: BytesMut,
         /// Whether it counts as a failed attempt.
         failed: bool,
-        /// That was one too many.
+        /// Whether the client has used up its attempts, so that the connection is closed.
         close: bool,
     },
-    /// Welcome.
+    /// The 200 can be sent.
     Granted(Welcome),
 }
 
@@ -84,19 +84,21 @@ impl Welcome {
 }
 
 /// Decides on an AUTH that came at `arrived`.
+///
+/// The rules are those under which the connection was accepted; who the users are is asked of the
+/// backends that are in force now, so that a user removed by a reload cannot refresh.
 pub(super) async fn decide(
     shared: &Shared,
     claimant: &Claimant,
     head: &Head,
     arrived: Instant,
 ) -> Verdict {
-    // A session that would be new, or that waits for somebody: refreshed again and again it could
-    // outlast any patience. Those that are in use may be refreshed.
+    // While the relay drains it gives out no new session, and a session that nobody has joined is
+    // not refreshed: it could keep the relay waiting for ever. Sessions in use may be refreshed.
     let unwelcome = || (claimant.session.is_none() || claimant.unjoined) && shared.is_leaving();
     if unwelcome() {
         return leaving(head);
     }
-    let attempt = head.headers.value(Name::Authorization).is_some();
     let refusal = match verify(shared, claimant, head, arrived).await {
         Ok(_) if unwelcome() => return leaving(head),
         Ok(grant) => match lifetime(&claimant.policy, head) {
@@ -105,11 +107,11 @@ pub(super) async fn decide(
         },
         Err(refusal) => refusal,
     };
-    let failed = attempt && refusal.failed;
+    let failed = refusal.failed;
     if failed {
         tokio::time::sleep_until(next_step(arrived).into()).await;
     }
-    let limit = claimant.policy.max_auth_attempts;
+    let limit = claimant.policy.login.max_auth_attempts;
     Verdict::Refused {
         response: refusal.response,
         failed,
@@ -117,14 +119,18 @@ pub(super) async fn decide(
     }
 }
 
-/// The answer to whoever comes too late; no fault of the client.
+/// The answer while the relay drains. It is no failed attempt.
 fn leaving(head: &Head) -> Verdict {
     let response = session::answer(head, StatusCode::UNAVAILABLE, "Relay is shutting down", &[]);
     Verdict::Refused { response, failed: false, close: false }
 }
 
 fn granted(grant: Grant, head: &Head, policy: &Policy, expires: Duration) -> Verdict {
-    let strict = policy.strict_expiry || head.headers.value(Name::Expires).is_some();
+    let left = left(&grant);
+    let expires = left.map_or(expires, |left| expires.min(left));
+    // An account that ends takes its session along.
+    let strict =
+        policy.login.strict_expiry || left.is_some() || head.headers.value(Name::Expires).is_some();
     Verdict::Granted(Welcome {
         user: grant.user,
         realm: grant.realm,
@@ -132,6 +138,12 @@ fn granted(grant: Grant, head: &Head, policy: &Policy, expires: Duration) -> Ver
         expires,
         expiry: Expiry { at: clock::now() + expires, strict },
     })
+}
+
+/// The whole seconds until the account ends, where it does.
+fn left(grant: &Grant) -> Option<Duration> {
+    let left = grant.until?.duration_since(clock::wall()).unwrap_or_default();
+    Some(Duration::from_secs(left.as_secs()))
 }
 
 /// A response that is no 200.
@@ -157,20 +169,20 @@ async fn verify(
             failed: false,
         });
     }
-    let realm = match (&claimant.session, &policy.default_domain) {
+    let realm = match (&claimant.session, &policy.login.default_domain) {
         (Some((_, realm)), _) | (None, Some(realm)) => realm.clone(),
         (None, None) => target.host().to_owned(),
     };
     let refuse =
         |error: &AuthError, user: &str| refuse(shared, claimant, head, (user, &realm), error);
-    if !policy.serves(&realm) {
+    if !policy.login.serves(&realm) {
         return Err(refuse(&AuthError::RealmNotServed, ""));
     }
     let Some(value) = head.headers.value(Name::Authorization) else {
         return Err(challenge(shared, claimant, head, &realm, false));
     };
-    let grant = match basic::Attempt::parse(value).filter(|_| policy.basic) {
-        Some(attempt) => by_basic(claimant, attempt, &realm).await,
+    let grant = match basic::Attempt::parse(value).filter(|_| policy.accepts_basic()) {
+        Some(attempt) => by_basic(shared, claimant, attempt, &realm).await,
         None => by_digest(shared, claimant, head, value, &realm, arrived).await,
     };
     let grant = grant.map_err(|(user, error)| refuse(&error, &user))?;
@@ -178,11 +190,15 @@ async fn verify(
         Some((owner, _)) if *owner != grant.user => {
             Err(refuse(&AuthError::NotAllowed, &grant.user))
         }
+        // Not a second is left to be granted.
+        _ if left(&grant).is_some_and(|left| left.is_zero()) => {
+            Err(refuse(&AuthError::ExpiredAccount, &grant.user))
+        }
         _ => Ok(grant),
     }
 }
 
-/// The claimed user goes with the error, for the log.
+/// An error comes with the claimed user name, for the log.
 async fn by_digest(
     shared: &Shared,
     claimant: &Claimant,
@@ -199,29 +215,37 @@ async fn by_digest(
         Uri::parse(Bytes::copy_from_slice(uri.as_bytes())).is_ok_and(|uri| uri == *target)
     });
     let request = AuthRequest {
-        algorithms: &policy.algorithms,
+        algorithms: &policy.login.digest_algorithms,
         realm,
         uri: target.text(),
         uri_matches,
         client: claimant.peer.ip(),
-        nonce_lifetime: policy.nonce_lifetime,
+        nonce_lifetime: policy.login.auth_challenge_expiration_time,
     };
     let examined = shared.challenger.examine(&authorization, &request, arrived);
     let attempt = examined.map_err(|error| (user.clone(), error))?;
     let client = request.client;
-    let found = policy.backend.credential(attempt.user(), attempt.realm(), client).await;
+    let backend = shared.configuration.backend();
+    let found = backend.account(attempt.user(), attempt.realm(), client).await;
     shared.challenger.settle(attempt, found, clock::now()).map_err(|error| (user, error))
 }
 
 async fn by_basic(
+    shared: &Shared,
     claimant: &Claimant,
     attempt: Result<basic::Attempt, AuthError>,
     realm: &str,
 ) -> Result<Grant, (String, AuthError)> {
-    let attempt = attempt.map_err(|error| (String::new(), error))?;
+    let mut attempt = attempt.map_err(|error| (String::new(), error))?;
+    let (client, backend) = (claimant.peer.ip(), shared.configuration.backend());
+    let mut found = backend.account(attempt.user(), realm, client).await;
+    if let (Err(AuthError::UnknownUser), Some(other)) = (&found, attempt.with_longest_name()) {
+        match backend.account(other.user(), realm, client).await {
+            Err(AuthError::UnknownUser) => {}
+            answer => (attempt, found) = (other, answer),
+        }
+    }
     let user = attempt.user().to_owned();
-    let client = claimant.peer.ip();
-    let found = claimant.policy.backend.credential(&user, realm, client).await;
     basic::settle(attempt, realm, found).map_err(|error| (user, error))
 }
 
@@ -233,7 +257,9 @@ fn refuse(
     error: &AuthError,
 ) -> Refusal {
     let answer = error.answer();
-    let failed = answer.is_failed_attempt();
+    // Who sends no credentials has tried none.
+    let tried = head.headers.value(Name::Authorization).is_some();
+    let failed = tried && answer.is_failed_attempt();
     log_failure(claimant, user, realm, error, failed);
     let response = match answer {
         Answer::BadRequest => {
@@ -261,7 +287,7 @@ fn challenge(
     realm: &str,
     stale: bool,
 ) -> Refusal {
-    let algorithms = &claimant.policy.algorithms;
+    let algorithms = &claimant.policy.login.digest_algorithms;
     let values =
         shared.challenger.challenge(algorithms, realm, claimant.peer.ip(), stale, clock::now());
     let headers: Vec<_> =
@@ -272,13 +298,14 @@ fn challenge(
 
 /// The time granted, or the 423 that says what would be (RFC 4976 §6.3).
 fn lifetime(policy: &Policy, head: &Head) -> Result<Duration, Refusal> {
+    let login = &policy.login;
     let Ok(Some(asked)) = head.headers.seconds(Name::Expires) else {
-        return Ok(policy.expires_default);
+        return Ok(login.session_expiration_time_default);
     };
-    let bound = if asked < policy.expires_minimum {
-        (Name::MinExpires, policy.expires_minimum)
-    } else if asked > policy.expires_maximum {
-        (Name::MaxExpires, policy.expires_maximum)
+    let bound = if asked < login.session_expiration_time_minimum {
+        (Name::MinExpires, login.session_expiration_time_minimum)
+    } else if asked > login.session_expiration_time_maximum {
+        (Name::MaxExpires, login.session_expiration_time_maximum)
     } else {
         return Ok(asked);
     };
@@ -298,14 +325,14 @@ fn next_step(arrived: Instant) -> Instant {
 /// The line that fail2ban reads: its form is fixed.
 fn log_failure(claimant: &Claimant, user: &str, realm: &str, error: &AuthError, failed: bool) {
     let (peer, user, realm) = (claimant.peer, Quoted(user), Quoted(realm));
-    if failed && claimant.policy.log_failed_auth {
+    if failed && claimant.policy.login.log_failed_auth {
         warn!("AUTH failed from {peer} for {user}@{realm}: {error}");
     } else {
         debug!("AUTH refused from {peer} for {user}@{realm}: {error}");
     }
 }
 
-/// A name that a peer chose, so that it can break neither a log line nor who reads it.
+/// A name that a client chose, escaped so that it breaks neither a log line nor its readers.
 pub(super) struct Quoted<'a>(pub(super) &'a str);
 
 impl std::fmt::Display for Quoted<'_> {

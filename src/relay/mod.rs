@@ -27,6 +27,7 @@ mod error;
 mod handle;
 mod lobby;
 mod login;
+pub mod options;
 mod party;
 mod registry;
 mod stats;
@@ -57,9 +58,10 @@ pub use self::{
     configuration::{Bound, Generation, ReloadError, Reloaded, Source, bind, distinct, resolve},
     error::{Located, RelayError},
     handle::{Handle, Phase},
+    options::{Config, TlsOptions},
     status::{Certificate, FailedReload, Sessions, Status},
 };
-use crate::{auth::Challenger, clock, config::Config};
+use crate::{auth::Challenger, clock};
 
 /// How long sessions have, once the relay stops, to say their last words.
 pub const STOP_TIME: Duration = Duration::from_secs(5);
@@ -103,13 +105,8 @@ enum Stage {
 impl Relay {
     /// A relay that accepts connections on listeners which are bound; must be called inside of a
     /// runtime.
-    pub fn new(
-        source: Source,
-        config: Config,
-        generation: Generation,
-        listeners: Vec<Bound>,
-    ) -> io::Result<Self> {
-        let shared = Arc::new(Shared::new(Configuration::new(source, config, generation)));
+    pub fn new(source: Source, generation: Generation, listeners: Vec<Bound>) -> io::Result<Self> {
+        let shared = Arc::new(Shared::new(Configuration::new(source, generation)));
         let generation = shared.configuration.generation();
         shared.registry.add_minter(&generation);
         shared.probe(&generation);
@@ -182,7 +179,7 @@ impl Shared {
                 info!("draining: {} sessions", self.registry.len());
             }
             if now == Phase::Stopping && patience.is_none() {
-                let patience_time = self.configuration.in_force().config.relay.drain_timeout;
+                let patience_time = self.configuration.generation().config.process.drain_timeout;
                 patience = Some(clock::now() + patience_time);
             }
             let out_of_patience = async {

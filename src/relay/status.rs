@@ -110,7 +110,7 @@ impl Status {
             phase: *shared.phase.borrow(),
             generation: generation.number,
             generation_since: unix(in_force.since),
-            configuration: in_force.config.source.clone(),
+            configuration: generation.config.source().clone(),
             host_name: generation.policy.host.clone(),
             port: generation.policy.port,
             addresses,

@@ -1,8 +1,8 @@
 //! The relay logic: what happens to a frame between two connections (RFC 4976 §6.2, §6.4).
 //!
 //! A [`Session`] owns the state of both legs and nothing else: no socket, no clock, no runtime.
-//! Bytes that arrived go in by [`Session::receive`], bytes to write are in [`Session::outgoing`],
-//! and `now` is an argument.
+//! The caller passes the bytes that a leg sent to [`Session::receive`], writes the bytes in
+//! [`Session::outgoing`], and tells the time by `now`.
 //!
 //! ```text
 //!            AUTH 200                    SEND of the owner: NeedsFar, dial()
@@ -13,171 +13,81 @@
 //!                                                                               ended
 //! ```
 
+mod deadlines;
+mod limits;
 mod outbox;
 mod reading;
 mod report;
 mod requests;
 mod responses;
-mod transactions;
+mod side;
 
-use std::{
-    num::NonZeroU32,
-    time::{Duration, Instant},
-};
+use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use thiserror::Error;
 use tracing::debug;
 
-use self::{
-    outbox::{Message, Outbox},
-    report::Acknowledgement,
-    transactions::{Sent, Transaction},
-};
 pub use self::{
+    deadlines::Expiry,
+    limits::{Limits, MAX_MESSAGE_ID, MAX_OTHER_BODY, WHOLE_SEND},
     reading::log_stray,
     report::{Reject, answer, detail, refusal, refusal_of_malformed},
     requests::{check_send, is_login},
+    side::{Holding, Leg},
+};
+use self::{
+    deadlines::{Sent, Transaction},
+    outbox::{Message, Outbox},
+    report::Acknowledgement,
+    side::{Inbound, LEGS, Side},
 };
 use crate::msrp::{
     ChunkQueue, DecodeError, Decoder, FailureReport, Head, Method, Path, StatusCode, TransactId,
     Uri,
 };
 
-/// What a session may take of memory and time.
-///
-/// Each leg holds at most `outbox + own` octets to be sent, and beyond them what one read buffer
-/// made; and `2 * transactions + silent` records of less than 1 KiB (paths are shared). If all of
-/// those fail at once, as many REPORTs join the queue.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Octets waiting for one leg beyond which the other leg is not read.
-    pub outbox: usize,
-    /// Octets of responses and REPORTs of our own waiting for a leg beyond which it is not read.
-    pub own: usize,
-    /// Octets of our own waiting for a leg beyond which failures are not reported any more: only a
-    /// peer with paths of many kilobytes that reads nothing gets there.
-    pub reports: usize,
-    /// Requests waiting for a leg's answers beyond which the other leg is not read. Where both
-    /// wait for each other, both are read, and beyond twice as many the oldest are forgotten.
-    pub transactions: usize,
-    /// SENDs with Failure-Report partial that are remembered for a leg. An error response to an
-    /// older one is not reported.
-    pub silent: usize,
-    /// A peer that takes not one octet for this long is lost.
-    pub stall: Duration,
-    /// How long the owner of a lapsed session has for a new AUTH.
-    pub lapse: Duration,
-}
-
-impl Limits {
-    /// The limits in force.
-    pub const DEFAULT: Self = Self {
-        outbox: 128 * 1024,
-        own: 64 * 1024,
-        reports: 1024 * 1024,
-        transactions: 1024,
-        silent: 1024,
-        stall: Duration::from_mins(2),
-        lapse: Duration::from_secs(30),
-    };
-}
-
-/// SENDs up to this many octets are passed on whole, and are never cut (RFC 4975 §7.1.1).
-pub const WHOLE_SEND: usize = 2048;
-/// Largest body of any other request, in octets (RFC 4975 §7.1).
-pub const MAX_OTHER_BODY: usize = 10_240;
-/// Longest Message-ID, in octets: it is kept until the chunk is answered. RFC 4975 §9 has 32.
-pub const MAX_MESSAGE_ID: usize = 256;
-
-/// The two connections of a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Leg {
-    /// The client that authenticated.
-    Near,
-    /// The other party, or a relay in front of it.
-    Far,
-}
-
-const LEGS: [Leg; 2] = [Leg::Near, Leg::Far];
-
-impl Leg {
-    /// The one at the other end.
-    #[must_use]
-    pub fn other(self) -> Self {
-        match self {
-            Self::Near => Self::Far,
-            Self::Far => Self::Near,
-        }
-    }
-}
-
-/// What a leg brings along that holds a session: it authenticated.
-#[derive(Debug, Clone)]
-pub struct Holding {
-    /// The URI given out in Use-Path.
-    pub uri: Uri,
-    /// From-Path of its AUTH: the way back to the client.
-    pub client: Path,
-    /// When the URI expires.
-    pub expiry: Expiry,
-    /// Whether methods other than SEND, REPORT, NICKNAME and AUTH are served.
-    pub other_methods: bool,
-    /// After how many failed AUTHs at relays further out the client is given up; `None`: never.
-    pub max_auth_attempts: Option<NonZeroU32>,
-}
-
-/// When a session expires.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Expiry {
-    /// The moment.
-    pub at: Instant,
-    /// Whether that ends a bound session too: the client asked for it (RFC 4976 §6.3).
-    pub strict: bool,
-}
-
 /// What [`Session::receive`] needs from outside before it can go on.
 #[derive(Debug)]
 pub enum Received {
-    /// Nothing: more bytes, or room in the other leg's queue.
+    /// Nothing but more input, or room in the other leg's queue.
     Idle,
     /// The owner's first request goes to this path, its next hop first. The request has not been
     /// taken: call [`Session::dial`], [`Session::refuse_next`] or hand the connection over.
     NeedsFar(Path),
-    /// An AUTH for this relay; answer with [`Session::answer`].
+    /// An AUTH for this relay. Answer it with [`Session::answer`].
     Auth {
-        /// Where it came.
+        /// The leg that sent it.
         leg: Leg,
-        /// The request.
         head: Box<Head>,
     },
     /// The client on this leg has failed too often to log in at relays further out (RFC 4976
-    /// §6.3). The last answer is queued for it; after that the leg is to be given up: call
-    /// [`Session::lost`], write what is queued, close.
+    /// §6.3). The last answer is queued for it. Give the leg up: call [`Session::lost`], write
+    /// what is queued, close the connection.
     LockedOut(Leg),
 }
 
-/// The input of a leg makes no sense any more; the leg is to be closed.
+/// The input of a leg cannot be read any further. Close the leg.
 #[derive(Debug, Error)]
 pub enum Violation {
-    /// The place in the input is lost.
+    /// The decoder cannot tell where the next message begins.
     #[error(transparent)]
     Framing(#[from] DecodeError),
-    /// The body of a request that must be passed on whole is too large for that.
+    /// A request other than SEND, which must be passed on whole, has too large a body.
     #[error("body of a {0} request of more than {MAX_OTHER_BODY} octets")]
     BodyTooLarge(Method),
 }
 
-/// What time brought.
+/// A deadline of the session that has passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Timeout {
-    /// Nobody joined the session before its Expires: its URI is no longer valid.
+    /// No peer joined the session before its Expires: its URI is no longer valid.
     Lapsed,
-    /// ... and its owner did not ask for it again.
+    /// The owner of a lapsed session sent no new AUTH in time.
     Abandoned,
     /// The session of this leg has expired, and with it the bound session.
     Expired(Leg),
-    /// The peer takes nothing.
+    /// The peer on this leg has taken nothing of what is queued for it.
     Stalled(Leg),
 }
 
@@ -186,14 +96,14 @@ pub enum Timeout {
 pub struct Session {
     near: Side,
     far: Side,
-    /// Our URIs, in the order in which a request from the near leg names them: one, or two where
-    /// two sessions of this relay are joined.
+    /// The relay's URIs, in the order in which a request from the near leg names them: one, or two
+    /// if two sessions of this relay are joined.
     own: Vec<Uri>,
     link: Link,
     phase: Phase,
-    /// What becomes of the owner's request that waits for the far leg.
+    /// Why the owner's next request, which would need a far leg, is to be refused.
     refusal: Option<Reject>,
-    /// Whose AUTHs failed once too often.
+    /// The leg whose client has just reached `max_auth_attempts`.
     locked_out: Option<Leg>,
     limits: Limits,
 }
@@ -201,15 +111,15 @@ pub struct Session {
 /// How the far leg came to be.
 #[derive(Debug)]
 enum Link {
-    /// It is not there.
+    /// There is no far leg yet.
     None,
-    /// We connected to this next hop.
+    /// The relay dialled this next hop, or is dialling it.
     Dialled {
         next_hop: Uri,
-        /// What a relay there handed out to our client (RFC 4976 §5.1).
+        /// The Use-Path that a relay there granted to the client (RFC 4976 §5.1).
         use_path: Option<Path>,
     },
-    /// It came to us.
+    /// The peer connected to the relay.
     Arrived,
 }
 
@@ -220,72 +130,9 @@ enum Phase {
     Ended,
 }
 
-/// One leg.
-#[derive(Debug)]
-struct Side {
-    holding: Option<Holding>,
-    /// From-Path of what comes from here.
-    party: Option<Path>,
-    decoder: Decoder,
-    inbound: Inbound,
-    outbox: Outbox,
-    /// An AUTH is being looked up.
-    authenticating: bool,
-    /// How often its AUTHs failed at relays further out.
-    failed_logins: u32,
-    /// The message that the other leg wants no more of.
-    stopped: Option<Bytes>,
-}
-
-impl Side {
-    fn new(holding: Option<Holding>, decoder: Decoder, outbox: Outbox) -> Self {
-        let party = holding.as_ref().map(|holding| holding.client.clone());
-        Self {
-            holding,
-            party,
-            decoder,
-            inbound: Inbound::Nothing,
-            outbox,
-            authenticating: false,
-            failed_logins: 0,
-            stopped: None,
-        }
-    }
-}
-
-/// The message under way on the input of a leg.
-#[derive(Debug)]
-enum Inbound {
-    Nothing,
-    /// Read to its end-line, to no effect but perhaps a 200.
-    Discard(Option<Acknowledgement>),
-    /// Gathered until it is whole.
-    Collect(Box<Collected>),
-    /// A long SEND; its body goes straight into the other leg's outbox.
-    Stream(Option<Acknowledgement>),
-    /// An AUTH for us.
-    Login(Box<Head>),
-}
-
-#[derive(Debug)]
-struct Collected {
-    head: Head,
-    body: BytesMut,
-    /// Under which it will leave.
-    id: TransactId,
-    /// What a REPORT would need, if it is a SEND.
-    send: Option<Sent>,
-}
-
-impl Inbound {
-    fn collect(head: Head, send: Option<Sent>, id: TransactId) -> Self {
-        Self::Collect(Box::new(Collected { head, body: BytesMut::new(), id, send }))
-    }
-}
-
 impl Session {
-    /// The session of a client whose AUTH has been accepted. Its input goes on where `decoder`
-    /// is, and `queued` is still to be written to it, the 200 for instance.
+    /// The session of a client whose AUTH has been accepted. `decoder` has read the client's input
+    /// so far, and `queued` is still to be written to the client: the 200, for instance.
     pub fn new(
         holding: Holding,
         decoder: Decoder,
@@ -316,19 +163,22 @@ impl Session {
         }
     }
 
-    /// The relay connects to the next hop: from now on requests are taken and wait for it.
+    /// The relay dials the next hop. From now on the session takes the owner's requests and queues
+    /// them for the far leg.
     pub fn dial(&mut self, next_hop: Uri) {
         debug_assert!(matches!(self.link, Link::None), "bound twice");
         self.link = Link::Dialled { next_hop, use_path: None };
     }
 
-    /// The owner's request that waits for the far leg is refused; the session stays unbound.
+    /// Refuses the owner's request for which [`Received::NeedsFar`] was returned. The session stays
+    /// unbound.
     pub fn refuse_next(&mut self, reject: Reject) {
         self.refusal = Some(reject);
     }
 
-    /// The far leg came to us: a stranger, or with `holding` another session of this relay. Its
-    /// input goes on where `decoder` is, and `queued` is still to be written to it.
+    /// The far leg connected to the relay: a stranger, or with `holding` the client of another
+    /// session of this relay. `decoder` has read its input so far, and `queued` is still to be
+    /// written to it.
     pub fn arrive(
         &mut self,
         holding: Option<Holding>,
@@ -338,14 +188,13 @@ impl Session {
     ) {
         debug_assert!(matches!(self.link, Link::None), "bound twice");
         self.own.extend(holding.as_ref().map(|holding| holding.uri.clone()));
-        self.far.party = holding.as_ref().map(|holding| holding.client.clone());
-        self.far.holding = holding;
+        self.far.hold(holding, now);
         self.far.decoder = decoder;
         self.far.outbox.adopt(queued, now);
         self.link = Link::Arrived;
-        // The owner's request is judged anew, now that there is somebody.
+        // A refusal was for the unbound session: the owner's request is checked again.
         self.refusal = None;
-        // It came just before the session would have lapsed.
+        // The peer claimed the session before it lapsed.
         self.phase = Phase::Open;
     }
 
@@ -359,12 +208,12 @@ impl Session {
         !matches!(self.link, Link::None)
     }
 
-    /// Whether the URI has expired before anybody joined.
+    /// Whether the URI expired before a peer joined.
     pub fn is_lapsed(&self) -> bool {
         matches!(self.phase, Phase::Lapsed { .. })
     }
 
-    /// Reads what `from` sent, as far as the limits allow.
+    /// Reads what leg `from` sent, as far as the limits allow.
     pub fn receive(
         &mut self,
         from: Leg,
@@ -376,12 +225,13 @@ impl Session {
         received
     }
 
-    /// The answer to an AUTH, and the new Expires if it was accepted.
+    /// Queues the answer to an AUTH; with `extend` the AUTH was accepted, and the session lasts
+    /// until then.
     pub fn answer(&mut self, leg: Leg, response: BytesMut, extend: Option<Expiry>, now: Instant) {
         let side = self.side_mut(leg);
         side.authenticating = false;
-        if let (Some(holding), Some(expiry)) = (&mut side.holding, extend) {
-            holding.expiry = expiry;
+        if let Some(expiry) = extend {
+            side.extend(expiry, now);
             if matches!(self.phase, Phase::Lapsed { .. }) {
                 self.phase = Phase::Open;
             }
@@ -390,7 +240,7 @@ impl Session {
         self.settle(now);
     }
 
-    /// What is to be written to a leg.
+    /// The bytes to be written to a leg.
     pub fn outgoing(&self, leg: Leg) -> &ChunkQueue {
         self.side(leg).outbox.queue()
     }
@@ -401,18 +251,18 @@ impl Session {
         self.settle(now);
     }
 
-    /// Whether the socket of a leg takes nothing more, while something that it was offered has not
-    /// gone, be it in [`outgoing`](Self::outgoing) or in the buffers of TLS. To be called when that
-    /// changes, and when the socket took a part of it.
+    /// Tells whether a leg is blocked: its socket takes nothing more, although bytes wait for it in
+    /// [`outgoing`](Self::outgoing) or in the buffers of TLS. Call it when that changes, and again
+    /// whenever the socket took some of these bytes.
     pub fn set_blocked(&mut self, leg: Leg, blocked: bool, now: Instant) {
         self.side_mut(leg).outbox.set_blocked(blocked, now);
         self.settle(now);
     }
 
-    /// Whether a leg may be read: back-pressure, all of it.
+    /// Whether a leg may be read: the one place that decides on back-pressure.
     ///
-    /// For a peer that is blocked nothing more is read: the kernel has enough for it, and what
-    /// waits behind that only costs memory.
+    /// While one leg is blocked the other one is not read: the kernel holds enough for the blocked
+    /// peer already, and more in the queue would only cost memory.
     pub fn wants_read(&self, leg: Leg) -> bool {
         let other = leg.other();
         self.phase != Phase::Ended
@@ -420,17 +270,17 @@ impl Session {
             && !self.side(other).outbox.is_blocked()
             && self.side(other).outbox.cost() < self.limits.outbox
             && self.side(leg).outbox.own_octets() < self.limits.own
-            // The answers of a leg that owes them itself may come behind what it asks for.
+            // If both legs owe answers, those of this leg may come behind its own requests.
             && (!self.owes_much(other) || self.owes_much(leg))
     }
 
-    /// Whether so many answers of a leg are missing that no more is to be asked of it.
+    /// Whether so many requests to a leg are unanswered that it is to be sent no more.
     fn owes_much(&self, leg: Leg) -> bool {
         self.side(leg).outbox.transactions.due() >= self.limits.transactions
     }
 
-    /// Whether a stranger has come whose first SEND, which says who that is, has not been read:
-    /// nothing may be sent there before.
+    /// Whether a stranger has arrived whose first SEND has not been read. That SEND says who the
+    /// stranger is, and nothing may be sent to it before.
     fn awaits_stranger(&self) -> bool {
         matches!(self.link, Link::Arrived) && self.far.party.is_none()
     }
@@ -440,12 +290,12 @@ impl Session {
         LEGS.into_iter().filter_map(|leg| self.leg_deadline(leg)).min()
     }
 
-    /// Does what is due; call it again until it returns `None`.
+    /// Does what is due at `now`. Call it again until it returns `None`.
     pub fn expire(&mut self, now: Instant) -> Option<Timeout> {
         for leg in LEGS {
             self.side_mut(leg).outbox.expire_pause(now);
             while let Some(transaction) = self.side_mut(leg).outbox.transactions.expired(now) {
-                // RFC 4976 §3: only Failure-Report yes runs a timer; the rest is forgotten.
+                // RFC 4976 §3: only a SEND with Failure-Report yes is reported after a time-out.
                 if let Transaction::Send(sent) = transaction
                     && sent.failure_report == FailureReport::Yes
                 {
@@ -461,19 +311,20 @@ impl Session {
         timeout
     }
 
-    /// The connection of a leg is gone, or could not be made: what was under way there is
-    /// reported to the other leg with this status, and what came from there in part is given up.
-    /// The session is over; what is queued for the other leg is still to be written.
+    /// Ends the session because the connection of a leg is gone, or could not be made. The other
+    /// leg gets a REPORT with this status for each SEND to the lost leg that was not answered. A
+    /// SEND that the lost leg had not finished is ended with `#`. What is queued for the other leg
+    /// is still to be written.
     pub fn lost(&mut self, leg: Leg, status: StatusCode, comment: &[u8], now: Instant) {
-        // Nobody is left to hear of these.
+        // The senders of these are gone: no REPORT.
         self.side_mut(leg.other()).outbox.fail(now);
         let failed = self.fail(leg, now);
         self.report_all(leg.other(), &failed, status, comment, now);
         self.phase = Phase::Ended;
     }
 
-    /// The session ends although both connections are there: each side hears what became of what
-    /// it sent, and both queues are still to be written.
+    /// Ends the session while both connections are there. Each leg gets a REPORT for each of its
+    /// SENDs that was not answered. Both queues are still to be written.
     pub fn end(&mut self, status: StatusCode, comment: &[u8], now: Instant) {
         for (leg, failed) in LEGS.map(|leg| (leg, self.fail(leg, now))) {
             self.report_all(leg.other(), &failed, status, comment, now);
@@ -481,7 +332,7 @@ impl Session {
         self.phase = Phase::Ended;
     }
 
-    /// Gives up all that was on its way to `leg`.
+    /// Gives up all SENDs to `leg` that are unanswered or under way, and returns them.
     fn fail(&mut self, leg: Leg, now: Instant) -> Vec<Sent> {
         let mut failed = self.side_mut(leg).outbox.fail(now);
         let sender = self.side_mut(leg.other());
@@ -507,7 +358,7 @@ impl Session {
         }
     }
 
-    /// A leg, and the one at the other end.
+    /// This leg and the other one.
     fn sides_mut(&mut self, leg: Leg) -> (&mut Side, &mut Side) {
         match leg {
             Leg::Near => (&mut self.near, &mut self.far),
@@ -515,7 +366,7 @@ impl Session {
         }
     }
 
-    /// Our URIs in the order in which a request from `leg` meets them.
+    /// The relay's URIs in the order in which a request from `leg` names them.
     fn own_from(&self, leg: Leg) -> impl DoubleEndedIterator<Item = &Uri> + ExactSizeIterator {
         let last = self.own.len() - 1;
         (0..self.own.len()).map(move |n| match leg {
@@ -524,7 +375,8 @@ impl Session {
         })
     }
 
-    /// A leg's answers can only be waited for while it is read.
+    /// Tells each leg's clock whether the leg is read: a deadline for its input must not pass while
+    /// that input stays in the socket.
     fn settle(&mut self, now: Instant) {
         for leg in LEGS {
             let reading = self.wants_read(leg);
@@ -555,7 +407,7 @@ impl Session {
         }
     }
 
-    /// Tells the sender of a chunk that it failed, if the sender wants to hear of it.
+    /// Queues a REPORT to the sender of a chunk that failed, unless Failure-Report says no.
     fn report(&mut self, to: Leg, sent: &Sent, status: StatusCode, comment: &[u8], now: Instant) {
         if sent.failure_report == FailureReport::No {
             return;
@@ -565,7 +417,7 @@ impl Session {
             return;
         }
         let id = self.side(to).outbox.id_for(&[]);
-        // The URI nearest to the addressee comes first, as if each session had passed it on.
+        // The URI nearest to the sender comes first, as if each session had passed the REPORT on.
         let report = report::report(id, sent, self.own_from(to), status, comment);
         self.say(to, Some(report), now);
     }
@@ -584,13 +436,15 @@ impl Session {
         deadlines.into_iter().flatten().min()
     }
 
-    /// When the session that this leg holds ends, or what it had to do by then.
+    /// When the session that this leg holds expires; if it has lapsed, when its owner's time for a
+    /// new AUTH ends.
     fn expiry(&self, leg: Leg) -> Option<Instant> {
-        let expiry = self.side(leg).holding.as_ref()?.expiry;
+        let side = self.side(leg);
+        let holding = side.holding.as_ref()?;
         match self.phase {
             Phase::Lapsed { since } => Some(since + self.limits.lapse),
-            _ if self.is_bound() && !expiry.strict => None,
-            _ => Some(expiry.at),
+            _ if self.is_bound() => side.bound_expiry(),
+            _ => Some(holding.expiry.at),
         }
     }
 

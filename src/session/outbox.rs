@@ -1,35 +1,26 @@
-//! One leg's outgoing side: a FIFO of encoded bytes, in which a long SEND gives way to whatever
-//! is queued behind it.
+//! The outgoing side of one leg: a FIFO of encoded bytes, in which other messages interrupt a long
+//! SEND (RFC 4975 §7.1.1).
 //!
-//! The interruption happens at the tail of the queue, when the other message is queued: the SEND
-//! under way gets an end-line with `+`, the message follows, and the next octet of body starts a
-//! piece with a head of its own (RFC 4975 §7.1.1). So there is no scheduler and no priority.
+//! The interruption happens at the tail of the queue, when the other message is queued: the piece
+//! of the SEND that is under way gets an end-line with `+`, the message follows, and the next octet
+//! of body begins a piece with a head of its own. So there is no scheduler and no priority.
 
-use std::{
-    collections::VecDeque,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, time::Instant};
 
 use bytes::{Bytes, BytesMut};
 use memchr::memmem;
 use tracing::trace;
 
 use super::{
-    Limits,
-    transactions::{Sent, Transaction, Transactions},
+    deadlines::{Sent, Transaction, Transactions},
+    limits::{LONGEST_HOLD, Limits, MIN_PIECE, PIECE_PAUSE},
 };
 use crate::msrp::{
-    ByteRange, ChunkQueue, Continuation, FailureReport, TransactId,
+    Allocation, ByteRange, ChunkQueue, Continuation, FailureReport, TransactId,
     encode::{self, Template},
 };
 
-/// A piece is not ended before it has this many octets, if more is to follow at once (RFC 4975
-/// §7.1.1: no chunks below 2048 octets but the last).
-pub(super) const MIN_PIECE: u64 = 2048;
-/// ... or before its sender has paused for this long.
-pub(super) const PIECE_PAUSE: Duration = Duration::from_millis(200);
-
-/// What goes out on one leg, and what was sent there and is not answered yet.
+/// What waits to be written to one leg, and the requests to it that are unanswered.
 #[derive(Debug)]
 pub(super) struct Outbox {
     queue: ChunkQueue,
@@ -37,21 +28,23 @@ pub(super) struct Outbox {
     open: Option<OpenSend>,
     /// Messages that wait until the piece under way may be ended.
     held: VecDeque<Message>,
+    /// When the first of them was held back.
+    held_since: Option<Instant>,
     own: OwnOctets,
-    /// The socket takes nothing more, and not all that it was offered has gone.
+    /// Whether the socket takes nothing more, although bytes wait for it.
     blocked: bool,
-    /// Since when the peer has taken nothing, while something waits.
+    /// Since when bytes have waited and the peer has taken none; `None` while nothing waits.
     waiting_since: Option<Instant>,
     new_id: fn() -> TransactId,
 }
 
-/// A whole message.
+/// A whole request or response, encoded.
 #[derive(Debug)]
 pub(super) struct Message {
     pub(super) bytes: Bytes,
-    /// What to remember of it until it is answered.
+    /// `Some` if it is a request to be answered.
     pub(super) transaction: Option<(TransactId, Transaction)>,
-    /// Whether the relay made it, rather than passing it on.
+    /// Whether the relay made it; otherwise it is passed on.
     pub(super) own: bool,
 }
 
@@ -62,28 +55,32 @@ impl Message {
     }
 }
 
-/// A long SEND on its way through.
+/// A long SEND that is passed on as its body arrives.
 #[derive(Debug)]
 struct OpenSend {
     template: Template,
-    /// The range of what is still to be sent; its end is always open.
+    /// The range of the piece under way or, between two pieces, of the next one; its end is always
+    /// open.
     range: ByteRange,
     from: Sent,
-    /// Of the piece under way, or of the next one: it is chosen before the body is seen, so that
-    /// the decoder can look out for it.
+    /// The transact-id of the piece under way, or of the next one. It is chosen before the body is
+    /// read, so that the decoder can look for it there.
     id: TransactId,
     piece: Option<Piece>,
+    /// Whether a piece of it has been ended with `+`.
+    interrupted: bool,
     last_body: Instant,
 }
 
-/// The piece of a SEND whose head has been queued, and whose end-line has not.
+/// The piece of a SEND whose head is queued and whose end-line is not.
 #[derive(Debug)]
 struct Piece {
     octets: u64,
+    /// Whether a response to it has come already.
     answered: bool,
 }
 
-/// Octets queued that the relay made itself: a peer that reads nothing must not grow them.
+/// Octets of the relay's own messages that wait to be sent.
 #[derive(Debug, Default)]
 struct OwnOctets {
     total: usize,
@@ -98,6 +95,7 @@ impl Outbox {
             transactions: Transactions::new(2 * limits.transactions, limits.silent),
             open: None,
             held: VecDeque::new(),
+            held_since: None,
             own: OwnOctets::default(),
             blocked: false,
             waiting_since: None,
@@ -109,17 +107,17 @@ impl Outbox {
         &self.queue
     }
 
-    /// Octets of memory that wait to be sent.
+    /// Octets of memory that what waits to be sent takes.
     pub(super) fn cost(&self) -> usize {
         self.queue.cost() + self.held.iter().map(|message| message.bytes.len()).sum::<usize>()
     }
 
-    /// Octets that the relay made itself and that wait to be sent.
+    /// Octets of the relay's own messages that wait to be sent.
     pub(super) fn own_octets(&self) -> usize {
         self.own.total
     }
 
-    /// A transact-id for a request to be sent here, which its body does not hold (RFC 4975 §7.1).
+    /// A transact-id for a request to this leg that does not occur in its body (RFC 4975 §7.1).
     pub(super) fn id_for(&self, body: &[u8]) -> TransactId {
         loop {
             let id = (self.new_id)();
@@ -129,14 +127,14 @@ impl Outbox {
         }
     }
 
-    /// Queues bytes that were encoded elsewhere, before anything else.
+    /// Takes over a queue that was filled before this leg was part of a session.
     pub(super) fn adopt(&mut self, queue: ChunkQueue, now: Instant) {
         debug_assert!(self.queue.is_empty() && self.open.is_none());
         self.queue = queue;
         self.mark_waiting(now);
     }
 
-    /// Gives up what is queued, for another outbox to adopt.
+    /// The queue, for another outbox to adopt.
     pub(super) fn into_queue(self) -> ChunkQueue {
         self.queue
     }
@@ -147,7 +145,10 @@ impl Outbox {
             self.own.total += message.bytes.len();
         }
         match self.open.as_ref().and_then(|open| open.piece.as_ref()) {
-            Some(piece) if piece.octets < MIN_PIECE => return self.held.push_back(message),
+            Some(piece) if piece.octets < MIN_PIECE => {
+                self.held_since.get_or_insert(now);
+                return self.held.push_back(message);
+            }
             Some(_) => self.interrupt(),
             None => {}
         }
@@ -159,18 +160,26 @@ impl Outbox {
     pub(super) fn open(&mut self, template: Template, from: Sent, id: TransactId, now: Instant) {
         debug_assert!(self.open.is_none(), "two SENDs at once in one direction");
         let range = ByteRange { end: None, ..from.range };
-        self.open = Some(OpenSend { template, range, from, id, piece: None, last_body: now });
+        self.open = Some(OpenSend {
+            template,
+            range,
+            from,
+            id,
+            piece: None,
+            interrupted: false,
+            last_body: now,
+        });
     }
 
-    /// Queues a piece of body of the SEND under way, in its allocation.
-    pub(super) fn body(&mut self, bytes: Bytes, now: Instant) {
+    /// Queues octets of body of the SEND under way, in the allocation that they were read into.
+    pub(super) fn body(&mut self, bytes: Bytes, allocation: Allocation, now: Instant) {
         self.begin_piece();
         let Some(open) = &mut self.open else { return };
         let Some(piece) = &mut open.piece else { return };
         piece.octets += bytes.len() as u64;
         open.last_body = now;
         let enough = piece.octets >= MIN_PIECE;
-        self.queue.push(bytes);
+        self.queue.push_from(bytes, allocation);
         if enough && !self.held.is_empty() {
             self.interrupt();
             self.release();
@@ -178,8 +187,8 @@ impl Outbox {
         self.mark_waiting(now);
     }
 
-    /// The body under way goes on with what would be its own end-line: that has to leave under
-    /// another id (RFC 4975 §7.1).
+    /// Goes on under another id, because the next octets of body would be an end-line of this one
+    /// (RFC 4975 §7.1).
     pub(super) fn change_id(&mut self) {
         self.interrupt();
         self.release();
@@ -187,19 +196,20 @@ impl Outbox {
 
     /// Ends the SEND under way.
     pub(super) fn close(&mut self, flag: Continuation, now: Instant) {
-        if self.open.is_none() {
-            return;
+        let Some(open) = &self.open else { return };
+        // After an interruption without an octet since, `+` has been sent already; `$` and `#`
+        // still need a piece to be sent with.
+        if !(flag == Continuation::More && open.interrupted) {
+            self.begin_piece();
         }
-        // Where nothing came since the interruption, the flag still has to be said.
-        self.begin_piece();
         self.end_piece(flag);
         self.open = None;
         self.release();
         self.mark_waiting(now);
     }
 
-    /// Gives up the SEND under way: what was sent of it is ended with `#`, and nobody is waited
-    /// for. Returns it as its sender would hear of it.
+    /// Gives up the SEND under way: its piece is ended with `#`, and no response to that piece is
+    /// awaited. Returns what a REPORT about the piece needs.
     pub(super) fn abandon(&mut self, now: Instant) -> Option<Sent> {
         let open = self.open.as_ref()?;
         let octets = open.piece.as_ref().map_or(0, |piece| piece.octets);
@@ -225,14 +235,14 @@ impl Outbox {
         self.open.as_ref().is_some_and(|open| open.from.message_id == message_id)
     }
 
-    /// The response to the piece under way came before its end-line: none is waited for.
+    /// Notes that the response to the piece under way came before its end-line: none is awaited.
     pub(super) fn answer_early(&mut self) {
         if let Some(piece) = self.open.as_mut().and_then(|open| open.piece.as_mut()) {
             piece.answered = true;
         }
     }
 
-    /// The socket took `octets`.
+    /// Notes that the socket took `octets`.
     pub(super) fn sent(&mut self, octets: usize, now: Instant) {
         if octets == 0 {
             return;
@@ -244,29 +254,29 @@ impl Outbox {
         self.restart_waiting(now);
     }
 
-    /// Whether the socket is blocked; said again whenever it took something.
+    /// Notes whether the socket is blocked, or that a blocked socket took something.
     pub(super) fn set_blocked(&mut self, blocked: bool, now: Instant) {
         self.blocked = blocked;
         self.restart_waiting(now);
     }
 
-    /// Whether the socket takes nothing more.
     pub(super) fn is_blocked(&self) -> bool {
         self.blocked
     }
 
-    /// Since when the peer has taken nothing of what waits for it.
+    /// Since when the peer has taken nothing of what waits for it; `None` if nothing waits.
     pub(super) fn waiting_since(&self) -> Option<Instant> {
         self.waiting_since
     }
 
-    /// When a message that is held back has waited long enough for more body.
+    /// When the piece under way is interrupted for a message that is held back, however short the
+    /// piece is.
     pub(super) fn pause_deadline(&self) -> Option<Instant> {
-        let open = self.open.as_ref().filter(|_| !self.held.is_empty())?;
-        Some(open.last_body + PIECE_PAUSE)
+        let (open, since) = (self.open.as_ref()?, self.held_since?);
+        Some((open.last_body + PIECE_PAUSE).min(since + LONGEST_HOLD))
     }
 
-    /// Ends the piece under way if a message has been held back for long enough.
+    /// Interrupts the piece under way if a message has been held back for long enough.
     pub(super) fn expire_pause(&mut self, now: Instant) {
         if self.pause_deadline().is_some_and(|deadline| deadline <= now) {
             self.interrupt();
@@ -275,7 +285,7 @@ impl Outbox {
         }
     }
 
-    /// Gives up everything that was sent here and not answered, or was being sent.
+    /// Gives up all SENDs to this leg that are unanswered or under way, and returns them.
     pub(super) fn fail(&mut self, now: Instant) -> Vec<Sent> {
         let sends = self.transactions.drain().filter_map(|transaction| match transaction {
             Transaction::Send(sent) => Some(sent),
@@ -297,14 +307,16 @@ impl Outbox {
         let Some(piece) = open.piece.take() else { return };
         trace!(range = %open.range, octets = piece.octets, "piece of a SEND passed on");
         self.queue.write(|out| encode::end_line(out, &open.id, flag, true));
+        self.queue.mark_chunk_end();
         if open.from.failure_report != FailureReport::No && !piece.answered {
             let sent = Sent { range: open.range, octets: piece.octets, ..open.from.clone() };
             self.transactions.register(open.id, self.queue.end(), Transaction::Send(sent));
         }
         open.range.start = open.range.start.saturating_add(piece.octets);
+        open.interrupted = true;
     }
 
-    /// Ends the piece under way, if there is one; more of its SEND will follow under another id.
+    /// Ends the piece under way, if there is one, with `+`. The next one gets another id.
     fn interrupt(&mut self) {
         self.end_piece(Continuation::More);
         if let Some(open) = &mut self.open {
@@ -312,8 +324,9 @@ impl Outbox {
         }
     }
 
-    /// Queues what was held back.
+    /// Queues the messages that were held back.
     fn release(&mut self) {
+        self.held_since = None;
         while let Some(message) = self.held.pop_front() {
             self.append(message);
         }
@@ -322,6 +335,7 @@ impl Outbox {
     fn append(&mut self, message: Message) {
         let len = message.bytes.len();
         self.queue.push(message.bytes);
+        self.queue.mark_chunk_end();
         let end = self.queue.end();
         if message.own {
             self.own.queued.push_back((end, len));
@@ -331,7 +345,7 @@ impl Outbox {
         }
     }
 
-    /// The peer has just taken something.
+    /// The peer has just taken something: its time to take more begins anew.
     fn restart_waiting(&mut self, now: Instant) {
         self.waiting_since = (self.blocked || !self.queue.is_empty()).then_some(now);
     }

@@ -1,4 +1,4 @@
-//! Reading a leg: events to decisions, and the message under way.
+//! The input of a leg: what to do at each event of its decoder.
 
 use std::time::Instant;
 
@@ -6,11 +6,15 @@ use bytes::{Bytes, BytesMut};
 use tracing::{debug, info};
 
 use super::{
-    Collected, Inbound, Leg, MAX_OTHER_BODY, Phase, Received, Reject, Session, Violation,
-    WHOLE_SEND, refusal, refusal_of_malformed, requests::is_login,
+    Phase, Received, Session, Violation,
+    limits::{MAX_OTHER_BODY, WHOLE_SEND},
+    report::{Reject, refusal, refusal_of_malformed},
+    requests::is_login,
+    side::{Collected, Inbound, Leg},
 };
 use crate::msrp::{
-    Continuation, DecodeError, Decoder, Event, Head, Malformed, Method, Path, Start, TransactId,
+    Allocation, Continuation, DecodeError, Decoder, Event, Head, Malformed, Method, Path, Start,
+    TransactId,
 };
 
 impl Session {
@@ -56,7 +60,8 @@ impl Session {
         Ok(Received::Idle)
     }
 
-    /// The id under which the message under way leaves: its end-line must not occur in the body.
+    /// The transact-id under which the message under way is passed on: its end-line must not occur
+    /// in the body.
     fn outgoing_id(&self, from: Leg) -> Option<TransactId> {
         match &self.side(from).inbound {
             Inbound::Stream(_) => self.side(from.other()).outbox.body_id(),
@@ -65,7 +70,7 @@ impl Session {
         }
     }
 
-    /// It does: RFC 4975 §7.1 wants another id then.
+    /// Chooses another id, because the end-line of that one occurs in the body (RFC 4975 §7.1).
     fn change_id(&mut self, from: Leg) {
         let (side, other) = self.sides_mut(from);
         match &mut side.inbound {
@@ -74,13 +79,13 @@ impl Session {
         }
     }
 
-    /// Where the owner's first request goes, if that is what comes next and it may go there.
+    /// The path of the owner's first request, if that is the next message and it may be passed on.
     fn needs_far(&mut self, from: Leg, buf: &mut BytesMut) -> Option<Path> {
         if self.is_bound() || self.refusal.is_some() || self.phase != Phase::Open {
             return None;
         }
         debug_assert_eq!(from, Leg::Near, "nobody is there yet");
-        // Errors are for whoever takes the head, who can tell the sender.
+        // An error is found again when the head is read; then the sender is told.
         let Ok(Some(Event::Head(head))) = self.near.decoder.peek(buf) else { return None };
         let Start::Request(method) = &head.start else { return None };
         if is_login(method, &head) || self.admit(from, &head, method).is_err() {
@@ -135,7 +140,10 @@ impl Session {
     fn body(&mut self, from: Leg, bytes: Bytes, now: Instant) -> Result<(), Violation> {
         let side = self.side_mut(from);
         match &mut side.inbound {
-            Inbound::Stream(_) => self.side_mut(from.other()).outbox.body(bytes, now),
+            Inbound::Stream(_) => {
+                let allocation = side.decoder.allocation();
+                self.side_mut(from.other()).outbox.body(bytes, allocation, now);
+            }
             Inbound::Collect(collected) => {
                 let limit = match &collected.head.start {
                     Start::Request(Method::Send) => WHOLE_SEND,
@@ -157,8 +165,8 @@ impl Session {
         Ok(())
     }
 
-    /// A message does not fit what it was expected to have: a SEND is let through as it comes,
-    /// anything else must not be (RFC 4975 §7.1).
+    /// A message grows beyond what may be collected: a SEND is passed on as its body arrives; any
+    /// other request is refused, because it must not be cut (RFC 4975 §7.1).
     fn outgrown(
         &mut self,
         from: Leg,
@@ -172,15 +180,16 @@ impl Session {
             return Err(Violation::BodyTooLarge(method));
         };
         self.side_mut(from).inbound = self.stream(from, &head, sent, id, now);
-        let outbox = &mut self.side_mut(from.other()).outbox;
+        let (side, other) = self.sides_mut(from);
         if !body.is_empty() {
-            outbox.body(body.freeze(), now);
+            let allocation = Allocation::of(&body);
+            other.outbox.body(body.freeze(), allocation, now);
         }
-        outbox.body(bytes, now);
+        other.outbox.body(bytes, side.decoder.allocation(), now);
         Ok(())
     }
 
-    /// Returns an AUTH that is now complete.
+    /// Does what is due at an end-line; returns the AUTH that ended there, if it was one.
     fn message_end(&mut self, from: Leg, flag: Continuation, now: Instant) -> Option<Box<Head>> {
         match std::mem::replace(&mut self.side_mut(from).inbound, Inbound::Nothing) {
             Inbound::Nothing => {}

@@ -1,11 +1,11 @@
-//! What the relay itself says: responses and REPORTs, and which status code says what.
+//! The relay's own responses and REPORTs, and the status code of each refusal.
 
 use std::borrow::Cow;
 
 use bytes::{Bytes, BytesMut};
 use thiserror::Error;
 
-use super::transactions::Sent;
+use super::deadlines::Sent;
 use crate::msrp::{
     Continuation, FailureReport, Head, HeaderError, Headers, Malformed, Method, Name, Path, Start,
     StatusCode, TransactId, Uri, encode,
@@ -14,22 +14,22 @@ use crate::msrp::{
 /// Why one request is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Reject {
-    /// It cannot be understood.
+    /// A header cannot be read.
     #[error("unintelligible: {0}")]
     Unintelligible(HeaderError),
-    /// The head of the message went over a limit.
+    /// The head of the message exceeds a limit.
     #[error("unintelligible: {0} exceeded")]
     TooLarge(&'static str),
-    /// A second AUTH while the first is being looked up.
+    /// It is a second AUTH while the first is being looked up.
     #[error("AUTH while another one is under way")]
     Busy,
     /// There is no such session, or the request does not belong to it.
     #[error("no session: {0}")]
     NoSession(&'static str),
-    /// The session is in use on another connection.
+    /// The session is bound to another connection.
     #[error("session is bound to another connection")]
     Bound,
-    /// A method that is unknown, or not allowed.
+    /// The method is not passed on.
     #[error("method {0} is not served")]
     UnknownMethod(Method),
     /// The receiver wants no more of this message.
@@ -37,17 +37,17 @@ pub enum Reject {
     StopSending,
 }
 
-/// The details of a 481, as clients know them from the original.
+/// The details of a 481, in the words of msrprelay 1.x.
 pub mod detail {
     /// The first To-Path URI is not that of this session.
     pub const WRONG_SESSION: &str = "Wrong session id on relay MSRP URI";
     /// No URI follows the relay's own.
     pub const NOWHERE: &str = "Non-response with me as endpoint, nowhere to relay to";
-    /// The request comes from somebody else.
+    /// From-Path is not that of the party on this connection.
     pub const SOURCE: &str = "From-Path does not match session source";
-    /// The request goes to somebody else.
+    /// To-Path does not lead to the party on the other connection.
     pub const DESTINATION: &str = "To-Path does not match session destination";
-    /// Nothing to add.
+    /// No detail.
     pub const NONE: &str = "";
 }
 
@@ -87,13 +87,13 @@ impl From<HeaderError> for Reject {
     }
 }
 
-/// The response that refuses a request, or `None` where nothing may be said: nobody answers a
-/// REPORT or a response, or a SEND with Failure-Report no (RFC 4975 §7.1.2, §7.1.4).
+/// The response that refuses a request. `None` where none may be sent: to a REPORT, a response, or
+/// a SEND with Failure-Report no (RFC 4975 §7.1.2, §7.1.4).
 pub fn refusal(head: &Head, reject: &Reject) -> Option<BytesMut> {
     refuse(&head.start, head.transact_id, (&head.to_path, &head.from_path), &head.headers, reject)
 }
 
-/// The same for a request that cannot be understood; `None` also when its paths are unreadable.
+/// The same for a malformed request; `None` also if its paths are unreadable.
 pub fn refusal_of_malformed(message: &Malformed, reject: &Reject) -> Option<BytesMut> {
     let (to, from) = message.paths.as_ref()?;
     refuse(&message.start, message.transact_id, (to, from), &message.headers, reject)
@@ -137,7 +137,7 @@ fn response_path<'a>(method: &Method, from: &'a Path) -> &'a [Uri] {
     if *method == Method::Send { &from[..1] } else { from }
 }
 
-/// The 200 that a SEND will get at its end-line.
+/// The 200 that a SEND gets at its end-line.
 #[derive(Debug)]
 pub(super) struct Acknowledgement {
     transact_id: TransactId,

@@ -1,4 +1,4 @@
-//! Requests: may they pass, and how (RFC 4976 §6.2, §6.3, §6.4).
+//! Requests: whether they are passed on, and how (RFC 4976 §6.2, §6.3, §6.4).
 
 use std::time::Instant;
 
@@ -6,10 +6,12 @@ use bytes::{Bytes, BytesMut};
 use tracing::trace;
 
 use super::{
-    Collected, Inbound, Leg, Link, MAX_MESSAGE_ID, Phase, Reject, Session, WHOLE_SEND, detail,
+    Link, Phase, Session,
+    deadlines::{Auth, Sent, Transaction},
+    limits::{MAX_MESSAGE_ID, WHOLE_SEND},
     outbox::Message,
-    report::Acknowledgement,
-    transactions::{Auth, Sent, Transaction},
+    report::{Acknowledgement, Reject, detail},
+    side::{Collected, Inbound, Leg},
 };
 use crate::msrp::{
     ByteRange, Continuation, FailureReport, Head, HeaderError, Method, Name, Path, Start,
@@ -18,7 +20,8 @@ use crate::msrp::{
 };
 
 impl Session {
-    /// An AUTH addressed to this relay: only the connection that holds a session extends it.
+    /// Whether an AUTH to this relay may be looked up. Only the connection that holds a session can
+    /// extend it.
     pub(super) fn admit_login(&self, from: Leg, head: &Head) -> Result<(), Reject> {
         head.headers.check()?;
         let side = self.side(from);
@@ -38,7 +41,7 @@ impl Session {
         Ok(())
     }
 
-    /// Whether a request may pass (RFC 4976 §6.4): changes nothing.
+    /// Whether a request may be passed on (RFC 4976 §6.4). Changes nothing.
     pub(super) fn admit(&self, from: Leg, head: &Head, method: &Method) -> Result<(), Reject> {
         self.route(from, head, method)?;
         let known =
@@ -85,31 +88,31 @@ impl Session {
     fn is_source(&self, from: Leg, head: &Head, method: &Method) -> bool {
         match &self.side(from).party {
             Some(party) => head.from_path == *party,
-            // The first SEND says who the far party is.
+            // The first SEND says what the party's path is.
             None => *method == Method::Send && self.leads_to(head.from_path.first()),
         }
     }
 
     fn is_destination(&self, from: Leg, beyond: &[Uri], method: &Method) -> bool {
-        // RFC 4976 §9.4: a way that leads back here leads nowhere.
+        // RFC 4976 §9.4: a path that leads back to this session is a loop.
         if beyond.iter().any(|uri| self.own.contains(uri)) {
             return false;
         }
         match &self.side(from.other()).party {
             Some(party) if beyond == &party[..] => true,
-            // An AUTH goes to a relay on the way, not to the party.
+            // An AUTH goes to a relay on the path to the party.
             Some(_) => *method == Method::Auth && from == Leg::Near && self.is_dialled(&beyond[0]),
             None => self.leads_to(&beyond[0]),
         }
     }
 
-    /// Whether the far leg, before it is known who is there, leads to this URI: anything may be
-    /// dialled, and anybody may come.
+    /// Whether the far leg, whose party is not known yet, may lead to this URI. Any next hop may be
+    /// dialled, and any stranger may arrive; what was dialled leads there only.
     fn leads_to(&self, hop: &Uri) -> bool {
         matches!(self.link, Link::None | Link::Arrived) || self.is_dialled(hop)
     }
 
-    /// Whether this is what was dialled, or what a relay there gave out.
+    /// Whether this is the URI that was dialled, or one that a relay there granted to the client.
     fn is_dialled(&self, hop: &Uri) -> bool {
         let Link::Dialled { next_hop, use_path } = &self.link else { return false };
         next_hop == hop || use_path.as_ref().is_some_and(|path| path.contains(hop))
@@ -129,9 +132,9 @@ impl Session {
         let party = self.side(from).party.as_ref();
         let sent = Sent {
             failure_report,
-            // Equal to From-Path, and shared by all.
+            // It equals From-Path, and its memory is shared.
             from_path: party.unwrap_or(&head.from_path).clone(),
-            // Kept for up to 30 s: a copy, so that it does not keep a read buffer.
+            // A copy: it is kept for up to 30 s, and a slice would keep the read buffer as long.
             message_id: Bytes::copy_from_slice(head.headers.value(Name::MessageId).unwrap_or(b"")),
             range: range.unwrap_or(ByteRange::WHOLE),
             octets: 0,
@@ -144,7 +147,7 @@ impl Session {
         Inbound::collect(head, Some(sent), id)
     }
 
-    /// The first SEND, in either direction, says who the two parties are.
+    /// Notes the paths of both parties, which the first SEND in either direction holds.
     fn fix_parties(&mut self, from: Leg, head: &Head) {
         if self.far.party.is_some() {
             return;
@@ -155,7 +158,7 @@ impl Session {
         };
     }
 
-    /// Opens a SEND that leaves as it comes.
+    /// Begins to pass on a SEND as its body arrives.
     pub(super) fn stream(
         &mut self,
         from: Leg,
@@ -180,7 +183,9 @@ impl Session {
     ) {
         let Collected { head, body, id, send } = collected;
         let Start::Request(method) = &head.start else { return };
-        let mut out = BytesMut::with_capacity(512 + body.len());
+        // About its length, because that is what the queue counts for it.
+        let lines = head.headers.lines().map(|(_, line)| line.len()).sum::<usize>();
+        let mut out = BytesMut::with_capacity(256 + lines + body.len());
         encode::request_line(&mut out, &id, method);
         self.forwarded(&mut out, &head);
         // RFC 4975 §7.1: no Content-Type without a body, so that one is empty.
@@ -194,7 +199,7 @@ impl Session {
         let octets = body.len() as u64;
         trace!(?from, octets, "{method} passed on");
         let transaction = match (method, send) {
-            // RFC 4975 §7.1.2: nobody answers a REPORT.
+            // RFC 4975 §7.1.2: a REPORT is not answered.
             (Method::Report, _) => None,
             (_, Some(sent)) if sent.failure_report == FailureReport::No => None,
             (_, Some(sent)) => Some(Transaction::Send(Sent { octets, ..sent })),
@@ -212,7 +217,7 @@ impl Session {
         self.acknowledge(from, acknowledgement, now);
     }
 
-    /// The lines of a message that passes us, paths first (RFC 4976 §6.4.1).
+    /// Writes the header lines of a message that is passed on, paths first (RFC 4976 §6.4.1).
     pub(super) fn forwarded(&self, out: &mut BytesMut, head: &Head) {
         encode::moved_paths(out, &head.to_path, &head.from_path, self.own.len());
         for (_, line) in encode::forwarded_lines(head) {
@@ -221,7 +226,7 @@ impl Session {
     }
 }
 
-/// What a SEND must have to be passed on, wherever it goes.
+/// Whether a SEND has the headers that it must have, wherever it goes.
 pub fn check_send(head: &Head) -> Result<(), Reject> {
     head.headers.check()?;
     message_id(head).map(drop)
@@ -243,12 +248,13 @@ fn auth(head: &Head) -> Auth {
     }
 }
 
-/// Whether a request is an AUTH for this relay itself, not for one behind it.
+/// Whether a request is an AUTH to this relay, and not to one further out.
 pub fn is_login(method: &Method, head: &Head) -> bool {
     *method == Method::Auth && head.to_path.len() == 1
 }
 
-/// RFC 4976 §6.4.1: 200 at once to the previous hop; none for partial and no (RFC 4975 §7.1.4).
+/// The 200 to the previous hop (RFC 4976 §6.4.1); none if Failure-Report is `partial` or `no` (RFC
+/// 4975 §7.1.4).
 fn acknowledgement(head: &Head, sent: &Sent) -> Option<Acknowledgement> {
     (sent.failure_report == FailureReport::Yes).then(|| Acknowledgement::new(head))
 }

@@ -1,20 +1,21 @@
-//! Responses: what they complete, and where they go (RFC 4976 §6.4.3).
+//! Responses: the transactions that they complete, and where they are passed on (RFC 4976 §6.4.3).
 
 use std::time::Instant;
 
 use bytes::BytesMut;
 
 use super::{
-    Inbound, Leg, Link, Phase, Session,
+    Link, Phase, Session,
+    deadlines::{Auth, Sent, Transaction},
     outbox::Message,
-    transactions::{Auth, Sent, Transaction},
+    side::{Inbound, Leg},
 };
 use crate::msrp::{
     Continuation, Head, Name, Path, StatusCode, TransactId, Uri, digest::Challenge, encode,
 };
 
 impl Session {
-    /// RFC 4976 §6.4.3. A response that belongs to nothing is dropped.
+    /// RFC 4976 §6.4.3. A response to no request of ours is dropped.
     pub(super) fn response(
         &mut self,
         from: Leg,
@@ -51,14 +52,14 @@ impl Session {
         if status != StatusCode::STOP_SENDING {
             return;
         }
-        // RFC 4975 §10.5: whatever else there is of this message stays here.
+        // RFC 4975 §10.5: no more of this message is passed on.
         self.side_mut(by.other()).stopped = Some(sent.message_id.clone());
         if self.side(by).outbox.is_under_way(&sent.message_id) {
             self.stop(by, status, comment, now);
         }
     }
 
-    /// Gives up the SEND that is on its way to `by`, who refused it.
+    /// Gives up the SEND that is under way to leg `by`, which refused it.
     fn stop(&mut self, by: Leg, status: StatusCode, comment: &[u8], now: Instant) {
         let Some(sent) = self.side_mut(by).outbox.abandon(now) else { return };
         let sender = self.side_mut(by.other());
@@ -68,7 +69,7 @@ impl Session {
         if status == StatusCode::STOP_SENDING {
             sender.stopped = Some(sent.message_id.clone());
         }
-        // Pieces that have left are reported by their own responses.
+        // Earlier pieces have responses, and so REPORTs, of their own.
         if sent.octets > 0 {
             self.report(by.other(), &sent, status, comment, now);
         }
@@ -102,7 +103,8 @@ impl Session {
         self.side_mut(from.other()).outbox.push(message, now);
     }
 
-    /// A relay further out gave our client a URI: the client will name it behind ours.
+    /// Notes the URI that a relay further out granted to the client: the client will name it in
+    /// To-Path, behind that of this relay.
     fn note_use_path(&mut self, head: &Head) {
         let Some(Ok(given)) = head.headers.value(Name::UsePath).map(Path::parse) else { return };
         let given: Vec<Uri> = given.iter().filter(|uri| !self.own.contains(uri)).cloned().collect();
@@ -111,7 +113,8 @@ impl Session {
         }
     }
 
-    /// RFC 4976 §6.3: a client that tries passwords on another relay is not helped for ever.
+    /// Counts a failed AUTH at another relay. RFC 4976 §6.3: a client must not guess passwords
+    /// through this one for ever.
     fn note_failure(&mut self, client: Leg) {
         let side = self.side_mut(client);
         side.failed_logins += 1;
@@ -122,7 +125,7 @@ impl Session {
     }
 }
 
-/// Whether the credentials were wrong, not merely too old.
+/// Whether the credentials were wrong, and not just their nonce too old.
 fn is_login_failure(head: &Head, status: StatusCode) -> bool {
     let stale = |value| Challenge::parse(value).is_ok_and(|challenge| challenge.is_stale());
     status == StatusCode::UNAUTHORIZED && !head.headers.values(Name::WwwAuthenticate).any(stale)

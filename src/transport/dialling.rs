@@ -131,7 +131,7 @@ mod tests {
         super::{
             accept,
             error::HandshakeError,
-            link::Stream,
+            link::Layer,
             listen,
             tests::{listener, serve, target, trusting_anyone},
         },
@@ -143,7 +143,7 @@ mod tests {
     };
 
     fn peer_certificate(link: &Link) -> Option<CertificateDer<'static>> {
-        let Stream::Tls(tls) = &link.stream else {
+        let Layer::Tls(tls) = &link.layer else {
             return None;
         };
         tls.get_ref().1.peer_certificates().map(|chain| chain[0].clone().into_owned())
@@ -175,7 +175,7 @@ mod tests {
             let link = dial_one(address, Some(&tls)).await.unwrap();
             assert_eq!(peer_certificate(&link).as_ref(), Some(&expected.chain()[0]), "{host}");
             let accepted = accepted.await.unwrap().unwrap();
-            let Stream::Tls(stream) = &accepted.stream else { panic!("not TLS") };
+            let Layer::Tls(stream) = &accepted.layer else { panic!("not TLS") };
             let TlsStream::Server(stream) = stream.as_ref() else { panic!("not a server") };
             let sent = (host != "127.0.0.1").then(|| host.to_lowercase());
             assert_eq!(stream.get_ref().1.server_name().map(str::to_owned), sent);

@@ -30,14 +30,14 @@ pub const TLS_BUFFER: usize = 96 * 1024;
 /// frames tell for themselves whether they are whole.
 #[derive(Debug)]
 pub struct Link {
-    pub(super) stream: Stream,
+    pub(super) layer: Layer,
     peer: SocketAddr,
     local: SocketAddr,
     security: Security,
 }
 
 #[derive(Debug)]
-pub(super) enum Stream {
+pub(super) enum Layer {
     Plain(Carrier),
     Tls(Box<TlsStream<Carrier>>),
 }
@@ -45,19 +45,14 @@ pub(super) enum Stream {
 impl Link {
     pub(super) fn plain(tcp: TcpStream, peer: SocketAddr) -> io::Result<Self> {
         let local = tcp.local_addr()?;
-        Ok(Self {
-            stream: Stream::Plain(Carrier::new(tcp)),
-            peer,
-            local,
-            security: Security::Plain,
-        })
+        Ok(Self { layer: Layer::Plain(Carrier::new(tcp)), peer, local, security: Security::Plain })
     }
 
     pub(super) fn secured(tls: TlsStream<Carrier>, peer: SocketAddr) -> io::Result<Self> {
         let (carrier, session) = tls.get_ref();
         let local = carrier.tcp().local_addr()?;
         let security = Security::negotiated(session);
-        Ok(Self { stream: Stream::Tls(Box::new(tls)), peer, local, security })
+        Ok(Self { layer: Layer::Tls(Box::new(tls)), peer, local, security })
     }
 
     /// The other end, as the caller of [`accept`](super::accept) named it or as it was dialled.
@@ -77,16 +72,16 @@ impl Link {
 
     /// Octets that the kernel took so far, of what was written and of TLS around it.
     pub fn sent(&self) -> u64 {
-        match &self.stream {
-            Stream::Plain(carrier) => carrier.sent(),
-            Stream::Tls(tls) => tls.get_ref().0.sent(),
+        match &self.layer {
+            Layer::Plain(carrier) => carrier.sent(),
+            Layer::Tls(tls) => tls.get_ref().0.sent(),
         }
     }
 
     pub(super) fn tcp(&mut self) -> &mut TcpStream {
-        match &mut self.stream {
-            Stream::Plain(carrier) => carrier.tcp_mut(),
-            Stream::Tls(tls) => tls.get_mut().0.tcp_mut(),
+        match &mut self.layer {
+            Layer::Plain(carrier) => carrier.tcp_mut(),
+            Layer::Tls(tls) => tls.get_mut().0.tcp_mut(),
         }
     }
 }
@@ -97,9 +92,9 @@ impl AsyncRead for Link {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            Stream::Plain(carrier) => Pin::new(carrier).poll_read(cx, buf),
-            Stream::Tls(tls) => {
+        match &mut self.layer {
+            Layer::Plain(carrier) => Pin::new(carrier).poll_read(cx, buf),
+            Layer::Tls(tls) => {
                 tls.get_mut().0.set_room(buf.remaining());
                 Pin::new(tls).poll_read(cx, buf)
             }
@@ -113,9 +108,9 @@ impl AsyncWrite for Link {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.stream {
-            Stream::Plain(carrier) => Pin::new(carrier).poll_write(cx, buf),
-            Stream::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
+        match &mut self.layer {
+            Layer::Plain(carrier) => Pin::new(carrier).poll_write(cx, buf),
+            Layer::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
         }
     }
 
@@ -124,9 +119,9 @@ impl AsyncWrite for Link {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.stream {
-            Stream::Plain(carrier) => Pin::new(carrier).poll_write_vectored(cx, bufs),
-            Stream::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
+        match &mut self.layer {
+            Layer::Plain(carrier) => Pin::new(carrier).poll_write_vectored(cx, bufs),
+            Layer::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -135,16 +130,16 @@ impl AsyncWrite for Link {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            Stream::Plain(carrier) => Pin::new(carrier).poll_flush(cx),
-            Stream::Tls(tls) => Pin::new(tls).poll_flush(cx),
+        match &mut self.layer {
+            Layer::Plain(carrier) => Pin::new(carrier).poll_flush(cx),
+            Layer::Tls(tls) => Pin::new(tls).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            Stream::Plain(carrier) => Pin::new(carrier).poll_shutdown(cx),
-            Stream::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+        match &mut self.layer {
+            Layer::Plain(carrier) => Pin::new(carrier).poll_shutdown(cx),
+            Layer::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
         }
     }
 }
@@ -297,9 +292,9 @@ mod tests {
 
     /// Whether bytes that were taken by a write still wait for a flush.
     fn has_unsent(link: &Link) -> bool {
-        match &link.stream {
-            Stream::Plain(_) => false,
-            Stream::Tls(tls) => tls.get_ref().1.wants_write(),
+        match &link.layer {
+            Layer::Plain(_) => false,
+            Layer::Tls(tls) => tls.get_ref().1.wants_write(),
         }
     }
 

@@ -10,6 +10,7 @@
 //! | `accepting` | an accepted connection becomes a [`Link`] |
 //! | `dialling`, [`resolve`] | a next hop becomes a [`Link`] |
 //! | `link`, `carrier`, `socket` | the open connection: TLS or not, TCP under it, the kernel's options |
+//! | `stream` | the one driver of a [`Link`]: filling, writing, flushing |
 //! | `closing` | a [`Link`] ends |
 //! | `error` | why there is no [`Link`] |
 
@@ -21,6 +22,7 @@ pub use self::{
     link::{Link, Security, TLS_BUFFER},
     listening::{BACKLOG, listen, listen_beside},
     socket::{KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES, NOTSENT_LOWAT, USER_TIMEOUT},
+    stream::{Blocks, Loss, Outgoing, Stream, Traffic, Written},
 };
 
 mod accepting;
@@ -32,6 +34,7 @@ mod link;
 mod listening;
 pub mod resolve;
 mod socket;
+mod stream;
 
 #[cfg(test)]
 mod tests {

@@ -147,8 +147,8 @@ const MISTAKES: &[Mistake] = &[
         told: Told::Everywhere,
         options: PLAIN,
         spoil: |site| edit(site, "backend = memory", "backend = sipthor"),
-        line: "{dir}/config.ini:2: [Relay] backend = \"sipthor\": accepted is database or memory, \
-               or both separated by a comma",
+        line: "{dir}/config.ini:2: [Relay] backend = \"sipthor\": accepted is database, ephemeral \
+               or memory, or several separated by commas",
     },
     Mistake {
         name: "bad address",

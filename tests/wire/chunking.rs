@@ -62,7 +62,7 @@ fn r4975_7_1_1_06_r4975_7_1_1_07_what_is_longer_than_2048_leaves_with_an_open_en
     }
 }
 
-/// A body that outgrows what its head declares is interruptible from the start it leaves with.
+/// A SEND whose body is longer than declared leaves with an open end, so it can be interrupted.
 #[test]
 fn r4975_7_1_1_06_a_body_that_outgrows_its_range_leaves_with_an_open_end() {
     let scene = Scene::plain();
@@ -78,7 +78,7 @@ fn r4975_7_1_1_06_a_body_that_outgrows_its_range_leaves_with_an_open_end() {
     assert_eq!(transfer.pieces[0].range().1, "*");
 }
 
-/// A SEND under way is cut for what waits, and goes on with the next octet of body.
+/// A SEND under way is cut when a message waits, and goes on with the next octet of body.
 #[test]
 fn r4975_5_1_01_r4975_7_1_1_08_r4975_7_1_1_10_a_response_interrupts_a_long_send() {
     for kind in TOPOLOGIES {
@@ -235,12 +235,12 @@ fn r4975_7_1_1_13_pieces_are_not_shorter_than_2048_octets() {
         assert_eq!(fingerprint(&transfer.body), fingerprint(&body));
         let (_, but_last) = transfer.pieces.split_last().expect("a piece");
         let short = but_last.iter().filter(|piece| piece.body_length() < 2048).count();
-        // A pause of the writer of 200 ms permits one; a loaded machine makes such pauses.
+        // A shorter piece is allowed after a pause of 200 ms, as a loaded machine makes them.
         assert!(short <= but_last.len() / 10, "{short} of {}", but_last.len());
     });
 }
 
-/// Answers to what `bob` gets while a small SEND is on its way are not held up by it either.
+/// A short SEND that is not complete holds up no other message.
 #[test]
 fn a_short_send_is_collected_whole_and_holds_nobody_up() {
     let scene = Scene::plain();
@@ -273,6 +273,45 @@ fn a_stalled_long_send_is_interrupted_after_a_while_however_short() {
     assert_eq!(transfer.body.len(), 9000);
 }
 
+/// One octet per 150 ms does not hold an answer up for more than a second.
+#[test]
+fn a_trickling_long_send_is_interrupted_after_a_second() {
+    let scene = Scene::plain();
+    let (mut alice, mut bob) = scene.joined();
+    begins(&mut bob, &head("s0000001", "{A} {alice}", "{bob}", "1-*/5000"), b"x");
+    alice.awaits_octets(1);
+    alice.says(&send("s0000002", "{A} {bob}", "{alice}", "and you?"));
+    for _ in 0..12 {
+        bob.says_octets(b"x");
+        thread::sleep(Duration::from_millis(150));
+    }
+    let piece = alice.message();
+    assert_eq!(piece.flag, '+');
+    assert!(piece.body_length() <= 9, "{} octets first", piece.body_length());
+    alice.hears_response("s0000002", "200 OK", "{A}");
+}
+
+/// The piece before ended with `+` already: no piece but the last is empty.
+#[test]
+fn a_chunk_that_ends_where_it_was_interrupted_adds_no_empty_piece() {
+    let scene = Scene::plain();
+    let (mut alice, mut bob) = scene.joined();
+    let body = noise(4, 120_000);
+    let chunk = |start| head("s0000001", "{A} {alice}", "{bob}", &format!("{start}-*/120000"));
+    begins(&mut bob, &chunk(1), &body[..60_000]);
+    alice.awaits_octets(60_000);
+    alice.says(&send("s0000002", "{A} {bob}", "{alice}", "and you?"));
+    let mut transfer = Transfer::default();
+    transfer.add(alice.message());
+    alice.hears_response("s0000002", "200 OK", "{A}");
+    ends(&mut bob, b"", "s0000001", '+');
+    begins(&mut bob, &chunk(60_001), &body[60_000..]);
+    ends(&mut bob, b"", "s0000001", '$');
+    while !transfer.add(alice.message()) {}
+    assert!(transfer.pieces.iter().all(|piece| piece.body_length() > 0));
+    assert_eq!(fingerprint(&transfer.body), fingerprint(&body));
+}
+
 #[test]
 fn r4975_7_1_1_14_chunks_of_any_size() {
     let scene = Scene::plain();
@@ -288,7 +327,7 @@ fn r4975_7_1_1_14_chunks_of_any_size() {
         });
         bob.hears_response("s0000001", "200 OK", "{A}");
     }
-    // Past 32 bits; the relay only counts on from where it is told to start.
+    // Past 32 bits: the relay counts from the start that the head declares.
     let body = noise(12, 5000);
     let range = "8589934593-*/17179869184";
     begins(&mut bob, &head("s0000001", "{A} {alice}", "{bob}", range), &body[..3000]);
@@ -411,7 +450,7 @@ fn r4975_7_1_11_an_aborted_message_is_aborted_once() {
     assert!(transfer.flags().ends_with('#'), "{}", transfer.flags());
     assert_eq!(transfer.body, body);
     alice.hears_nothing(SILENCE);
-    // Interrupted, and then aborted without a further octet: one bodiless piece says so.
+    // Interrupted, and then aborted without a further octet: an empty piece carries the `#`.
     begins(&mut bob, &head("s0000002", "{A} {alice}", "{bob}", "1-*/9000"), &body);
     alice.awaits_octets(4000);
     alice.says(&send("s0000003", "{A} {bob}", "{alice}", "x"));
@@ -504,7 +543,7 @@ fn r4976_1_02_a_slow_reader_stops_its_own_sender_and_nobody_else() {
     });
 }
 
-/// A peer that sends and never reads what it is owed cannot make the relay's memory grow.
+/// A peer that sends and never reads its answers cannot make the relay's memory grow.
 #[test]
 fn a_peer_that_never_reads_its_answers_is_stopped() {
     let scene = Scene::with("");

@@ -55,7 +55,7 @@ fn r4976_6_3_13_a_bound_session_with_an_expires_of_the_client_ends_then() {
     bob.says(&send("s0000001", "{A} {alice}", "{bob}", "hello"));
     bob.hears_response("s0000001", "200 OK", "{A}");
     assert_eq!(alice.message().what, "SEND");
-    // Nobody answered the SEND: it is reported 408, and both ends are closed.
+    // The SEND was not answered: it is reported 408, and both connections are closed.
     let told = bob.message();
     assert_eq!(told.what, "REPORT");
     assert!(told.the("Status").starts_with("000 408"), "{told:?}");
@@ -196,7 +196,7 @@ fn an_attempt_to_extend_that_fails_changes_nothing() {
     bob.hears(&report("{r}", "{bob}", "{A}", "000 481 No", "1-5/5"));
 }
 
-/// The inner relay grants its own time; that of the outer one passes as it is.
+/// The inner relay grants its own Expires, and passes on that of the outer one.
 #[test]
 fn r4976_5_1_07_the_expires_of_another_relay_passes() {
     let scene = Scene::plain();
@@ -237,7 +237,7 @@ fn r4976_5_1_07_the_expires_of_another_relay_passes() {
     );
 }
 
-/// Two sessions of this relay that are joined: each keeps its own time, the first to end ends both.
+/// Of two joined sessions each has its own Expires, and the first to expire ends both.
 #[test]
 fn the_expiry_of_one_of_two_joined_sessions_ends_both() {
     let scene = Scene::plain();
@@ -252,7 +252,7 @@ fn the_expiry_of_one_of_two_joined_sessions_ends_both() {
     bob.is_closed_within(Duration::from_secs(16));
 }
 
-/// Input that never runs out does not keep time from passing.
+/// A session expires even while its input never runs out.
 #[test]
 fn a_session_expires_while_both_ends_talk_without_a_pause() {
     let scene = Scene::plain();
@@ -264,7 +264,7 @@ fn a_session_expires_while_both_ends_talk_without_a_pause() {
     bob.hears_response("s0000001", "200 OK", "{A}");
     assert_eq!(alice.message().what, "SEND");
     thread::scope(|scope| {
-        // Refused, so that nothing but the relay's own reading slows it down.
+        // These are refused, so only the relay's own reading limits their rate.
         for (mut peer, to, from) in
             [(alice, "{A} {carol}", "{alice}"), (bob, "{A} {carol}", "{bob}")]
         {

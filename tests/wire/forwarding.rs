@@ -15,7 +15,7 @@ fn r4976_6_2_01_an_invalid_request_is_not_forwarded_even_with_a_good_uri() {
     let listener = scene.listener("bob");
     alice.says(&send("s0000001", "{A} {bob}", "{alice}", "hello").replace("1-5/5", "x"));
     alice.hears_code("s0000001", "400");
-    // Validated first: it has not dialled either.
+    // The SEND is checked first: the relay has not dialled either.
     listener.is_left_alone(SILENCE);
     alice.says(&send("s0000002", "{A} {bob}", "{mallory}", "hello"));
     alice.hears(&format!(

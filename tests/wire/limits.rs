@@ -1,4 +1,4 @@
-//! What a stranger can make grow, and hostile input (contract 3; the S rows of
+//! Memory that a stranger can make the relay use, and hostile input (contract 3; the S rows of
 //! `users-and-threats.md` that concern relaying).
 
 use std::time::Duration;
@@ -33,6 +33,31 @@ fn s15_a_line_has_16384_octets_at_most() {
     let octets = bob.octets(&text);
     let _ = bob.tries(&octets);
     is_cut_off(&mut bob);
+}
+
+#[test]
+fn a_path_has_16_uris_at_most_and_its_sender_is_told_at_once() {
+    let scene = Scene::plain();
+    let (mut alice, mut bob) = scene.joined();
+    let detail = "400 Request was unintelligible, please try again (Error parsing To-Path header)";
+    // Hops that do not exist, a loop through a session, and as many as fit in a line.
+    let hops =
+        |hop: &str, times: usize| format!("{{A}}{} {{alice}}", format!(" {hop}").repeat(times));
+    for to in [hops("msrp://h:1/s;tcp", 15), hops("{A}", 15), hops("msrp://h;tcp", 1200)] {
+        let began = now();
+        bob.says(&send("s0000001", &to, "{bob}", "hello"));
+        bob.hears_response("s0000001", detail, "{A}");
+        assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    }
+    bob.says(&send("s0000002", &hops("msrp://h:1/s;tcp", 14), "{bob}", "hello"));
+    bob.hears_code("s0000002", "481");
+    alice.hears_nothing(SILENCE);
+    bob.says(&send("s0000003", "{A} {alice}", "{bob}", "hello"));
+    bob.hears_response("s0000003", "200 OK", "{A}");
+    // A stranger is told as well.
+    let mut mallory = scene.stranger("mallory");
+    mallory.says(&send("s0000004", &hops("{A}", 15), "{mallory}", "hello"));
+    mallory.hears_response("s0000004", detail, "{A}");
 }
 
 #[test]
@@ -298,7 +323,7 @@ fn s23_nothing_that_a_stranger_says_shapes_the_log() {
     }
 }
 
-/// An operator who reads that somebody was shown the door asks who it was.
+/// An operator who reads that a connection was closed needs its address.
 #[test]
 fn a_line_about_a_stranger_names_him() {
     let scene = Scene::with("log_level = INFO");
@@ -341,7 +366,7 @@ fn s26_r4976_9_4_04_no_secret_reaches_the_log() {
     }
 }
 
-/// What nobody reads sense into: the relay lives, and so does everybody else's session.
+/// After random input the relay lives, and so do all other sessions.
 #[test]
 fn noise_from_strangers_and_in_sessions_hurts_nobody() {
     let scene = Scene::with("");
@@ -362,7 +387,7 @@ fn noise_from_strangers_and_in_sessions_hurts_nobody() {
     session.talks();
 }
 
-/// Bound memory for each connection that nobody has authenticated.
+/// A connection that is not authenticated takes bounded memory.
 #[test]
 fn s20_strangers_cost_little_memory() {
     let scene = Scene::with("max_unauthenticated = 0");

@@ -3,14 +3,17 @@
 //! A module per theme; `harness` is the language they are written in. A test whose name begins with
 //! `r4975_`, `r4976_` and so on is the witness of that row of the requirements; see `tests/README.md`.
 
+mod attempts;
 mod auth;
 mod backends;
+mod bodies;
 mod certificates;
 mod chains;
 mod chunking;
 mod clients;
 mod connections;
 mod control;
+mod ephemeral;
 mod expiry;
 mod forwarding;
 mod framing;
@@ -21,11 +24,13 @@ mod next_hops;
 mod original_bugs;
 mod outages;
 mod races;
+mod realms;
 mod reload;
 mod reports;
 mod responses;
 mod sipsimple;
 mod stopping;
+mod tables;
 mod transfers;
 mod uri;
 mod use_path;

@@ -13,7 +13,8 @@ use std::{
 use nix::sys::signal::Signal;
 
 use crate::harness::{
-    Database, Identity, Kind, Peer, Relay, Scene, Transfer, empty_send, noise, send, sleep, until,
+    Credentials, Database, Identity, Kind, Peer, Relay, Scene, Transfer, empty_send, noise, send,
+    sleep, until,
 };
 
 const TABLE: &str = "CREATE TABLE subscriber (username VARCHAR(64), domain VARCHAR(64), \
@@ -421,4 +422,27 @@ impl Footprint {
             threads: relay.process_status("Threads:"),
         }
     }
+}
+
+/// Who may relay is asked of the users in force now, whatever was in force when the session began.
+#[test]
+fn a_session_is_refreshed_with_the_credentials_in_force() {
+    let scene = Scene::with("");
+    let relay = &scene.relay;
+    let mut alice = scene.client("alice");
+    let tries = |alice: &mut Peer, password: &str| {
+        let credentials =
+            Credentials { password: password.to_owned(), ..alice.challenged("more0001") };
+        alice.says_auth("more0002", &credentials.header(), "");
+        alice.hears_answer("more0002").what[..3].to_owned()
+    };
+    assert_eq!(tries(&mut alice, "secret-alice"), "200");
+    relay.forget("alice@example.com");
+    relay.append("alice@example.com = changed\n");
+    relay.reloads();
+    assert_eq!(tries(&mut alice, "secret-alice"), "401");
+    assert_eq!(tries(&mut alice, "changed"), "200");
+    relay.forget("alice@example.com");
+    relay.reloads();
+    assert_eq!(tries(&mut alice, "changed"), "401");
 }

@@ -1,4 +1,4 @@
-//! REPORTs: what the relay makes of failures, and those of others (RFC 4975 §7.1.2 to §7.1.4;
+//! REPORTs: those that the relay makes, and those that it passes on (RFC 4975 §7.1.2 to §7.1.4;
 //! RFC 4976 §3, §6.4).
 
 use std::{io::Write as _, net::TcpListener, thread, time::Duration};
@@ -8,7 +8,7 @@ use crate::harness::{
     send, send_with, sleep,
 };
 
-/// What the original says of a lost connection and of one that never came to be.
+/// The comments of msrprelay 1.x for a lost connection and for a failed dial.
 const LOST: &str = "000 408 Session got disconnected";
 
 /// Long enough for a resolver that waits for name servers.
@@ -70,7 +70,7 @@ fn r4976_6_4_3_06_every_code_is_carried_over_as_received() {
         "499 Never heard of",
         "408 Timeout",
         "600 What",
-        // The last: nothing more is sent of a message that got it (RFC 4975 §10.5).
+        // 413 is the last one: it ends the message (RFC 4975 §10.5).
         "413 Please abort the message you are sending",
     ] {
         bob.says(&send("s0000001", "{A} {alice}", "{bob}", "hello"));
@@ -375,8 +375,8 @@ fn r4975_7_3_2_01_nobody_is_told_of_failures_that_did_not_happen() {
     bob.hears_nothing(SILENCE);
 }
 
-/// A thousand SENDs fail at once, and their sender has a long way back: what it is told of them is
-/// more than one turn of writing, bounded (1 MiB), and there at once.
+/// A thousand SENDs of a sender with a long From-Path fail at once. The REPORTs are more than one
+/// turn of writing, 1 MiB at most, and arrive at once.
 #[test]
 fn a_thousand_failures_at_once_are_told_to_the_last_that_fits() {
     const SENDS: usize = 1000;

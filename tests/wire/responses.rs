@@ -1,4 +1,5 @@
-//! Responses: who gets which, and who none (RFC 4975 §7.1.4, §7.2; RFC 4976 §6.4.1, §6.4.3).
+//! Responses: which requests get one, which get none, and where they go (RFC 4975 §7.1.4, §7.2;
+//! RFC 4976 §6.4.1, §6.4.3).
 
 use std::time::Duration;
 
@@ -106,12 +107,12 @@ fn r4975_7_1_4_01_failure_report_no_is_never_answered() {
     // Malformed.
     alice.says(&quiet_send("s0000002", "{A} {bob}", "{alice}", "x").replace("1-1/1", "?"));
     alice.hears_nothing(SILENCE);
-    // Nobody at the next hop.
+    // The next hop refuses the connection.
     scene.refuses("bob");
     alice.says(&quiet_send("s0000003", "{A} {bob}", "{alice}", "hello"));
     let heard = alice.message_within(Duration::from_secs(1));
     assert!(heard.is_none(), "{heard:?}");
-    // The far end refuses it, which it should not.
+    // The far end answers it with an error, although it should not.
     let (mut alice, mut bob) = scene.joined();
     bob.says(&quiet_send("s0000004", "{A} {alice}", "{bob}", "hello"));
     let request = alice.message();
@@ -160,7 +161,7 @@ fn r4975_7_1_2_01_a_report_is_never_answered() {
         bob.says(text);
     }
     bob.hears_nothing(SILENCE);
-    // One that is forwarded is not answered either, nor is one whose Status nobody understands.
+    // A REPORT that is passed on is not answered either, nor is one with an unknown Status.
     for status in ["000 200 OK", "001 200", "whatever"] {
         bob.says(&report("r0000007", "{A} {alice}", "{bob}", status, "1-5/5"));
     }

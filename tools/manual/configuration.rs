@@ -1,7 +1,10 @@
 //! msrprelay.ini(5): the table of options as a page.
 
 use clap_mangen::roff::{bold, roman};
-use msrprelay::config::{ConfigOption, MEMORY, OPTIONS, SECTIONS};
+use msrprelay::{
+    config::{ConfigOption, Contents},
+    relay::options::sections,
+};
 
 use crate::page::{Page, value};
 
@@ -38,13 +41,13 @@ pub(crate) fn page() -> String {
     page.text(DESCRIPTION);
     page.section("SYNTAX");
     page.text(SYNTAX);
-    for (section, doc) in SECTIONS {
-        page.section(&format!("[{section}]"));
-        page.text(doc);
-        if section == MEMORY {
-            page.verbatim("alice@example.com = secret");
+    for section in sections() {
+        page.section(&format!("[{}]", section.name));
+        page.text(section.doc);
+        if let Contents::Entries { example, .. } = section.contents {
+            page.verbatim(example);
         }
-        for option in OPTIONS.iter().filter(|option| option.section == section) {
+        for option in section.options() {
             let mut term = vec![bold(option.name)];
             if !option.default.is_empty() {
                 term.extend([roman(" = "), value(option.default)]);
@@ -61,8 +64,9 @@ pub(crate) fn page() -> String {
 /// What the option does, and the values accepted where that does not say so already.
 fn explanation(option: &ConfigOption) -> String {
     let mut text = option.explanation();
-    let accepted = option.accepted.trim_start_matches("accepted is ");
-    if !option.doc.contains(accepted) {
+    let accepted = option.accepted();
+    let accepted = accepted.trim_start_matches("accepted is ");
+    if !text.contains(accepted) {
         text.extend([" Accepted is ", accepted, "."]);
     }
     text
@@ -75,12 +79,12 @@ mod tests {
     #[test]
     fn every_option_stands_in_the_page() {
         let page = page();
-        for option in OPTIONS {
-            let entry = format!(".TP\n\\fB{}\\fR", option.name);
-            assert!(page.contains(&entry), "{}\n{page}", option.name);
-        }
-        for (section, _) in SECTIONS {
-            assert!(page.contains(&format!(".SH [{section}]")), "{section}\n{page}");
+        for section in sections() {
+            assert!(page.contains(&format!(".SH [{}]", section.name)), "{page}");
+            for option in section.options() {
+                let entry = format!(".TP\n\\fB{}\\fR", option.name);
+                assert!(page.contains(&entry), "{}\n{page}", option.name);
+            }
         }
     }
 
@@ -88,9 +92,9 @@ mod tests {
     #[test]
     fn the_example_is_a_good_configuration() {
         let config =
-            msrprelay::config::Config::parse(EXAMPLE, std::path::Path::new("/etc/msrprelay/x"))
+            msrprelay::relay::Config::parse(EXAMPLE, std::path::Path::new("/etc/msrprelay/x"))
                 .unwrap();
-        assert_eq!(config.memory.len(), 1);
-        assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+        // A warning would say that [Memory] has no user.
+        assert!(config.origin.warnings.is_empty(), "{:?}", config.origin.warnings);
     }
 }

@@ -185,7 +185,7 @@ mod tests {
         assert!(entries.known.len() == 3 && entries.order.len() <= 6);
     }
 
-    /// What has ended is freed by whoever comes next.
+    /// The next insertion frees the entries that have expired.
     #[test]
     fn what_is_over_is_freed() {
         let (cache, start) = (Cache::new(SECOND), start());

@@ -1,11 +1,11 @@
-//! Who is next: the places in the pool, shared fairly among those who ask.
+//! The queue for the pool: its places are shared fairly among the clients that ask.
 //!
 //! ```text
 //!   look-up ──► Line::enter ──► a turn among the client's own ──► a place in the pool
 //! ```
 //!
 //! A client is an address, or a /64 of IPv6. It never has more look-ups in the common line than the
-//! pool has places, so whoever comes next waits for those few and not for all that it wants.
+//! pool has places, so the next client waits for those few and not for all that this one wants.
 
 use std::{
     collections::HashMap,
@@ -28,7 +28,7 @@ pub(super) struct Line {
 #[derive(Debug, Default)]
 struct Waiting {
     all: usize,
-    /// Those who have look-ups, with their number.
+    /// Each client that has look-ups, with their number.
     clients: HashMap<IpAddr, (usize, Arc<Semaphore>)>,
 }
 

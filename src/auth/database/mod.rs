@@ -15,6 +15,7 @@ mod breaker;
 mod cache;
 mod connect;
 mod line;
+mod options;
 mod pool;
 mod query;
 mod uri;
@@ -22,7 +23,10 @@ mod uri;
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -31,17 +35,49 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::time::timeout_at;
 use tracing::{error, info, warn};
 
-pub use self::uri::UriError;
 use self::{
     breaker::{Admission, Breaker, Change},
     cache::Cache,
     line::{Entry, Line, Place},
+    options::DatabaseOptions,
     pool::{Pool, is_about_the_name},
     query::{Dialect, Query},
-    uri::Target,
+    uri::{Target, UriError},
 };
-use super::{AuthError, Backend, Credential};
-use crate::{clock, config::DatabaseOptions, msrp::digest::Algorithm};
+use super::{Account, AuthError, Backend, BackendOptions, Credential, Kind, OpenError, Opened};
+use crate::{
+    clock,
+    config::{Contents, Section},
+    msrp::digest::Algorithm,
+};
+
+pub(super) const KIND: Kind = Kind {
+    name: "database",
+    section: Section {
+        name: "Database",
+        doc: "The table of users for backend = database, such as the subscriber table of OpenSIPS \
+              or Kamailio.",
+        contents: Contents::Options(&[DatabaseOptions::TABLE]),
+    },
+    read: |section, used| {
+        if used && !section.is_set("uri") {
+            section.warn(
+                "uri",
+                "is not set though backend is database; its default is a mere example",
+            );
+        }
+        Arc::new(DatabaseOptions::read(section))
+    },
+};
+
+impl BackendOptions for DatabaseOptions {
+    fn open(&self, algorithms: &[Algorithm]) -> Result<Opened, OpenError> {
+        let failed = |error: UriError| OpenError { option: Some("uri"), text: error.to_string() };
+        let (database, warnings) = Database::open(self, algorithms).map_err(failed)?;
+        let warnings = warnings.into_iter().map(|warning| ("uri", warning)).collect();
+        Ok(Opened { backend: Arc::new(database), warnings })
+    }
+}
 
 /// The most look-ups at once, in the pool and waiting for it: a second's worth of a large relay.
 const LOOKUPS_MAX: usize = 1024;
@@ -53,7 +89,7 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(25);
 const MESSAGE_MAX: usize = 300;
 
 /// A backend that asks a database.
-pub struct Database {
+struct Database {
     /// Where it is, for the log.
     place: String,
     /// Never to be seen in a message.
@@ -73,7 +109,7 @@ impl Database {
     /// whose hashes are read where there are no passwords.
     ///
     /// Also returns what is of no effect.
-    pub fn open(
+    fn open(
         options: &DatabaseOptions,
         algorithms: &[Algorithm],
     ) -> Result<(Self, Vec<String>), UriError> {
@@ -187,7 +223,7 @@ impl Database {
                 format!("no answer within {} s", self.timeout.as_secs())
             }
         };
-        let cause = std::sync::Arc::from(cause);
+        let cause = Arc::from(cause);
         if self.breaker.failed(&cause, began, clock::now()) == Change::Lost {
             error!("{}: {cause}; until it is back, users are answered 500", self.place);
         }
@@ -221,13 +257,13 @@ impl Database {
 }
 
 impl Backend for Database {
-    fn credential<'a>(
+    fn account<'a>(
         &'a self,
         user: &'a str,
         realm: &'a str,
         client: IpAddr,
-    ) -> BoxFuture<'a, Result<Credential, AuthError>> {
-        Box::pin(self.look_up(user, realm, client))
+    ) -> BoxFuture<'a, Result<Account, AuthError>> {
+        Box::pin(async move { self.look_up(user, realm, client).await.map(Account::from) })
     }
 
     fn probe(&self) -> BoxFuture<'_, ()> {

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use secrecy::SecretString;
 
+use super::options::DatabaseOptions;
 use crate::{
     auth::{AuthError, Credential},
-    config::DatabaseOptions,
     msrp::digest::Algorithm,
 };
 
@@ -178,7 +178,7 @@ impl Dialect {
     }
 }
 
-/// How well user and domain of a row fit; `None`: it is somebody else's.
+/// How well user and domain of a row fit; `None`: the row is another user's.
 fn fit(columns: &[Option<Vec<u8>>], asked: [&str; 2]) -> Option<Fit> {
     let mut worst = Fit::Exact;
     for (found, asked) in columns.iter().zip(asked) {

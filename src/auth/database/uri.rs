@@ -53,7 +53,7 @@ pub(super) struct Tls<Mode> {
 
 /// Why a URI is of no use. Never shows what stands in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum UriError {
+pub(super) enum UriError {
     /// None of the three databases.
     #[error("the scheme is none of mysql, postgresql, postgres and sqlite")]
     Scheme,

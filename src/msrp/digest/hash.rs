@@ -1,4 +1,4 @@
-//! The arithmetic of digests: H(A1), H(A2) and what is made of them (RFC 7616 §3.4).
+//! The arithmetic of digests: H(A1), H(A2) and the digests computed from them (RFC 7616 §3.4).
 
 use std::fmt;
 
@@ -8,17 +8,17 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
-/// The hash of a challenge and its answer (RFC 7616 §3.3); the `-sess` variants are not spoken.
+/// The hash of a challenge and its answer (RFC 7616 §3.3); the `-sess` variants are not supported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Algorithm {
-    /// What an absent `algorithm` parameter means.
+    /// `MD5`: the default where there is no `algorithm` parameter.
     Md5,
     /// `SHA-256`.
     Sha256,
 }
 
 impl Algorithm {
-    /// What an `algorithm` parameter means; letter case does not count. `None`: another one.
+    /// Reads an `algorithm` parameter without letter case; `None` if it is another algorithm.
     pub fn from_parameter(value: Option<&str>) -> Option<Self> {
         let Some(value) = value else { return Some(Self::Md5) };
         [Self::Md5, Self::Sha256].into_iter().find(|known| value.eq_ignore_ascii_case(known.name()))
@@ -32,7 +32,7 @@ impl Algorithm {
         }
     }
 
-    /// As it is written into a header: MD5 is left out, because old clients choke on the parameter.
+    /// The parameter to write into a header. MD5 has none, because old clients cannot read it.
     pub(super) fn parameter(self) -> Option<&'static str> {
         (self != Self::Md5).then(|| self.name())
     }
@@ -46,7 +46,7 @@ impl Algorithm {
     }
 }
 
-/// H(A1) of RFC 7616 §3.4.2, as good as the password for this realm.
+/// H(A1) of RFC 7616 §3.4.2. It serves as the password in this realm, so it is a secret.
 #[derive(Clone, Debug)]
 pub struct Ha1 {
     pub(super) algorithm: Algorithm,
@@ -91,7 +91,7 @@ impl Ha1 {
     }
 }
 
-/// What proves knowledge of the secret: a hash. Compared in constant time only.
+/// A digest that proves knowledge of the password. It is compared in constant time only.
 #[derive(Clone, Copy)]
 pub struct RequestDigest(Hash);
 

@@ -1,4 +1,4 @@
-//! `name = value` pairs with commas between them, as clients write them and as we do.
+//! `name = value` pairs with commas between them: reading those of clients, and writing.
 
 use thiserror::Error;
 
@@ -23,25 +23,25 @@ pub enum ParseError {
     /// MSRP headers are UTF-8 (RFC 4975 §9).
     #[error("not UTF-8")]
     NotUtf8,
-    /// NUL, a tab, an escape sequence: nothing that belongs into a header, quoted or not.
+    /// A control character, such as NUL or a tab, which no header may hold, quoted or not.
     #[error("control character")]
     ControlCharacter,
-    /// No parameter name where one must begin.
+    /// A parameter name is missing.
     #[error("parameter without a name")]
     NoName,
-    /// A name that no `=` follows.
+    /// A parameter name is not followed by `=` and a value.
     #[error("parameter without a value")]
     NoValue,
     /// A quoted string that never ends.
     #[error("unterminated quote")]
     UnterminatedQuote,
-    /// Something other than a comma after a value.
+    /// A value is not followed by a comma.
     #[error("no comma between parameters")]
     NoComma,
-    /// Two readers could pick different ones.
+    /// A parameter is given twice: two readers could pick different ones.
     #[error("parameter given twice")]
     Repeated,
-    /// A parameter that this header must have.
+    /// A parameter that this header must have is missing.
     #[error("parameter {0} is missing")]
     Missing(&'static str),
     /// Basic credentials that are no base64.
@@ -105,7 +105,7 @@ impl Parameters {
     }
 }
 
-/// The checks that hold for a header value as a whole.
+/// Checks a header value as a whole.
 pub(super) fn text(value: &[u8]) -> Result<&str, ParseError> {
     if value.len() > VALUE_MAX {
         return Err(ParseError::TooLong);
@@ -157,7 +157,7 @@ fn quoted_string(text: &str) -> Result<(String, &str), ParseError> {
 }
 
 /// Reads a value without quotes. The grammar has a token here; clients also leave the quotes off
-/// base64, whose `/` and `=` are none.
+/// base64, whose `/` and `=` are no token characters.
 fn bare_value(text: &str) -> Result<(String, &str), ParseError> {
     let end = text.find([' ', ',', '"']).unwrap_or(text.len());
     let (value, rest) = text.split_at(end);
@@ -187,7 +187,7 @@ impl Writer {
         let Some(value) = value else { return };
         self.name(name);
         self.text.push('"');
-        // A control character cannot be escaped: dropped, so that no value can start a new line.
+        // A control character cannot be escaped. It is dropped, so that no value starts a new line.
         for character in value.chars().filter(|c| !c.is_control()) {
             if matches!(character, '"' | '\\') {
                 self.text.push('\\');

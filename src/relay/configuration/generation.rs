@@ -13,13 +13,13 @@ use std::{
 use rustls::{ClientConfig, ServerConfig};
 
 use super::{
-    super::{RelayError, error},
-    certificates::Files,
+    super::{Config, RelayError, error},
+    files::Files,
     policy::Policy,
     stores::Stores,
 };
 use crate::{
-    config::Config,
+    auth::Backend,
     tls::{self, Identity, Verification},
 };
 
@@ -27,21 +27,25 @@ use crate::{
 pub struct Generation {
     /// Counted from 1, the start.
     pub(in crate::relay) number: u64,
+    /// What it was built from.
+    pub(in crate::relay) config: Arc<Config>,
     pub(in crate::relay) policy: Arc<Policy>,
     /// None: plain TCP.
     pub(in crate::relay) server: Option<Arc<ServerConfig>>,
     pub(in crate::relay) client: Arc<ClientConfig>,
     /// Empty: plain TCP.
     pub(in crate::relay) identities: Vec<Identity>,
-    /// What those were read from.
+    /// The files of the certificates and keys.
     pub(super) files: Files,
-    /// The time by which they were judged.
+    /// The time at which the certificates were judged.
     pub(super) built: SystemTime,
-    /// What is not wrong enough to refuse the start.
+    /// What an operator should look at, although the relay can start.
     pub warnings: Vec<String>,
     /// Connections without a session that may get one under these rules.
     pub(in crate::relay) visitors: AtomicUsize,
     stores: Stores,
+    /// All of them as one, in the order in which they are asked.
+    pub(in crate::relay) backend: Arc<dyn Backend>,
 }
 
 /// A connection without a session, which may get one under the rules of this generation.
@@ -65,13 +69,6 @@ impl Drop for Visit {
     }
 }
 
-/// What was in force before: what is built from the same is carried over.
-#[derive(Clone, Copy)]
-pub(super) struct Predecessor<'a> {
-    pub(in crate::relay) config: &'a Config,
-    pub(in crate::relay) generation: &'a Generation,
-}
-
 impl fmt::Debug for Generation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Generation")
@@ -85,7 +82,7 @@ impl Generation {
     /// Reads certificates and opens backends. `bound` is the first address listened on, if it is
     /// known already: its port is the one given out where the configuration leaves it open.
     pub fn build(
-        config: &Config,
+        config: Arc<Config>,
         bound: Option<SocketAddr>,
         now: SystemTime,
     ) -> Result<Self, RelayError> {
@@ -94,16 +91,16 @@ impl Generation {
 
     /// Everything that [`Self::build`] would stop at, one after the other.
     pub fn faults(config: &Config, bound: Option<SocketAddr>) -> Vec<RelayError> {
-        let relay = &config.relay;
+        let tls = &config.tls;
         let mut faults = Vec::new();
-        if relay.debug_notls {
+        if tls.debug_notls {
             faults.extend(plain_host(config, bound).err());
         } else {
-            let pairs = relay.certificate.iter().zip(&relay.key);
+            let pairs = tls.certificate.iter().zip(&tls.key);
             for (index, (certificate, key)) in pairs.enumerate() {
                 match Identity::load(certificate, key) {
                     Ok(first) if index == 0 => {
-                        let host = tls::host_name(relay.hostname.as_deref(), &first);
+                        let host = tls::host_name(config.listening.hostname.as_deref(), &first);
                         faults.extend(host.err().map(RelayError::from));
                     }
                     Ok(_) => {}
@@ -117,35 +114,38 @@ impl Generation {
 
     /// [`Self::build`], with what can be carried over from the predecessor.
     pub(super) fn succeed(
-        previous: Option<Predecessor<'_>>,
-        config: &Config,
+        previous: Option<&Self>,
+        config: Arc<Config>,
         bound: Option<SocketAddr>,
         now: SystemTime,
     ) -> Result<Self, RelayError> {
-        let relay = &config.relay;
+        let listening = &config.listening;
         // Before they are read: a change that comes meanwhile is found later.
-        let files = Files::of(relay);
-        let identities = if relay.debug_notls { Vec::new() } else { identities(config)? };
+        let files = Files::of(&config.tls);
+        let secure = !config.tls.debug_notls;
+        let identities = if secure { identities(&config)? } else { Vec::new() };
         let host = match identities.first() {
-            Some(identity) => tls::host_name(relay.hostname.as_deref(), identity)?,
-            None => plain_host(config, bound)?,
+            Some(identity) => tls::host_name(listening.hostname.as_deref(), identity)?,
+            None => plain_host(&config, bound)?,
         };
         let (server, client) = tls_configurations(&identities, previous)?;
-        let first = relay.address.first();
-        let port = relay
+        let first = listening.address.first();
+        let port = listening
             .advertised_port
             .or(bound.map(|address| address.port()))
             .or(first.map(|address| address.port))
             .unwrap_or_default();
         let findings = identities.iter().flat_map(|identity| identity.findings(now));
         let mut warnings: Vec<String> =
-            findings.map(|finding| error::located(&finding, config)).collect();
-        warnings.extend(basic_warning(config));
-        let stores = Stores::open(config, previous)?;
+            findings.map(|finding| error::located(&finding, &config)).collect();
+        warnings.extend(basic_warning(&config));
+        let stores =
+            Stores::open(&config, previous.map(|before| (&*before.config, &before.stores)))?;
         warnings.extend(stores.warnings());
-        let policy = Policy::new(relay, host, port, stores.backend())?;
+        let policy = Policy::new(Arc::clone(&config.login), secure, host, port)?;
         Ok(Self {
-            number: previous.map_or(1, |previous| previous.generation.number + 1),
+            number: previous.map_or(1, |previous| previous.number + 1),
+            config,
             client,
             policy: Arc::new(policy),
             server,
@@ -154,6 +154,7 @@ impl Generation {
             built: now,
             warnings,
             visitors: AtomicUsize::new(0),
+            backend: stores.backend(),
             stores,
         })
     }
@@ -165,7 +166,7 @@ impl Generation {
     }
 
     /// One line on what is in force, with the addresses that are listened on.
-    pub fn describe(&self, config: &Config, addresses: &[SocketAddr]) -> String {
+    pub fn describe(&self, addresses: &[SocketAddr]) -> String {
         let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
         let backends: Vec<String> = self.stores.names().collect();
         let certificate = if self.identities.is_empty() {
@@ -178,7 +179,7 @@ impl Generation {
             "msrprelay {}, configuration {}, listening on {}, host name {}, port {}, backend {}, \
              certificate {certificate}",
             env!("CARGO_PKG_VERSION"),
-            config.source.display(),
+            self.config.source().display(),
             addresses.join(", "),
             self.policy.host,
             self.policy.port,
@@ -193,7 +194,7 @@ impl Generation {
 }
 
 fn identities(config: &Config) -> Result<Vec<Identity>, RelayError> {
-    let pairs = config.relay.certificate.iter().zip(&config.relay.key);
+    let pairs = config.tls.certificate.iter().zip(&config.tls.key);
     Ok(pairs
         .map(|(certificate, key)| Identity::load(certificate, key))
         .collect::<Result<_, _>>()?)
@@ -202,9 +203,9 @@ fn identities(config: &Config) -> Result<Vec<Identity>, RelayError> {
 /// The same ones as before while the certificates are the same: they remember TLS sessions.
 fn tls_configurations(
     identities: &[Identity],
-    previous: Option<Predecessor<'_>>,
+    previous: Option<&Generation>,
 ) -> Result<(Option<Arc<ServerConfig>>, Arc<ClientConfig>), RelayError> {
-    if let Some(Predecessor { generation, .. }) = previous
+    if let Some(generation) = previous
         && same_chains(&generation.identities, identities)
     {
         return Ok((generation.server.clone(), Arc::clone(&generation.client)));
@@ -224,8 +225,7 @@ fn same_chains(some: &[Identity], others: &[Identity]) -> bool {
 }
 
 fn basic_warning(config: &Config) -> Option<String> {
-    let relay = &config.relay;
-    let text = match (relay.allow_basic_auth, relay.debug_notls) {
+    let text = match (config.login.allow_basic_auth, config.tls.debug_notls) {
         (false, _) => return None,
         (true, false) => {
             "is on: RFC 4976 forbids Basic authentication, by which the relay learns every password"
@@ -237,11 +237,11 @@ fn basic_warning(config: &Config) -> Option<String> {
 
 /// Without a certificate to take it from: the address that clients can reach.
 fn plain_host(config: &Config, bound: Option<SocketAddr>) -> Result<String, RelayError> {
-    if let Some(name) = &config.relay.hostname {
+    if let Some(name) = &config.listening.hostname {
         return Ok(name.clone());
     }
     let bound = bound.map(|address| address.ip());
-    let written = config.relay.address.first().map(|address| address.host.clone());
+    let written = config.listening.address.first().map(|address| address.host.clone());
     match (bound, written) {
         (Some(address), _) if !address.is_unspecified() => Ok(address.to_string()),
         (None, Some(host)) if host.parse().is_ok_and(|ip: IpAddr| !ip.is_unspecified()) => Ok(host),
@@ -258,7 +258,7 @@ fn default_route(v6: bool) -> std::io::Result<IpAddr> {
     let socket = UdpSocket::bind(any)?;
     match socket.connect(beyond) {
         Ok(()) => socket.local_addr().map(|address| address.ip()),
-        // A machine of its own, without a route: whoever is on it can reach it.
+        // Without a route only clients on this machine can reach it.
         Err(_) => Ok(IpAddr::V4(Ipv4Addr::LOCALHOST)),
     }
 }

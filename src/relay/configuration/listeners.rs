@@ -349,17 +349,17 @@ mod tests {
     use std::path::Path;
 
     use super::{
-        super::{Configuration, Generation, Source},
+        super::{super::Config, Configuration, Generation, Source},
         *,
     };
-    use crate::{clock, config::Config};
+    use crate::clock;
 
     fn shared() -> Arc<Shared> {
         let text = "[Relay]\naddress = 127.0.0.1\ndebug_notls = yes\nbackend = memory\nhostname = relay.example\n";
         let config = Config::parse(text, Path::new("config.ini")).unwrap();
-        let generation = Generation::build(&config, None, clock::wall()).unwrap();
+        let generation = Generation::build(Arc::new(config), None, clock::wall()).unwrap();
         let source = Source::new("config.ini".into(), |_| {});
-        let shared = Arc::new(Shared::new(Configuration::new(source, config, generation)));
+        let shared = Arc::new(Shared::new(Configuration::new(source, generation)));
         shared.registry.add_minter(&shared.configuration.generation());
         shared
     }

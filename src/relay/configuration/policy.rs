@@ -1,17 +1,14 @@
-//! The rules for those whom one reading of the configuration admits.
+//! The rules for the clients that one reading of the configuration admits.
 
-use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
-use super::super::RelayError;
-use crate::{
-    auth::Backend,
-    config::{DigestAlgorithm, RelayOptions},
-    msrp::{Uri, UriError, digest::Algorithm},
-};
+use super::super::{RelayError, options::LoginOptions};
+use crate::msrp::{Uri, UriError};
 
 /// The rules for one client and its session.
-#[expect(clippy::struct_excessive_bools, reason = "each is an option of the file")]
 pub(in crate::relay) struct Policy {
+    /// What the operator says of clients.
+    pub(in crate::relay) login: Arc<LoginOptions>,
     /// Host of the URIs given out.
     pub(in crate::relay) host: String,
     /// Their port.
@@ -20,23 +17,6 @@ pub(in crate::relay) struct Policy {
     pub(in crate::relay) secure: bool,
     /// One of them, for what they have in common.
     pub(in crate::relay) authority: Uri,
-    pub(in crate::relay) backend: Arc<dyn Backend>,
-    /// What challenges offer, in their order.
-    pub(in crate::relay) algorithms: Vec<Algorithm>,
-    /// Basic is accepted too; never without TLS.
-    pub(in crate::relay) basic: bool,
-    pub(in crate::relay) default_domain: Option<String>,
-    pub(in crate::relay) domains: Vec<String>,
-    pub(in crate::relay) nonce_lifetime: Duration,
-    /// None: any number.
-    pub(in crate::relay) max_auth_attempts: Option<NonZeroU32>,
-    pub(in crate::relay) log_failed_auth: bool,
-    pub(in crate::relay) other_methods: bool,
-    /// Bound sessions end at their Expires, whoever named it.
-    pub(in crate::relay) strict_expiry: bool,
-    pub(in crate::relay) expires_minimum: Duration,
-    pub(in crate::relay) expires_default: Duration,
-    pub(in crate::relay) expires_maximum: Duration,
 }
 
 impl fmt::Debug for Policy {
@@ -49,36 +29,17 @@ impl fmt::Debug for Policy {
 }
 
 impl Policy {
-    /// What `[Relay]` says of clients, who are given URIs with that host and port.
+    /// The rules for clients who are given URIs with that scheme, host and port.
     pub(in crate::relay) fn new(
-        relay: &RelayOptions,
+        login: Arc<LoginOptions>,
+        secure: bool,
         host: String,
         port: u16,
-        backend: Arc<dyn Backend>,
     ) -> Result<Self, RelayError> {
-        let secure = !relay.debug_notls;
         let Ok(authority) = Uri::mint(secure, &host, port, "authority") else {
             return Err(RelayError::UriHost { host });
         };
-        Ok(Self {
-            host,
-            port,
-            secure,
-            authority,
-            backend,
-            algorithms: algorithms(relay),
-            basic: relay.allow_basic_auth && secure,
-            default_domain: relay.default_domain.clone(),
-            domains: relay.domains.clone(),
-            nonce_lifetime: relay.auth_challenge_expiration_time,
-            max_auth_attempts: relay.max_auth_attempts,
-            log_failed_auth: relay.log_failed_auth,
-            other_methods: relay.allow_other_methods,
-            strict_expiry: relay.strict_expiry,
-            expires_minimum: relay.session_expiration_time_minimum,
-            expires_default: relay.session_expiration_time_default,
-            expires_maximum: relay.session_expiration_time_maximum,
-        })
+        Ok(Self { login, host, port, secure, authority })
     }
 
     /// The URI of a session.
@@ -86,18 +47,8 @@ impl Policy {
         Uri::mint(self.secure, &self.host, self.port, session_id)
     }
 
-    /// Whether users of that realm are served; letter case does not count.
-    pub(in crate::relay) fn serves(&self, realm: &str) -> bool {
-        let same = |domain: &String| domain.eq_ignore_ascii_case(realm);
-        self.domains.is_empty() || self.domains.iter().any(same)
+    /// Whether Basic is accepted too; never without TLS.
+    pub(in crate::relay) fn accepts_basic(&self) -> bool {
+        self.login.allow_basic_auth && self.secure
     }
-}
-
-/// The digests to offer, in their order.
-pub(super) fn algorithms(relay: &RelayOptions) -> Vec<Algorithm> {
-    let algorithm = |algorithm: &DigestAlgorithm| match algorithm {
-        DigestAlgorithm::Sha256 => Algorithm::Sha256,
-        DigestAlgorithm::Md5 => Algorithm::Md5,
-    };
-    relay.digest_algorithms.iter().map(algorithm).collect()
 }

@@ -14,15 +14,12 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::{
-    super::{Located, Phase, RelayError, Shared},
+    super::{Config, Located, Phase, RelayError, Shared},
     Generation,
-    generation::{Predecessor, Visit},
+    generation::Visit,
     listeners::{self, Listeners, Plan},
 };
-use crate::{
-    clock,
-    config::{Config, ConfigError, LogLevel},
-};
+use crate::{auth::Backend, clock, config::ConfigError, logging::LogLevel};
 
 /// How the relay gets at its configuration again, and what of it concerns the whole process.
 pub struct Source {
@@ -43,16 +40,15 @@ impl fmt::Debug for Source {
     }
 }
 
-/// What new connections get.
+/// The generation that new connections are given.
 #[derive(Debug)]
 pub(in crate::relay) struct InForce {
-    pub(in crate::relay) config: Config,
     pub(in crate::relay) generation: Arc<Generation>,
     pub(in crate::relay) since: SystemTime,
 }
 
-/// What went wrong last. Of the two, only a reload reads all files: a renewal mends no failed
-/// reload.
+/// The last failed reload and the last failed renewal of certificates. A successful reload mends
+/// both, because it reads all files; a successful renewal mends only a failed renewal.
 #[derive(Debug, Clone, Default)]
 pub(in crate::relay) struct Failures {
     pub(in crate::relay) reload: Option<Failure>,
@@ -66,7 +62,7 @@ pub(in crate::relay) struct Failure {
     /// The generation that stayed in force.
     pub(in crate::relay) kept: u64,
     pub(in crate::relay) reason: String,
-    /// What it could not use is in order by now.
+    /// A later reload or renewal succeeded.
     pub(in crate::relay) mended: bool,
 }
 
@@ -74,16 +70,16 @@ pub(in crate::relay) struct Failure {
 #[derive(Debug)]
 pub(in crate::relay) struct Configuration {
     source: Source,
-    /// As the process was started with them.
+    /// The values with which the process was started.
     fixed: FixedOptions,
     in_force: watch::Sender<Arc<InForce>>,
     listeners: Mutex<Listeners>,
-    /// Held by whoever makes the next generation.
+    /// Held while the next generation is built, so that two are never built at once.
     turn: tokio::sync::Mutex<()>,
     failures: Mutex<Failures>,
 }
 
-/// A generation that was put in force.
+/// The outcome of a successful reload.
 #[derive(Debug, Clone)]
 pub struct Reloaded {
     /// Its number.
@@ -100,35 +96,34 @@ impl fmt::Display for Reloaded {
     }
 }
 
-/// Why everything stays as it was.
+/// Why a reload changed nothing.
 #[derive(Debug, Error)]
 pub enum ReloadError {
-    /// The file.
+    /// The file has errors.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// What the file names: certificates, addresses, backends.
+    /// A certificate, an address or a backend that the file names cannot be used.
     #[error(transparent)]
     Relay(#[from] Located),
-    /// The relay ends.
+    /// The relay is stopping.
     #[error("the relay is stopping")]
     Stopping,
-    /// A fault of ours.
+    /// The task that built the generation panicked.
     #[error("the reload broke off; see the log")]
     Interrupted,
 }
 
-/// The next generation, complete; nothing of it holds yet.
+/// The next generation, built but not yet in force.
 struct Next {
-    config: Config,
     generation: Generation,
     /// None: the listeners stay as they are.
     listeners: Option<Plan>,
 }
 
 impl Configuration {
-    pub(in crate::relay) fn new(source: Source, config: Config, generation: Generation) -> Self {
-        let fixed = FixedOptions::of(&config);
-        let in_force = InForce { config, generation: Arc::new(generation), since: clock::wall() };
+    pub(in crate::relay) fn new(source: Source, generation: Generation) -> Self {
+        let fixed = FixedOptions::of(&generation.config);
+        let in_force = InForce { generation: Arc::new(generation), since: clock::wall() };
         Self {
             source,
             fixed,
@@ -157,6 +152,11 @@ impl Configuration {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Who knows the users, in the generation in force.
+    pub(in crate::relay) fn backend(&self) -> Arc<dyn Backend> {
+        Arc::clone(&self.in_force.borrow().generation.backend)
+    }
+
     pub(in crate::relay) fn generation(&self) -> Arc<Generation> {
         Arc::clone(&self.in_force.borrow().generation)
     }
@@ -182,7 +182,7 @@ impl Configuration {
                 self.failures().reload = Some(self.failed(error, "not reloaded"));
             }
         }
-        // Whoever hears of it may ask for the outcome.
+        // Only now is the outcome there to be asked for.
         drop(phase);
         outcome
     }
@@ -230,48 +230,58 @@ impl Configuration {
 
     /// Reads the file and builds what it says; blocks.
     fn read(&self) -> Result<Next, ReloadError> {
-        let config = Config::load(&self.source.file)?;
+        let config = Arc::new(Config::load(&self.source.file)?);
         let failed = |cause: RelayError| cause.located(&config);
         // Names may take long to resolve: others need the listeners meanwhile.
-        let addresses = listeners::resolve_all(&config.relay.address).map_err(failed)?;
+        let addresses = listeners::resolve_all(&config.listening.address).map_err(failed)?;
         let (plan, bound) = {
             let listeners = self.listeners();
             let plan = listeners.plan(&addresses).map_err(failed)?;
             let bound = listeners.first(&plan);
             (plan, bound)
         };
-        let generation = self.in_force().succeed(&config, bound).map_err(failed)?;
-        Ok(Next { config, generation, listeners: Some(plan) })
+        let generation = self.succeed(Arc::clone(&config), bound).map_err(failed)?;
+        Ok(Next { generation, listeners: Some(plan) })
     }
 
     /// Builds what the configuration in force says, if its certificates are others now; blocks.
     fn read_certificates(&self) -> Result<Option<Next>, ReloadError> {
-        let in_force = self.in_force();
-        let config = in_force.config.clone();
+        let before = self.generation();
+        let config = &before.config;
         let bound = self.listeners().addresses().first().copied();
-        let failed = |cause: RelayError| cause.located(&config);
-        let generation = in_force.succeed(&config, bound).map_err(failed)?;
-        if generation.has_certificates_of(&in_force.generation) {
+        let failed = |cause: RelayError| cause.located(config);
+        let generation = self.succeed(Arc::clone(config), bound).map_err(failed)?;
+        if generation.has_certificates_of(&before) {
             return Ok(None);
         }
-        Ok(Some(Next { config, generation, listeners: None }))
+        Ok(Some(Next { generation, listeners: None }))
+    }
+
+    /// Builds the next generation, with what can be carried over from the one in force.
+    fn succeed(
+        &self,
+        config: Arc<Config>,
+        bound: Option<SocketAddr>,
+    ) -> Result<Generation, RelayError> {
+        Generation::succeed(Some(&self.generation()), config, bound, clock::wall())
     }
 
     fn put_in_force(&self, next: Next, shared: &Arc<Shared>) -> Result<Reloaded, ReloadError> {
-        let Next { config, generation, listeners: plan } = next;
+        let Next { generation, listeners: plan } = next;
         let generation = Arc::new(generation);
-        let level = config.relay.log_level;
+        let config = &generation.config;
+        let level = config.logging.log_level;
         let mut warnings = generation.warnings.clone();
         let renewed_whole = plan.is_some();
         if renewed_whole {
             warnings.extend(config.remarks());
-            warnings.extend(self.fixed.changed_in(&config));
+            warnings.extend(self.fixed.changed_in(config));
         }
         // All that may fail comes first.
         let opened = plan.map(|plan| plan.open(generation.number)).transpose();
-        let opened = opened.map_err(|cause| RelayError::Listen(cause).located(&config))?;
+        let opened = opened.map_err(|cause| RelayError::Listen(cause).located(config))?;
         shared.registry.add_minter(&generation);
-        let next = InForce { config, generation: Arc::clone(&generation), since: clock::wall() };
+        let next = InForce { generation: Arc::clone(&generation), since: clock::wall() };
         self.in_force.send_replace(Arc::new(next));
         if let Some(opened) = opened {
             self.listeners().put_in_force(opened, shared);
@@ -287,7 +297,7 @@ impl Configuration {
     /// One line on what is in force.
     fn describe(&self) -> String {
         let in_force = self.in_force();
-        in_force.generation.describe(&in_force.config, &self.listeners().addresses())
+        in_force.generation.describe(&self.listeners().addresses())
     }
 }
 
@@ -316,28 +326,17 @@ impl Reloaded {
     }
 }
 
-impl InForce {
-    fn succeed(
-        &self,
-        config: &Config,
-        bound: Option<SocketAddr>,
-    ) -> Result<Generation, RelayError> {
-        let previous = Predecessor { config: &self.config, generation: &self.generation };
-        Generation::succeed(Some(previous), config, bound, clock::wall())
-    }
-}
-
 /// The options that only a start can act on, by name.
 #[derive(Debug)]
 struct FixedOptions([(&'static str, Option<PathBuf>); 3]);
 
 impl FixedOptions {
     fn of(config: &Config) -> Self {
-        let relay = &config.relay;
+        let process = &config.process;
         Self([
-            ("user", relay.user.as_ref().map(PathBuf::from)),
-            ("group", relay.group.as_ref().map(PathBuf::from)),
-            ("control_socket", relay.control_socket.clone()),
+            ("user", process.user.as_ref().map(PathBuf::from)),
+            ("group", process.group.as_ref().map(PathBuf::from)),
+            ("control_socket", process.control_socket.clone()),
         ])
     }
 

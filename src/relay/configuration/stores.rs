@@ -2,17 +2,14 @@
 
 use std::sync::Arc;
 
-use super::{super::RelayError, generation::Predecessor, policy};
-use crate::{
-    auth::{Backend, Chain, Database, Memory},
-    config::{BackendKind, Config},
-};
+use super::super::{Config, RelayError, options::BackendSection};
+use crate::auth::{Backend, Chain, Kind, Opened};
 
 /// In the order in which they are asked.
 pub(in crate::relay) struct Stores(Vec<Store>);
 
 struct Store {
-    kind: BackendKind,
+    kind: &'static Kind,
     backend: Arc<dyn Backend>,
     /// What is odd about its options.
     warnings: Vec<String>,
@@ -21,23 +18,23 @@ struct Store {
 }
 
 impl Stores {
-    /// Those of a configuration, connected nowhere yet; one whose options did not change is the
+    /// Those of a configuration, connected nowhere yet; one whose section did not change is the
     /// same as before, with its connections.
     pub(super) fn open(
         config: &Config,
-        previous: Option<Predecessor<'_>>,
+        previous: Option<(&Config, &Self)>,
     ) -> Result<Self, RelayError> {
-        let open = |&kind: &BackendKind| {
-            let carried = previous.and_then(|previous| Store::carried_over(kind, config, previous));
-            carried.map_or_else(|| Store::open(kind, config), Ok)
+        let open = |section: &BackendSection| {
+            let carried = previous.and_then(|before| carried_over(section, config, before));
+            carried.map_or_else(|| Store::open(section, config), Ok)
         };
-        config.relay.backend.iter().map(open).collect::<Result<_, _>>().map(Self)
+        config.backends_in_use().map(open).collect::<Result<_, _>>().map(Self)
     }
 
     /// Everything that [`Self::open`] would stop at.
     pub(super) fn faults(config: &Config) -> Vec<RelayError> {
-        let kinds = config.relay.backend.iter();
-        kinds.filter_map(|&kind| Store::open(kind, config).err()).collect()
+        let sections = config.backends_in_use();
+        sections.filter_map(|section| Store::open(section, config).err()).collect()
     }
 
     /// What knows all users.
@@ -53,14 +50,14 @@ impl Stores {
 
     /// As the option names them.
     pub(in crate::relay) fn names(&self) -> impl Iterator<Item = String> {
-        self.0.iter().map(|store| store.kind.to_string())
+        self.0.iter().map(|store| store.kind.name.to_owned())
     }
 
     pub(super) fn warnings(&self) -> impl Iterator<Item = String> {
         self.0.iter().flat_map(|store| store.warnings.iter().cloned())
     }
 
-    /// Has those that nobody has asked yet say in the log whether they answer.
+    /// Has each new backend, which nobody has asked yet, say in the log whether it answers.
     pub(in crate::relay) async fn probe(&self) {
         for store in self.0.iter().filter(|store| store.new) {
             store.backend.probe().await;
@@ -68,47 +65,36 @@ impl Stores {
     }
 }
 
-impl Store {
-    fn carried_over(
-        kind: BackendKind,
-        config: &Config,
-        Predecessor { config: before, generation }: Predecessor<'_>,
-    ) -> Option<Self> {
-        let same = match kind {
-            BackendKind::Memory => before.memory == config.memory,
-            BackendKind::Database => {
-                before.database == config.database
-                    && before.relay.digest_algorithms == config.relay.digest_algorithms
-            }
-        };
-        let mut stores = generation.stores().0.iter();
-        let store = stores.find(|store| same && store.kind == kind)?;
-        Some(Self {
-            kind,
-            backend: Arc::clone(&store.backend),
-            warnings: store.warnings.clone(),
-            new: false,
-        })
-    }
+/// The backend of the configuration before, if the same would be opened again.
+fn carried_over(
+    section: &BackendSection,
+    config: &Config,
+    (config_before, before): (&Config, &Stores),
+) -> Option<Store> {
+    let mut sections = config_before.backends.iter();
+    let same_text =
+        sections.any(|old| old.kind.name == section.kind.name && old.text == section.text);
+    // A database reads the hashes of the algorithms that are offered.
+    let same_algorithms = config_before.login.digest_algorithms == config.login.digest_algorithms;
+    let mut stores = before.0.iter();
+    let store = stores.find(|store| store.kind.name == section.kind.name)?;
+    (same_text && same_algorithms).then(|| Store {
+        kind: section.kind,
+        backend: Arc::clone(&store.backend),
+        warnings: store.warnings.clone(),
+        new: false,
+    })
+}
 
-    fn open(kind: BackendKind, config: &Config) -> Result<Self, RelayError> {
-        let (backend, warnings): (Arc<dyn Backend>, _) = match kind {
-            BackendKind::Memory => {
-                let users = config.memory.iter().map(|entry| {
-                    (entry.user.clone(), entry.domain.clone(), entry.password.clone())
-                });
-                let memory = Memory::new(users)
-                    .map_err(|twice| RelayError::DuplicateUser(twice.to_string()))?;
-                (Arc::new(memory), Vec::new())
-            }
-            BackendKind::Database => {
-                let algorithms = policy::algorithms(&config.relay);
-                let (database, warnings) = Database::open(&config.database, &algorithms)?;
-                let place = config.place("Database", "uri");
-                let located = warnings.iter().map(|warning| format!("{place}: {warning}"));
-                (Arc::new(database), located.collect())
-            }
-        };
+impl Store {
+    fn open(section: &BackendSection, config: &Config) -> Result<Self, RelayError> {
+        let (kind, name) = (section.kind, section.kind.section.name);
+        let opened = section.options.open(&config.login.digest_algorithms);
+        let Opened { backend, warnings } =
+            opened.map_err(|error| RelayError::Backend { section: name, error })?;
+        let located =
+            |(option, text): (&str, String)| format!("{}: {text}", config.place(name, option));
+        let warnings = warnings.into_iter().map(located).collect();
         Ok(Self { kind, backend, warnings, new: true })
     }
 }

@@ -20,7 +20,7 @@ fn an_auth_for_us_is_handed_out_and_its_answer_sent() {
             let Received::Auth { leg: Near, head } = pair.asks(Near, &login(to, "A")) else {
                 panic!("{to}")
             };
-            // Meanwhile everything else goes on, but a second AUTH.
+            // Meanwhile everything else is served, except a second AUTH.
             pair.says(Near, &login(to, "A"));
             pair.hears(
                 Near,
@@ -83,7 +83,7 @@ fn outer_login(headers: &str) -> String {
     format!("MSRP outer AUTH\nTo-Path: R O\nFrom-Path: A\n{headers}-------outer$\n")
 }
 
-/// Alice, who has asked for the relay further out; it has been dialled.
+/// Alice has sent an AUTH to a relay further out, and that relay has been dialled.
 fn outside() -> Pair {
     let mut pair = Pair::unbound();
     let Received::NeedsFar(next) = pair.asks(Near, &outer_login("")) else { panic!() };
@@ -93,7 +93,7 @@ fn outside() -> Pair {
     pair
 }
 
-/// What the outer relay answers to what it has been sent last.
+/// The outer relay's answer to the request that it got last.
 fn outer_answers(pair: &mut Pair, status: &str, headers: &str) -> Received {
     let heard = property::messages(&pair.take(Far));
     let id = heard.last().unwrap().head.transact_id;
@@ -129,7 +129,7 @@ fn r4976_5_1_08_an_auth_for_a_relay_further_out_passes_both_ways() {
     );
     let text = String::from_utf8(pair.take(Near)).unwrap();
     assert!(text.contains(&format!("Use-Path: {given}\r\nExpires: 1800\r\n")), "{text}");
-    // Only that URI leads on now; and then only to the first party named.
+    // From now on a SEND must name that URI, and lead to the party of the first one.
     pair.says(Near, &send("x", "R C B", "A", ""));
     assert!(pair.take(Near).starts_with(b"MSRP tidSEND 481 "));
     pair.says(Near, &send("x", "R P B", "A", ""));

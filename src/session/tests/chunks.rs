@@ -1,9 +1,9 @@
-//! SENDs of more than 2048 octets: cut when something waits, and whole for whoever puts them
-//! together (RFC 4975 §7.1.1).
+//! SENDs of more than 2048 octets: cut when another message waits, and complete when the receiver
+//! puts the pieces together (RFC 4975 §7.1.1).
 
 use super::*;
 
-/// The head of a long SEND of Alice, `headers` being lines.
+/// The head of a long SEND of Alice.
 fn long(range: &str) -> String {
     format!(
         "MSRP tid1 SEND\nTo-Path: R B\nFrom-Path: A\nMessage-ID: m1\nByte-Range: {range}\n\
@@ -20,7 +20,7 @@ fn piece(id: &str, range: &str) -> String {
     )
 }
 
-/// Something of Bob's that makes the relay answer him.
+/// A SEND of Bob, which the relay answers.
 fn interrupting() -> String {
     send("psst", "R A", "B", "")
 }
@@ -35,7 +35,7 @@ fn in_the_midst(octets: usize) -> Pair {
     pair
 }
 
-/// Transcripts of bodies that do not end in a line end yet.
+/// `hears` for a body that does not end in a line end yet.
 fn hears_open(pair: &mut Pair, leg: Leg, text: &str) {
     let heard = pair.take(leg);
     let mut whole = String::from_utf8(heard).unwrap();
@@ -64,7 +64,7 @@ fn r4975_7_1_1_08_an_answer_interrupts_after_2048_octets() {
     let mut pair = in_the_midst(3000);
     pair.says(Far, &interrupting());
     pair.hears(Far, &format!("{}(3000×a)\n-------<1>+\n{ANSWER}", piece("1", "1-*/5000")));
-    // Nothing more until there is more.
+    // Nothing more is sent until more body arrives.
     pair.passes(seconds(1));
     pair.hears_nothing(Far);
     pair.says_raw(Near, &[b'b'; 2000]);
@@ -100,6 +100,34 @@ fn a_sender_that_pauses_for_200_ms_is_interrupted_anyway() {
 }
 
 #[test]
+fn a_sender_that_trickles_is_interrupted_after_a_second() {
+    let mut pair = in_the_midst(1);
+    pair.passes(millis(100));
+    pair.says(Far, &interrupting());
+    let mut body = "a".to_owned();
+    for _ in 0..9 {
+        pair.says_raw(Near, b"b");
+        pair.passes(millis(105));
+        body.push('b');
+    }
+    pair.passes(millis(54));
+    hears_open(&mut pair, Far, &format!("{}{body}", piece("1", "1-*/5000")));
+    pair.passes(millis(1));
+    pair.hears(Far, &format!("\n-------<1>+\n{ANSWER}"));
+    // The message that is held back next has a second of its own.
+    pair.says_raw(Near, b"c");
+    pair.passes(millis(150));
+    pair.says(Far, &interrupting());
+    for _ in 0..9 {
+        pair.says_raw(Near, b"c");
+        pair.passes(millis(105));
+    }
+    hears_open(&mut pair, Far, &format!("{}(10×c)", piece("2", "11-*/5000")));
+    pair.passes(millis(55));
+    pair.hears(Far, &format!("\n-------<2>+\n{ANSWER}"));
+}
+
+#[test]
 fn the_end_comes_before_what_was_held_back() {
     let mut pair = in_the_midst(1);
     pair.says(Far, &interrupting());
@@ -120,13 +148,64 @@ fn nothing_waits_before_the_first_octet() {
 
 #[test]
 fn a_flag_without_an_octet_since_the_interruption_leaves_alone() {
-    for flag in ["$", "#", "+"] {
+    for flag in ["$", "#"] {
         let mut pair = in_the_midst(2048);
         pair.says(Far, &interrupting());
         pair.hears(Far, &format!("{}(2048×a)\n-------<1>+\n{ANSWER}", piece("1", "1-*/5000")));
         pair.says_raw(Near, format!("\r\n-------tid1{flag}\r\n").as_bytes());
         pair.hears(Far, &format!("{}\n-------<2>{flag}\n", piece("2", "2049-*/5000")));
     }
+}
+
+/// The piece before ended with `+` already, and no piece but the last is empty.
+#[test]
+fn a_chunk_that_goes_on_without_an_octet_since_the_interruption_adds_no_piece() {
+    let mut pair = in_the_midst(2048);
+    pair.says(Far, &interrupting());
+    pair.hears(Far, &format!("{}(2048×a)\n-------<1>+\n{ANSWER}", piece("1", "1-*/5000")));
+    pair.says_raw(Near, b"\r\n-------tid1+\r\n");
+    pair.hears_nothing(Far);
+    pair.says(Near, &format!("{}(2952×b)\n-------tid1$\n", long("2049-*/5000")));
+    pair.hears(Far, &format!("{}(2952×b)\n-------<2>$\n", piece("2", "2049-*/5000")));
+    // An empty chunk of the sender's own is passed on.
+    pair.says(Near, &format!("{}\n-------tid1+\n", long("1-*/5000")));
+    pair.hears(Far, &format!("{}\n-------<3>+\n", piece("3", "1-*/5000")));
+}
+
+/// The incoming chunk gets its 200, and the piece that was sent has its transaction.
+#[test]
+fn a_chunk_without_a_piece_of_its_own_is_acknowledged() {
+    let mut pair = Pair::dialled();
+    let chunk = |range: &str| long(range).replace("Failure-Report: no\n", "");
+    pair.says(Near, &chunk("1-*/5000"));
+    pair.says_raw(Near, &[b'a'; 2048]);
+    pair.says(Far, &interrupting());
+    pair.says_raw(Near, b"\r\n-------tid1+\r\n");
+    let acknowledged = property::messages(&pair.take(Near));
+    assert_eq!(acknowledged.len(), 2, "Bob's SEND, and the 200 to the chunk");
+    pair.take(Far);
+    assert_eq!(pair.session.far.outbox.transactions.len(), 1);
+    pair.passes(seconds(30));
+    let reports = property::messages(&pair.take(Near));
+    assert_eq!(reports.len(), 1);
+    assert_eq!(reports[0].head.headers.value(Name::ByteRange), Some(&b"1-2048/5000"[..]));
+}
+
+/// RFC 7977 §5.1: each chunk leaves in a message of its own, whatever interrupts it.
+#[test]
+fn the_queue_knows_where_each_chunk_ends() {
+    let mut pair = in_the_midst(3000);
+    assert_eq!(pair.chunks(Far).len(), 1, "one, and it is not complete");
+    pair.says(Far, &interrupting());
+    pair.says(Near, "");
+    pair.says_raw(Near, b"b\r\n-------tid1$\r\n");
+    pair.says(Near, &send("more", "R B", "A", ""));
+    let chunks = pair.chunks(Far);
+    let last_octets = |chunk: &Vec<u8>| chunk[chunk.len() - 3..].to_vec();
+    let ends: Vec<_> = chunks[..chunks.len() - 1].iter().map(last_octets).collect();
+    assert_eq!(ends, [b"+\r\n", b"$\r\n", b"$\r\n", b"$\r\n"]);
+    assert!(chunks.iter().take(4).all(|chunk| chunk.starts_with(b"MSRP ")));
+    assert!(chunks[4].is_empty());
 }
 
 #[test]
@@ -179,10 +258,10 @@ fn r4975_7_3_1_01_the_length_is_that_of_the_body() {
     pair.says(Near, &long("1-9000/9000"));
     pair.says_raw(Near, b"short\r\n-------tid1+\r\n");
     pair.hears(Far, &format!("{}short\n-------<1>+\n", piece("1", "1-*/9000")));
-    // Longer than declared, but not by so much that it matters.
+    // Longer than declared, but still short enough to be passed on whole.
     pair.says(Near, &format!("{}(2000×a)\n-------tid1$\n", long("1-5/5")));
     pair.hears(Far, &format!("{}(2000×a)\n-------<2>$\n", piece("2", "1-5/5")));
-    // Longer than may stay in one piece: goes on as a stream, and can be cut.
+    // Too long to be passed on whole: it leaves as it arrives, and can be cut.
     pair.says(Near, &long("1-5/5"));
     pair.says_raw(Near, &[b'a'; 2048]);
     pair.hears_nothing(Far);
@@ -257,7 +336,7 @@ fn colliding(n: u32) -> Vec<u8> {
 #[test]
 fn r4975_7_1_07_an_id_that_the_body_holds_is_not_used() {
     let body = |id: u32| String::from_utf8(colliding(id)).unwrap().replace("\r\n", "\n");
-    // Whole, so that there is a choice.
+    // A short SEND is collected whole, so the id is chosen after its body is known.
     let mut pair = Pair::dialled();
     let next = MADE.get() + 1;
     pair.says(Near, &send(&body(next), "R B", "A", ""));

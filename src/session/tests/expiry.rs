@@ -47,6 +47,50 @@ fn a_bound_session_lasts_unless_it_was_asked_to_end() {
     assert_eq!(pair.advance(seconds(1)), [Timeout::Expired(Near)]);
 }
 
+/// Its refresh may be in the socket.
+#[test]
+fn strict_expiry_stands_still_while_its_holder_is_not_read() {
+    let mut pair = Pair::with(Limits::DEFAULT, |holding| holding.expiry.strict = true).bind();
+    pair.passes(seconds(590));
+    pair.session.set_blocked(Far, true, pair.now);
+    assert!(!pair.session.wants_read(Near));
+    pair.passes(seconds(60));
+    pair.session.set_blocked(Far, false, pair.now);
+    pair.passes(seconds(9));
+    // A refresh starts a new count.
+    let auth = "MSRP login AUTH\nTo-Path: R\nFrom-Path: A\n-------login$\n";
+    let Received::Auth { head, .. } = pair.asks(Near, auth) else { panic!() };
+    let expiry = Expiry { at: pair.now + seconds(60), strict: true };
+    pair.session.answer(Near, answer(&head, StatusCode::OK, "OK", &[]), Some(expiry), pair.now);
+    pair.take(Near);
+    pair.passes(millis(59_999));
+    assert_eq!(pair.advance(millis(1)), [Timeout::Expired(Near)]);
+}
+
+#[test]
+fn strict_expiry_counts_the_time_in_which_its_own_leg_is_read() {
+    let mut pair = Pair::with(Limits::DEFAULT, |holding| holding.expiry.strict = true).bind();
+    // Bob is not read, but Alice is: her time passes.
+    pair.session.set_blocked(Near, true, pair.now);
+    pair.passes(seconds(100));
+    pair.session.set_blocked(Near, false, pair.now);
+    pair.passes(seconds(499));
+    assert_eq!(pair.advance(seconds(1)), [Timeout::Expired(Near)]);
+}
+
+#[test]
+fn time_before_its_arrival_is_not_given_to_a_far_leg() {
+    let mut pair = Pair::unbound();
+    pair.session.set_blocked(Near, true, pair.now);
+    pair.passes(seconds(100));
+    pair.session.set_blocked(Near, false, pair.now);
+    let mut bob = holding("S", "B", pair.now);
+    bob.expiry = Expiry { at: pair.now + seconds(100), strict: true };
+    pair.session.arrive(Some(bob), Decoder::default(), ChunkQueue::default(), pair.now);
+    pair.passes(seconds(99));
+    assert_eq!(pair.advance(seconds(1)), [Timeout::Expired(Far)]);
+}
+
 #[test]
 fn either_of_two_joined_sessions_may_expire() {
     let mut pair = Pair::unbound();

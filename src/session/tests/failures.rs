@@ -1,4 +1,4 @@
-//! Every way to fail, for every Failure-Report: one indication, about the right octets.
+//! Each failure with each Failure-Report: the sender gets one indication, about the right octets.
 //!
 //! The matrix of RFC 4976 §6.4.1 and §6.4.3, and RFC 4975 §7.1.4.
 
@@ -6,7 +6,7 @@ use super::*;
 
 const REPORTING: [&str; 4] = ["absent", "yes", "partial", "no"];
 
-/// The header line; what does not say is `yes` (RFC 4975 §7.1.4).
+/// The header line; without one it is `yes` (RFC 4975 §7.1.4).
 fn failure_report(value: &str) -> String {
     match value {
         "absent" => String::new(),
@@ -48,7 +48,7 @@ fn report(status: &str, range: &str) -> String {
 
 const OK: &str = "MSRP tid1 200 OK\nTo-Path: A\nFrom-Path: R\n-------tid1$\n";
 
-/// What Alice heard, ids and all left out: the codes of responses and REPORTs, with ranges.
+/// What Alice heard: only the codes of responses and REPORTs, and ranges.
 fn indications(pair: &mut Pair) -> Vec<String> {
     let heard = property::messages(&pair.take(Near));
     let text = |heard: &property::Heard| match &heard.head.start {
@@ -76,15 +76,15 @@ fn expected(value: &str, accepted: bool, failure: &str, wanted: bool) -> Vec<Str
 enum Failure {
     /// The next hop answers with this code.
     Error(u16),
-    /// ... or not at all.
+    /// The next hop does not answer.
     Silence,
-    /// The next hop is lost before it was sent anything, ...
+    /// The next hop is lost before it was sent anything.
     LostBefore,
-    /// ... with a short SEND that has not come in whole, ...
+    /// The next hop is lost while a short SEND is being collected.
     LostWhileCollecting,
-    /// ... in the midst of a long one, ...
+    /// The next hop is lost in the midst of a long SEND.
     LostInMidBody,
-    /// ... or after the end-line.
+    /// The next hop is lost after the end-line was sent.
     LostAfter,
     /// There is no next hop.
     Unreachable,
@@ -94,7 +94,7 @@ enum Failure {
     Expired,
     /// The relay ends it in the midst.
     Ended,
-    /// What the next hop says makes no sense.
+    /// The input of the next hop breaks the framing.
     Violation,
     /// The next hop takes nothing for two minutes.
     Stalled,
@@ -168,7 +168,7 @@ impl Failure {
                 pair.lost(Far);
             }
             Stalled => {
-                // Alice reads her 200, if there is one: it is Bob who stands still.
+                // Alice reads her 200, if there is one; Bob reads nothing.
                 pair.take(Near);
                 assert_eq!(pair.advance(seconds(120)), [Timeout::Stalled(Far)]);
                 pair.lost(Far);
@@ -197,7 +197,7 @@ fn the_matrix_of_failures() {
         (Error(499), true, report(499, WHOLE), true),
         (Error(501), true, report(501, WHOLE), true),
         (Error(506), true, report(506, WHOLE), true),
-        // A time-out is the one failure that partial does not want to hear of.
+        // A time-out is the one failure that is not reported under partial.
         (Silence, true, report(408, WHOLE), false),
         (LostBefore, true, report(408, WHOLE), true),
         (LostWhileCollecting, false, report(408, "1001-1003/1005"), true),
@@ -216,7 +216,7 @@ fn the_matrix_of_failures() {
             let wanted = is_yes(value) || (value == "partial" && *partial);
             let expected = expected(value, *accepted, told, wanted);
             assert_eq!(indications(&mut pair), expected, "{failure:?}, {value}");
-            // Once is enough, whatever else happens.
+            // The sender is told once, whatever else happens.
             pair.take(Far);
             if matches!(failure, Error(_) | Silence | Refused) {
                 pair.passes(seconds(100));
@@ -229,7 +229,7 @@ fn the_matrix_of_failures() {
             assert_eq!(indications(&mut pair), Vec::<String>::new(), "{failure:?}, {value}");
         }
     }
-    // Who is gone is told nothing, and nobody else is told in its place.
+    // A sender that is lost is told nothing, and no other peer is told in its place.
     for value in REPORTING {
         let mut pair = SenderLost.happens(value);
         assert_eq!(indications(&mut pair), expected(value, true, "", false));
@@ -299,7 +299,7 @@ fn each_piece_has_a_time_and_a_report_of_its_own() {
 
 #[test]
 fn time_stands_still_for_a_leg_that_is_not_read() {
-    let limits = Limits { outbox: 4000, ..Limits::DEFAULT };
+    let limits = Limits { outbox: 6000, ..Limits::DEFAULT };
     let mut pair = Pair::dialled_with(limits);
     pair.says(Near, &chunk("yes"));
     pair.take(Far);
@@ -341,7 +341,7 @@ fn the_relay_refuses_to_connect() {
         let wanted = expected(value, false, "response 506", value != "no");
         assert_eq!(indications(&mut pair), wanted);
         assert!(!pair.session.is_bound());
-        // The next one is asked about again.
+        // The next message is passed on again.
         assert!(matches!(pair.asks(Near, &chunk(value)), Received::NeedsFar(_)));
     }
 }
@@ -361,7 +361,7 @@ fn the_session_is_ended() {
             wanted.push("REPORT 408 1001-4000/9000".into());
         }
         assert_eq!(indications(&mut pair), wanted, "{value}");
-        // What was cut is whole for the receiver, and the receiver hears of its own.
+        // The receiver has the cut message whole, and hears of its own SEND.
         let far = property::messages(&pair.take(Far));
         assert_eq!(far[1].flag, Continuation::Abort);
         assert_eq!(far.len(), if value == "no" { 2 } else { 3 });
@@ -398,7 +398,7 @@ fn r4975_10_5_a_413_stops_the_chunk_under_way() {
         assert_eq!((far.len(), far[0].flag), (1, Continuation::Abort));
         let failure = "REPORT 413 1001-4000/9000";
         assert_eq!(indications(&mut pair), expected(value, false, failure, value != "no"));
-        // The rest goes nowhere, and further chunks do not either.
+        // The rest of the message is not passed on, nor are further chunks of it.
         pair.says(Far, &answer);
         pair.says_raw(Near, &[b'a'; 5000]);
         pair.says_raw(Near, b"\r\n-------tid1+\r\n");
@@ -430,7 +430,7 @@ fn r4975_10_5_a_413_to_an_earlier_piece_stops_the_later_one() {
         assert_eq!(indications(&mut pair), wanted);
         let far = property::messages(&pair.take(Far));
         assert_eq!(far.last().unwrap().flag, Continuation::Abort);
-        // Nobody waits for an answer to what was given up.
+        // No answer is awaited to a piece that was given up.
         pair.passes(seconds(60));
         pair.lost(Far);
         assert_eq!(indications(&mut pair), Vec::<String>::new());

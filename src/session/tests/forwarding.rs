@@ -1,4 +1,4 @@
-//! What passes, and how it looks then (RFC 4976 §6.4).
+//! Requests and responses that are passed on, and how they look then (RFC 4976 §6.4).
 
 use super::*;
 
@@ -183,7 +183,7 @@ fn uris_keep_their_spelling() {
 #[test]
 fn a_stranger_that_came_says_who_it_is_and_stays_that() {
     let mut pair = Pair::arrived();
-    // Nothing of the owner goes out before it is known to whom.
+    // Nothing of the owner is sent before the stranger is known.
     pair.says(Near, &send("for carol", "R C", "A", ""));
     pair.hears_nothing(Far);
     pair.says(Far, &send("hi", "R A", "B", ""));

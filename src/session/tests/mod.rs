@@ -21,6 +21,7 @@ use std::{
     cell::Cell,
     collections::HashMap,
     io::IoSlice,
+    num::NonZeroU32,
     sync::LazyLock,
     time::{Duration, Instant},
 };
@@ -42,7 +43,7 @@ const URIS: [(&str, &str); 8] = [
     ("P", "msrps://outer.example:2855/pppppppppppppppppppppp;tcp"),
 ];
 
-/// The one moment that is asked of the clock.
+/// The only time that is read from the clock.
 static START: LazyLock<Instant> = LazyLock::new(|| {
     #[expect(clippy::disallowed_methods, reason = "an Instant can be made from another one only")]
     Instant::now()
@@ -107,7 +108,7 @@ fn holding(own: &str, client: &str, now: Instant) -> Holding {
 }
 
 impl Pair {
-    /// Alice holds R, and nobody is there yet.
+    /// Alice holds R, and there is no far leg.
     fn unbound() -> Self {
         Self::with(Limits::DEFAULT, |_| {})
     }
@@ -137,14 +138,14 @@ impl Pair {
         self
     }
 
-    /// Bob came to Alice's session, and has not said anything.
+    /// Bob has joined Alice's session, and has not sent anything.
     fn arrived() -> Self {
         let mut pair = Self::unbound();
         pair.session.arrive(None, Decoder::default(), ChunkQueue::default(), pair.now);
         pair
     }
 
-    /// Bob came with a session S of his own.
+    /// Bob has joined Alice's session, and holds a session S of his own.
     fn joined() -> Self {
         let mut pair = Self::unbound();
         let bob = holding("S", "B", pair.now);
@@ -159,7 +160,7 @@ impl Pair {
         }
     }
 
-    /// Has the session read what is there, as far as it wants to.
+    /// Has the session read the peer's input, as far as it wants to.
     fn read(&mut self, leg: Leg) -> Received {
         self.try_read(leg).unwrap()
     }
@@ -171,7 +172,7 @@ impl Pair {
         received
     }
 
-    /// The peer sends this, and nothing of it may need anything from outside.
+    /// The peer sends this, and the session needs nothing from outside.
     fn says(&mut self, leg: Leg, text: &str) {
         let received = self.asks(leg, text);
         assert!(matches!(received, Received::Idle), "{received:?}");
@@ -199,6 +200,23 @@ impl Pair {
         wire_text(&known)
     }
 
+    /// What waits for a peer, chunk by chunk; last the one that is not complete, perhaps empty.
+    fn chunks(&self, leg: Leg) -> Vec<Vec<u8>> {
+        let queue = self.session.outgoing(leg);
+        let mut slices = vec![IoSlice::new(&[]); 4096];
+        let filled = queue.slices(&mut slices);
+        let mut rest: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.to_vec()).collect();
+        let mut start = queue.taken();
+        let mut chunks = Vec::new();
+        for end in queue.chunk_ends() {
+            let later = rest.split_off(usize::try_from(end - start).unwrap());
+            chunks.push(std::mem::replace(&mut rest, later));
+            start = end;
+        }
+        chunks.push(rest);
+        chunks
+    }
+
     /// Takes what waits for a peer, all of it.
     fn take(&mut self, leg: Leg) -> Vec<u8> {
         let all = self.session.outgoing(leg).len();
@@ -216,7 +234,7 @@ impl Pair {
         all[..octets].to_vec()
     }
 
-    /// The peer has been sent exactly this since it last looked.
+    /// The peer has been sent exactly this since the last look.
     fn hears(&mut self, leg: Leg, text: &str) {
         let heard = String::from_utf8(self.take(leg)).unwrap();
         let expected = String::from_utf8(wire_text(text)).unwrap();
@@ -247,7 +265,8 @@ impl Pair {
         expected == heard
     }
 
-    /// Time passes; what falls due is done at its time. Returns what the relay has to act on.
+    /// Time passes, and each deadline is served at its time. Returns the time-outs that the relay
+    /// has to act on.
     fn advance(&mut self, time: Duration) -> Vec<Timeout> {
         let until = self.now + time;
         let mut timeouts = Vec::new();
@@ -258,7 +277,7 @@ impl Pair {
                 timeouts.push(timeout);
                 match timeout {
                     Timeout::Lapsed => {}
-                    // For the relay to act on: nothing more would change.
+                    // The relay has to act on it first.
                     _ => return timeouts,
                 }
             }
@@ -304,7 +323,7 @@ fn wire_line(line: &str) -> String {
     format!("{before}{}{}", unit.repeat(count.parse().unwrap()), wire_line(after))
 }
 
-/// Octets as a transcript, for people.
+/// Octets as a transcript, for the message of a failed assertion.
 fn readable(text: &str) -> String {
     let short = URIS.iter().fold(text.to_owned(), |text, (name, uri)| text.replace(uri, name));
     let line = |line: &str| {

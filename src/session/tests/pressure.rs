@@ -1,8 +1,8 @@
-//! Peers that do not read, do not answer, or do neither.
+//! Peers that do not read, or do not answer, or neither.
 
 use super::*;
 
-/// Large enough for a few messages, small enough to be reached.
+/// Limits that a few messages reach.
 const SMALL: Limits =
     Limits { outbox: 10_000, own: 2_000, transactions: 8, silent: 8, ..Limits::DEFAULT };
 /// What one message or read may add beyond a limit.
@@ -64,7 +64,7 @@ fn a_peer_that_does_not_answer_is_asked_no_more() {
     assert!(pair.session.wants_read(Near));
 }
 
-/// RFC 4975 §7.1.4: under `partial` silence is success, and nobody waits for it.
+/// RFC 4975 §7.1.4: under `partial` success is not answered, so no answer is awaited.
 #[test]
 fn sends_that_only_an_error_answers_stop_nobody() {
     const MANY: usize = 2_000;
@@ -119,7 +119,7 @@ fn a_sender_that_does_not_read_grows_nothing() {
         assert!(taken < 100);
     }
     assert_within(&pair, SMALL);
-    // Its refused requests do not either.
+    // Refused requests grow nothing either.
     pair.take(Near);
     let refused = fill(&mut pair, Near, &chat("R C", "A"));
     assert!(refused < 30);
@@ -147,7 +147,7 @@ fn reports_stay_within_what_was_asked() {
 
 #[test]
 fn two_that_both_wait_for_the_other_go_on() {
-    // Each sends a lot before it answers anything, as a bulk sender may.
+    // Each sends many requests before it answers any, as a bulk sender may.
     let mut pair = Pair::dialled_with(SMALL);
     let mut asked = 0;
     for _ in 0..30 {
@@ -213,7 +213,7 @@ fn a_peer_that_takes_nothing_is_stalled() {
     pair.passes(seconds(119));
     pair.session.sent(Far, 0, pair.now);
     assert_eq!(pair.advance(seconds(1)), [Timeout::Stalled(Far)]);
-    // One that has nothing to take is not.
+    // A peer that has nothing to take is not stalled.
     let mut pair = Pair::dialled();
     pair.passes(seconds(1000));
     pair.says(Near, &send("x", "R B", "A", "Failure-Report: no\n"));
@@ -235,7 +235,7 @@ fn for_a_blocked_peer_nothing_is_read() {
 
 #[test]
 fn a_blocked_peer_is_stalled_unless_it_takes_something() {
-    // What waits is in the buffers of the connection.
+    // The bytes wait in the buffers of the connection, not in the queue.
     let mut pair = Pair::dialled();
     pair.session.set_blocked(Far, true, pair.now);
     pair.passes(seconds(119));
@@ -274,7 +274,44 @@ fn requests_wait_for_a_far_leg_that_is_being_dialled() {
     assert_eq!(property::messages(&pair.take(Far)).len(), more + 1);
 }
 
-/// ... but when all fail at once, there is an end to the telling.
+/// How many read buffers are kept for a far leg that takes nothing, when `octets` of each one are
+/// for it and the rest is a refused SEND.
+fn buffers_kept(octets: usize) -> usize {
+    /// The size of the relay's read buffers.
+    const READ_BUFFER: usize = 60 * 1024;
+
+    let quiet = "Failure-Report: no\n";
+    let mut pair = Pair::unbound();
+    pair.session.dial(uri("B"));
+    for kept in 0..100 {
+        if !pair.session.wants_read(Near) {
+            return kept;
+        }
+        let mut buffer = BytesMut::with_capacity(READ_BUFFER);
+        buffer.extend_from_slice(&wire_text(&send(&"a".repeat(octets), "R B", "A", quiet)));
+        let refused = |octets| wire_text(&send(&"b".repeat(octets), "R C", "A", quiet));
+        let room = READ_BUFFER - buffer.len();
+        buffer.extend_from_slice(&refused(room - refused(10_000).len() + 10_000));
+        assert_eq!(buffer.len(), READ_BUFFER);
+        pair.session.receive(Near, &mut buffer, pair.now).unwrap();
+    }
+    panic!("read for ever");
+}
+
+/// A slice keeps its whole read buffer alive, so the buffer counts.
+#[test]
+fn no_more_is_kept_alive_than_the_limit_and_one_read() {
+    assert_eq!(buffers_kept(8 * 1024), 3);
+    assert_eq!(buffers_kept(20 * 1024), 3);
+}
+
+/// A bulk transfer has two read buffers in flight.
+#[test]
+fn two_full_reads_do_not_stop_the_sender() {
+    assert_eq!(buffers_kept(48 * 1024), 3);
+}
+
+/// When all requests fail at once, only so many of them are reported.
 #[test]
 fn reports_of_a_catastrophe_are_bounded() {
     const LIMITS: Limits = Limits { reports: 3_000, transactions: 1000, ..Limits::DEFAULT };

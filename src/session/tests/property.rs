@@ -1,4 +1,4 @@
-//! Whatever comes, however it is cut.
+//! Properties that hold for any input, in any segmentation.
 
 use proptest::{collection::vec, prelude::*};
 
@@ -76,7 +76,7 @@ fn chunk() -> impl Strategy<Value = Chunk> {
     )
 }
 
-/// What happens besides, at any moment.
+/// One step of a play.
 #[derive(Debug, Clone)]
 enum Act {
     /// The next octets of Alice's stream arrive.
@@ -159,7 +159,7 @@ fn run(wire: &[u8], acts: &[Act], limits: Limits) -> (Vec<u8>, Vec<u8>, usize) {
             None => break,
         }
     }
-    // In the end everybody reads everything.
+    // In the end both peers read everything.
     pair.near.unread.extend_from_slice(rest);
     for _ in 0..10_000 {
         for leg in LEGS {
@@ -202,6 +202,13 @@ proptest! {
                 .collect();
             let body: Vec<u8> = pieces.iter().flat_map(|piece| piece.body.clone()).collect();
             prop_assert_eq!(body, chunks.iter().flat_map(|c| c.body.clone()).collect::<Vec<_>>());
+            // No piece but the last is empty, unless the chunk was empty when it came.
+            let empty_before = |lens: Vec<usize>| {
+                lens[..lens.len() - 1].iter().filter(|len| **len == 0).count()
+            };
+            let left = empty_before(pieces.iter().map(|piece| piece.body.len()).collect());
+            let came = empty_before(chunks.iter().map(|chunk| chunk.body.len()).collect());
+            prop_assert!(left <= came, "{left} empty pieces of {came} empty chunks");
             let mut start = 1;
             let total = chunks.iter().map(|c| c.body.len() as u64).sum::<u64>();
             for (at, piece) in pieces.iter().enumerate() {
@@ -267,7 +274,7 @@ proptest! {
     }
 }
 
-/// Something that a hostile or confused peer may say.
+/// Input of a hostile or confused peer.
 fn noise() -> impl Strategy<Value = Vec<u8>> {
     let start = prop::sample::select(
         &["SEND", "SEND", "SEND", "REPORT", "AUTH", "NICKNAME", "FOO", "200 OK", "413", "401 x"][..],
@@ -339,7 +346,7 @@ proptest! {
     fn noise_does_no_harm(events in vec(anything(), 1..120), kind in 0..4) {
         let limits =
             Limits { outbox: 9000, own: 2000, transactions: 6, silent: 3, ..Limits::DEFAULT };
-        // One read adds at most what `noise` makes, and the REPORTs for what was open.
+        // One read adds one `noise` at most, and REPORTs for the open requests.
         let open = 2 * limits.transactions + limits.silent;
         let slack = 14_000 + open * 1000;
         let mut pair = Pair::with(limits, |holding| holding.expiry.strict = kind == 3);

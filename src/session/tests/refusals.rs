@@ -1,4 +1,4 @@
-//! What may not pass, and what is said then.
+//! Requests that are refused, and how.
 
 use super::*;
 
@@ -134,7 +134,7 @@ fn unreadable_headers_are_a_400() {
         pair.says(Near, &text("200 OK"));
         pair.hears_nothing(Near);
         pair.hears_nothing(Far);
-        // The place is not lost.
+        // The framing is not lost.
         pair.says(Near, &send("x", "R B", "A", ""));
         assert_eq!(answers(&mut pair, Near), ["200 OK"]);
     }
@@ -161,6 +161,40 @@ fn a_send_needs_a_message_id() {
 }
 
 #[test]
+fn a_path_of_more_than_16_uris_is_a_400_where_the_sender_can_be_told() {
+    let hops = |n: usize| vec!["C"; n].join(" ");
+    let long_loop = vec!["R S"; 100].join(" ");
+    let text = |method: &str, to: &str, from: &str| {
+        format!(
+            "MSRP tid1 {method}\nTo-Path: {to}\nFrom-Path: {from}\nMessage-ID: m1\n\n\
+             body\n-------tid1$\n"
+        )
+    };
+    let to_path = "400 (Error parsing To-Path header)";
+    let from_path = "400 (Error parsing From-Path header)";
+    let mut pair = Pair::dialled();
+    for (method, to, from, expected) in [
+        ("SEND", format!("R {}", hops(16)), "A".into(), vec![to_path]),
+        ("FOO", format!("R {}", hops(16)), "A".into(), vec![to_path]),
+        ("REPORT", format!("R {}", hops(16)), "A".into(), vec![]),
+        ("200 OK", format!("R {}", hops(16)), "A".into(), vec![]),
+        ("SEND", format!("R {}", hops(200)), "A".into(), vec![to_path]),
+        ("SEND", long_loop, "A".into(), vec![to_path]),
+        // The response to a SEND goes to the nearest hop alone.
+        ("SEND", "R B".into(), format!("A {}", hops(16)), vec![from_path]),
+        ("SEND", format!("R {}", hops(16)), format!("A {}", hops(16)), vec![to_path]),
+        ("FOO", "R B".into(), format!("A {}", hops(16)), vec![]),
+        ("SEND", format!("R {}", hops(16)), "nonsense".into(), vec![]),
+    ] {
+        pair.says(Near, &text(method, &to, &from));
+        assert_eq!(answers(&mut pair, Near), expected, "{method} {to} {from}");
+    }
+    pair.hears_nothing(Far);
+    pair.says(Near, &send("x", "R B", "A", ""));
+    assert_eq!(answers(&mut pair, Near), ["200 OK"]);
+}
+
+#[test]
 fn unreadable_paths_are_passed_over_in_silence() {
     let mut pair = Pair::dialled();
     for paths in ["", "To-Path: R B\n", "To-Path: http://x\nFrom-Path: A\n", "From-Path: A\n"] {
@@ -183,7 +217,7 @@ fn r4976_6_4_2_03_other_methods_can_be_blocked() {
         let wanted: Vec<&str> = Some(answer).into_iter().filter(|a| !a.is_empty()).collect();
         assert_eq!(answers(&mut pair, Near), wanted);
         assert_eq!(pair.take(Far).is_empty(), method == "FOO");
-        // A stranger has no policy but that of the session.
+        // The session's policy counts for a stranger too.
         let mut pair = Pair::with(Limits::DEFAULT, |holding| holding.other_methods = false).bind();
         let text = send("x", "R A", "B", "").replace("SEND\nTo", &format!("{method}\nTo"));
         pair.says(Far, &text);
@@ -210,7 +244,8 @@ fn a_lost_place_is_a_400_and_the_end() {
 
 #[test]
 fn answers_to_nothing_are_dropped() {
-    for mut pair in [Pair::unbound(), Pair::arrived(), Pair::dialled(), Pair::joined()] {
+    for pair in [Pair::unbound, Pair::arrived, Pair::dialled, Pair::joined] {
+        let mut pair = pair();
         for leg in LEGS {
             for (status, to) in
                 [("200 OK", "R"), ("481", "R A"), ("413", "R S B"), ("401", "S R A")]
@@ -239,7 +274,7 @@ fn nobody_serves_a_session_that_is_over() {
     assert!(!pair.session.wants_read(Near) && !pair.session.wants_read(Far));
 }
 
-/// The owner's request was refused, and before the refusal is said somebody comes.
+/// A stranger arrives after the owner's request was refused, and before the response is sent.
 #[test]
 fn a_refusal_is_for_the_owner_and_not_for_who_comes() {
     let mut pair = Pair::unbound();

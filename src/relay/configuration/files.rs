@@ -1,25 +1,12 @@
-//! Certificates while the relay runs: renewal tools replace their files, and their days pass.
+//! The files of certificates and keys, and how a change of them is noticed.
 
 use std::{
     fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::Arc,
-    time::{Duration, SystemTime},
 };
 
-use tokio::time::{MissedTickBehavior, interval};
-use tracing::warn;
-
-use super::{
-    super::{Shared, error},
-    Generation,
-};
-use crate::{clock, config::RelayOptions, tls::Finding};
-
-/// How often the files and the calendar are looked at. A change must be there for one period: a
-/// certificate and its key are not replaced in one step.
-const PERIOD: Duration = Duration::from_secs(2);
+use super::super::TlsOptions;
 
 /// Which files certificates and keys are, symbolic links followed: another file of the same name
 /// is another one, and so is the same one rewritten, or opened to other readers.
@@ -38,16 +25,16 @@ struct Stamp {
 
 impl Files {
     /// Those of a configuration, as they are now; blocks.
-    pub(in crate::relay) fn of(relay: &RelayOptions) -> Self {
-        if relay.debug_notls {
+    pub(super) fn of(tls: &TlsOptions) -> Self {
+        if tls.debug_notls {
             return Self::default();
         }
-        let paths = relay.certificate.iter().chain(&relay.key);
+        let paths = tls.certificate.iter().chain(&tls.key);
         Self(paths.map(|path| (path.clone(), Stamp::of(path))).collect())
     }
 
     /// The same names, as they are now; blocks.
-    fn again(&self) -> Self {
+    pub(super) fn again(&self) -> Self {
         Self(self.0.iter().map(|(path, _)| (path.clone(), Stamp::of(path))).collect())
     }
 }
@@ -66,41 +53,16 @@ impl Stamp {
     }
 }
 
-/// Renews the certificates when their files change, and warns before they expire, for ever. May be
-/// dropped at any time.
-pub(in crate::relay) async fn watch(shared: Arc<Shared>) {
-    let mut change = Change::default();
-    let mut calendar = Calendar::default();
-    let mut period = interval(PERIOD);
-    period.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        period.tick().await;
-        let in_force = shared.configuration.in_force();
-        let generation = &in_force.generation;
-        for finding in calendar.turn(generation, clock::wall()) {
-            warn!("{}", error::located(&finding, &in_force.config));
-        }
-        let files = generation.files.clone();
-        let Ok(found) = tokio::task::spawn_blocking(move || files.again()).await else { continue };
-        match change.judge(&generation.files, found) {
-            Verdict::Nothing => {}
-            Verdict::Undone => shared.configuration.mend_renewal(),
-            // The outcome is logged there, once for each change.
-            Verdict::Settled => drop(shared.configuration.renew(&shared).await),
-        }
-    }
-}
-
 /// Tells a change of the files that has come to rest.
 #[derive(Debug, Default)]
-struct Change {
+pub(super) struct Change {
     seen: Files,
     /// What was acted on last, well or not, if it was not what is in use.
     tried: Option<Files>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Verdict {
+pub(super) enum Verdict {
     Nothing,
     /// The files in use are back after others.
     Undone,
@@ -108,7 +70,7 @@ enum Verdict {
 }
 
 impl Change {
-    fn judge(&mut self, used: &Files, found: Files) -> Verdict {
+    pub(super) fn judge(&mut self, used: &Files, found: Files) -> Verdict {
         let rests = self.seen == found;
         if !rests {
             self.seen = found;
@@ -122,32 +84,6 @@ impl Change {
         }
         self.tried = Some(found);
         Verdict::Settled
-    }
-}
-
-/// Remembers which warnings of coming expiry were given. Those that were due when a generation was
-/// built are among its own warnings.
-#[derive(Debug, Default)]
-struct Calendar {
-    generation: u64,
-    notices: Vec<usize>,
-}
-
-impl Calendar {
-    fn turn(&mut self, generation: &Generation, now: SystemTime) -> Vec<Finding> {
-        if self.generation != generation.number {
-            self.generation = generation.number;
-            let built = generation.built;
-            self.notices = generation.identities.iter().map(|one| one.notices(built)).collect();
-        }
-        let mut findings = Vec::new();
-        for (identity, given) in generation.identities.iter().zip(&mut self.notices) {
-            let due = identity.notices(now);
-            if due > std::mem::replace(given, due) {
-                findings.extend(identity.expiry(now));
-            }
-        }
-        findings
     }
 }
 

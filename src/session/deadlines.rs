@@ -1,4 +1,4 @@
-//! Requests sent on one leg that are waiting for their responses.
+//! What ends when time passes: the transactions of a leg, and a session at its Expires.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -7,14 +7,13 @@ use std::{
 
 use bytes::Bytes;
 
+use super::limits::RESPONSE_TIME;
 use crate::msrp::{ByteRange, FailureReport, Path, TransactId};
 
-/// How long the next hop has to answer, counted from the last octet sent (RFC 4976 §6.4.1).
-pub(super) const RESPONSE_TIME: Duration = Duration::from_secs(30);
-/// How many records that are no longer needed are not worth tidying up.
+/// Records of answered requests that may stay in the FIFO before it is tidied up.
 const SLACK: usize = 32;
 
-/// What must be known of a request when its response comes, or does not.
+/// A request that was sent on a leg: what is needed when its response comes, or fails to come.
 #[derive(Debug)]
 pub(super) enum Transaction {
     /// A SEND, answered hop by hop.
@@ -23,12 +22,12 @@ pub(super) enum Transaction {
     Other {
         /// The transact-id under which the request came.
         incoming: TransactId,
-        /// If it was an AUTH for a relay further out.
+        /// `Some` if it was an AUTH for a relay further out.
         auth: Option<Auth>,
     },
 }
 
-/// What an AUTH that was passed on held.
+/// What an AUTH carried that was passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Auth {
     /// No credentials: it asks for a challenge.
@@ -37,7 +36,7 @@ pub(super) enum Auth {
     Attempt,
 }
 
-/// A chunk that went out, as its sender would hear of it in a REPORT.
+/// A chunk that was passed on: what a REPORT to its sender needs.
 #[derive(Debug, Clone)]
 pub(super) struct Sent {
     pub(super) failure_report: FailureReport,
@@ -45,14 +44,22 @@ pub(super) struct Sent {
     pub(super) from_path: Path,
     pub(super) message_id: Bytes,
     pub(super) range: ByteRange,
-    /// Octets of body seen.
+    /// Octets of its body.
     pub(super) octets: u64,
+}
+
+/// When a session expires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expiry {
+    pub at: Instant,
+    /// Whether a bound session ends too, because the client sent an Expires (RFC 4976 §6.3).
+    pub strict: bool,
 }
 
 /// The open transactions of one leg.
 #[derive(Debug)]
 pub(super) struct Transactions {
-    /// The next hop has to answer these.
+    /// Requests that the next hop has to answer.
     due: Pending,
     /// SENDs with Failure-Report partial: the next hop answers only those that fail (RFC 4975
     /// §7.1.4), so any number of them may be open.
@@ -60,7 +67,7 @@ pub(super) struct Transactions {
     clock: ReadingClock,
 }
 
-/// Requests that wait for their answers.
+/// Requests that are unanswered.
 ///
 /// All of them last equally long, so two FIFOs are the whole timer wheel. Ids that were answered
 /// are skipped when they surface.
@@ -69,7 +76,8 @@ struct Pending {
     /// Beyond this many, the oldest are forgotten.
     most: usize,
     open: HashMap<TransactId, Transaction>,
-    /// By the position of the last octet in the outgoing stream.
+    /// Requests that are not wholly written, with the position of their last octet in the outgoing
+    /// stream.
     unsent: VecDeque<(u64, TransactId)>,
     waiting: VecDeque<Waiting>,
 }
@@ -77,14 +85,15 @@ struct Pending {
 #[derive(Debug)]
 struct Waiting {
     since: Instant,
-    /// How long the clock had stood still when the waiting began.
+    /// How long in all the peer had not been read at `since`.
     stood: Duration,
     id: TransactId,
 }
 
-/// Time stands still for a peer that we do not read: its answer may be waiting in the socket.
+/// How long the peer has not been read. Such time does not count for a deadline by which something
+/// has to come from the peer: it may have come, and be in the socket.
 #[derive(Debug, Default)]
-struct ReadingClock {
+pub(super) struct ReadingClock {
     stopped: Option<Instant>,
     stood: Duration,
 }
@@ -110,7 +119,7 @@ impl Transactions {
         pending.register(id, position, transaction);
     }
 
-    /// Everything up to `position` is with the socket: time runs.
+    /// The socket has taken everything up to `position`: the time for those requests begins.
     pub(super) fn sent(&mut self, position: u64, now: Instant) {
         let stood = self.clock.stood(now);
         self.due.sent(position, now, stood);
@@ -122,30 +131,29 @@ impl Transactions {
         self.due.complete(id).or_else(|| self.silent.complete(id))
     }
 
-    /// Whether the peer is being read, from now on.
+    /// Tells whether the peer is read from now on.
     pub(super) fn set_reading(&mut self, reading: bool, now: Instant) {
         self.clock.set(reading, now);
     }
 
-    /// When the next one has waited long enough; `None` while the peer is not read.
+    pub(super) fn clock(&self) -> &ReadingClock {
+        &self.clock
+    }
+
+    /// When the next request has waited for its answer long enough; `None` while the peer is not
+    /// read.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        if self.clock.stopped.is_some() {
-            return None;
-        }
-        let deadlines = [&self.due, &self.silent].map(|pending| pending.deadline(self.clock.stood));
+        let deadlines = [&self.due, &self.silent].map(|pending| pending.deadline(&self.clock));
         deadlines.into_iter().flatten().min()
     }
 
     /// Takes one that was not answered in time.
     pub(super) fn expired(&mut self, now: Instant) -> Option<Transaction> {
-        if self.clock.stopped.is_some() {
-            return None;
-        }
-        let stood = self.clock.stood;
-        self.due.expired(now, stood).or_else(|| self.silent.expired(now, stood))
+        let clock = &self.clock;
+        self.due.expired(now, clock).or_else(|| self.silent.expired(now, clock))
     }
 
-    /// Takes all that are open, each kind oldest first: the leg is lost.
+    /// Takes all unanswered requests, each kind oldest first, because the leg is lost.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = Transaction> {
         self.due.drain().chain(self.silent.drain())
     }
@@ -164,7 +172,7 @@ impl Transactions {
 }
 
 impl Transaction {
-    /// Whether success is not answered.
+    /// Whether the next hop answers it only if it fails.
     fn is_silent(&self) -> bool {
         matches!(self, Self::Send(sent) if sent.failure_report == FailureReport::Partial)
     }
@@ -183,14 +191,14 @@ impl Pending {
         self.unsent.push_back((position, id));
     }
 
-    /// `stood`: how long the clock has stood still by now.
+    /// `stood`: how long in all the peer has not been read by now.
     fn sent(&mut self, position: u64, now: Instant, stood: Duration) {
         while let Some((_, id)) = self.unsent.pop_front_if(|(end, _)| *end <= position) {
             if self.open.contains_key(&id) {
                 self.waiting.push_back(Waiting { since: now, stood, id });
             }
         }
-        // One request that is never answered would keep all that were sent after it.
+        // Otherwise one request that is never answered would keep the records of all later ones.
         if self.waiting.len() > 2 * self.open.len() + SLACK {
             self.waiting.retain(|waiting| self.open.contains_key(&waiting.id));
         }
@@ -207,13 +215,13 @@ impl Pending {
         Some(transaction)
     }
 
-    fn deadline(&self, stood: Duration) -> Option<Instant> {
+    fn deadline(&self, clock: &ReadingClock) -> Option<Instant> {
         let first = self.waiting.front()?;
-        Some(first.since + RESPONSE_TIME + stood.saturating_sub(first.stood))
+        clock.deadline(first.since + RESPONSE_TIME, first.stood)
     }
 
-    fn expired(&mut self, now: Instant, stood: Duration) -> Option<Transaction> {
-        while self.deadline(stood).is_some_and(|deadline| deadline <= now) {
+    fn expired(&mut self, now: Instant, clock: &ReadingClock) -> Option<Transaction> {
+        while self.deadline(clock).is_some_and(|deadline| deadline <= now) {
             let first = self.waiting.pop_front()?;
             if let Some(transaction) = self.complete(&first.id) {
                 return Some(transaction);
@@ -257,8 +265,15 @@ impl ReadingClock {
         }
     }
 
-    fn stood(&self, now: Instant) -> Duration {
+    /// How long the peer has not been read, by now.
+    pub(super) fn stood(&self, now: Instant) -> Duration {
         let current = self.stopped.map(|since| now.saturating_duration_since(since));
         self.stood + current.unwrap_or_default()
+    }
+
+    /// A deadline that was set when the peer had not been read for `stood`; `None` while it is not
+    /// read.
+    pub(super) fn deadline(&self, at: Instant, stood: Duration) -> Option<Instant> {
+        self.stopped.is_none().then(|| at + self.stood.saturating_sub(stood))
     }
 }

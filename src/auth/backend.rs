@@ -1,0 +1,151 @@
+//! What a backend is: where users are looked up, and what the configuration knows of it.
+
+use std::{fmt, net::IpAddr, sync::Arc, time::SystemTime};
+
+use futures_util::future::BoxFuture;
+use secrecy::{ExposeSecret, SecretString};
+use thiserror::Error;
+
+use super::error::AuthError;
+use crate::{
+    config::{Section, SectionReader},
+    msrp::digest::{Algorithm, Ha1},
+};
+
+/// A kind of backend, as the configuration knows it.
+pub struct Kind {
+    /// As the option `backend` names it.
+    pub name: &'static str,
+    /// Its section in the file, with its options.
+    pub section: Section,
+    /// Reads that section. The second argument says whether the option `backend` names this kind.
+    pub read: fn(&mut SectionReader<'_>, bool) -> Arc<dyn BackendOptions>,
+}
+
+impl fmt::Debug for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// The options of one backend.
+pub trait BackendOptions: fmt::Debug + Send + Sync {
+    /// Opens the backend, and connects nowhere yet. `algorithms` are those that challenges offer.
+    fn open(&self, algorithms: &[Algorithm]) -> Result<Opened, OpenError>;
+
+    /// What is missing, so that the backend knows nobody; told as a warning where it is used.
+    fn lack(&self) -> Option<&'static str> {
+        None
+    }
+}
+
+/// A backend that was opened.
+pub struct Opened {
+    /// The backend.
+    pub backend: Arc<dyn Backend>,
+    /// What is odd about its options: name of the option, and what to say of it.
+    pub warnings: Vec<(&'static str, String)>,
+}
+
+/// Why a backend cannot be opened. The text holds no password.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{text}")]
+pub struct OpenError {
+    /// The option that must be mended, where it is one.
+    pub option: Option<&'static str>,
+    /// What is wrong.
+    pub text: String,
+}
+
+/// A store of users.
+pub trait Backend: Send + Sync {
+    /// The account of `user` in `realm`.
+    ///
+    /// A user who does not exist is [`AuthError::UnknownUser`]; a store that cannot tell is
+    /// [`AuthError::BackendUnavailable`]. `user` is text from a stranger: no control characters,
+    /// anything else. `client` is the address that it came from: where look-ups are scarce, each
+    /// gets its share.
+    fn account<'a>(
+        &'a self,
+        user: &'a str,
+        realm: &'a str,
+        client: IpAddr,
+    ) -> BoxFuture<'a, Result<Account, AuthError>>;
+
+    /// Finds out whether the store answers, and logs it when it does not: for the start, where
+    /// nobody has asked yet.
+    fn probe(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+}
+
+/// What a backend knows of a user.
+#[derive(Clone, Debug)]
+pub struct Account {
+    /// Who the user is, where that is not the name that was asked for.
+    pub user: Option<String>,
+    /// What the user may prove to know: any of them will do.
+    pub credentials: Vec<Credential>,
+    /// When the account ends, by the clock on the wall: what is granted lasts no longer.
+    pub until: Option<SystemTime>,
+}
+
+impl From<Credential> for Account {
+    fn from(only: Credential) -> Self {
+        Self { user: None, credentials: vec![only], until: None }
+    }
+}
+
+impl Account {
+    /// H(A1) of each credential, for an algorithm; those that let nobody in are left out.
+    pub(super) fn ha1s(&self, algorithm: Algorithm, user: &str, realm: &str) -> Vec<Ha1> {
+        let of = |credential: &Credential| credential.ha1(algorithm, user, realm);
+        self.credentials.iter().filter_map(of).collect()
+    }
+}
+
+/// A secret of a user.
+#[derive(Clone, Debug)]
+pub enum Credential {
+    /// The password in clear: as good for each algorithm.
+    Password(SecretString),
+    /// Hashes of `user:realm:password` (RFC 7616 §3.4.2) in hexadecimal, as far as there are any.
+    Ha1 {
+        /// With MD5.
+        md5: Option<SecretString>,
+        /// With SHA-256.
+        sha256: Option<SecretString>,
+    },
+}
+
+impl Credential {
+    /// H(A1) for an algorithm. `None`: an empty password, which lets nobody in, or no whole hash.
+    fn ha1(&self, algorithm: Algorithm, user: &str, realm: &str) -> Option<Ha1> {
+        let stored = match self {
+            Self::Password(password) if password.expose_secret().is_empty() => return None,
+            Self::Password(password) => return Some(Ha1::new(algorithm, user, realm, password)),
+            Self::Ha1 { md5, sha256 } => match algorithm {
+                Algorithm::Md5 => md5,
+                Algorithm::Sha256 => sha256,
+            },
+        };
+        Ha1::from_hex(algorithm, stored.as_ref()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_of_a_credential_shows_no_secret() {
+        let secret = || SecretString::from("hunter2");
+        for credential in [
+            Credential::Password(secret()),
+            Credential::Ha1 { md5: Some(secret()), sha256: Some(secret()) },
+        ] {
+            let shown = format!("{credential:?}");
+            assert!(!shown.contains("hunter2"), "{shown}");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Several backends as one.
+
+use std::{net::IpAddr, sync::Arc};
+
+use futures_util::future::BoxFuture;
+
+use super::{
+    backend::{Account, Backend},
+    error::AuthError,
+};
+
+/// Backends asked in order.
+///
+/// Only an unknown user is looked for in the next one: a backend that is down does not make room
+/// for another's idea of the same user.
+pub struct Chain {
+    backends: Vec<Arc<dyn Backend>>,
+}
+
+impl Chain {
+    /// A chain of `backends`; an empty one knows nobody.
+    pub fn new(backends: Vec<Arc<dyn Backend>>) -> Self {
+        Self { backends }
+    }
+
+    async fn ask(&self, user: &str, realm: &str, client: IpAddr) -> Result<Account, AuthError> {
+        for backend in &self.backends {
+            match backend.account(user, realm, client).await {
+                Err(AuthError::UnknownUser) => {}
+                answer => return answer,
+            }
+        }
+        Err(AuthError::UnknownUser)
+    }
+}
+
+impl Backend for Chain {
+    fn account<'a>(
+        &'a self,
+        user: &'a str,
+        realm: &'a str,
+        client: IpAddr,
+    ) -> BoxFuture<'a, Result<Account, AuthError>> {
+        Box::pin(self.ask(user, realm, client))
+    }
+
+    fn probe(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            for backend in &self.backends {
+                backend.probe().await;
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::{ExposeSecret, SecretString};
+
+    use super::*;
+    use crate::auth::Credential;
+
+    const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    /// Gives the same answer to everybody.
+    struct Fixed(Result<Credential, AuthError>);
+
+    impl Backend for Fixed {
+        fn account<'a>(
+            &'a self,
+            _user: &'a str,
+            _realm: &'a str,
+            _client: IpAddr,
+        ) -> BoxFuture<'a, Result<Account, AuthError>> {
+            Box::pin(std::future::ready(self.0.clone().map(Account::from)))
+        }
+    }
+
+    #[tokio::test]
+    async fn only_an_unknown_user_falls_through() {
+        let unknown = || Err(AuthError::UnknownUser);
+        let down = || Err(AuthError::BackendUnavailable("refused".to_owned()));
+        let knows = |password| Ok(Credential::Password(SecretString::from(password)));
+        for (answers, expected) in [
+            (vec![], Err("unknown user")),
+            (vec![unknown(), unknown()], Err("unknown user")),
+            (vec![unknown(), knows("2"), knows("3")], Ok("2")),
+            (vec![knows("1"), down()], Ok("1")),
+            (vec![unknown(), down(), knows("3")], Err("backend unavailable: refused")),
+            (vec![down(), unknown()], Err("backend unavailable: refused")),
+        ] {
+            let chain = Chain::new(answers.into_iter().map(|a| Arc::new(Fixed(a)) as _).collect());
+            let answer = match chain.account("alice", "example.com", CLIENT).await {
+                Ok(account) => match &account.credentials[..] {
+                    [Credential::Password(password)] => Ok(password.expose_secret().to_owned()),
+                    _ => panic!("no backend here has such: {account:?}"),
+                },
+                Err(error) => Err(error.to_string()),
+            };
+            assert_eq!(answer.as_deref().map_err(String::as_str), expected);
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! Reading the configuration at a start, and what can be read once the relay is another user.
+
+use std::{env, fs::File, io, iter, path::Path};
+
+use super::{failure::Failure, owner::Owner};
+use crate::{cli::msrprelay::Args, config, relay::Config, tls::pem};
+
+/// Finds and reads the configuration file that the command line asks for.
+pub(super) fn load(arguments: &Args) -> Result<Config, Failure> {
+    let program = env::args_os().next().unwrap_or_default();
+    let directory = arguments.config_dir.as_deref();
+    let file = config::find(Path::new(&program), directory, arguments.config_file.as_deref())?;
+    Ok(Config::load(&file)?)
+}
+
+/// The files that the relay has read as root and cannot read again as another user.
+pub(super) fn unreadable(config: &Config, owner: &Owner) -> Vec<String> {
+    let tls = &config.tls;
+    let of = |option| move |path| (Some(option), path);
+    let files = iter::once((None, config.source()))
+        .chain(tls.certificate.iter().map(of("certificate")))
+        .chain(tls.key.iter().map(of("key")));
+    let closed = files.filter(|(_, path)| {
+        File::open(path).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+    });
+    closed
+        .map(|(option, path)| {
+            let place = option.map_or_else(
+                || path.display().to_string(),
+                |option| format!("{} = {}", config.place("Relay", option), path.display()),
+            );
+            let access = pem::access(path);
+            format!("{place}: {owner} cannot read it, and no reload will: {access}")
+        })
+        .collect()
+}

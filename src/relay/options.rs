@@ -1,0 +1,224 @@
+//! What `config.ini` says, as a whole: `[Relay]` in groups of options, and the sections of the
+//! backends.
+//!
+//! A new option of `[Relay]` is a row in `groups`, and its use. An option of a backend stands in the
+//! file of that backend.
+
+mod groups;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+pub use self::groups::{
+    ConnectionLimit, DialOptions, LimitOptions, ListeningOptions, LoginOptions, ProcessOptions,
+    TlsOptions, VerifyNextHop,
+};
+use crate::{
+    auth::{BackendOptions, KINDS, Kind},
+    config::{self, ConfigError, Origin, Reader, Section, SectionReader, SectionText, Sections},
+    logging::LogOptions,
+};
+
+/// Everything that one `config.ini` says.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The file, and where everything stands in it.
+    pub origin: Origin,
+    /// `[Relay]`: certificates, or plain TCP.
+    pub tls: TlsOptions,
+    /// `[Relay]`: addresses and host name.
+    pub listening: ListeningOptions,
+    /// `[Relay]`: the rules for clients; shared with the policy of each session.
+    pub login: Arc<LoginOptions>,
+    /// `[Relay]`: the log.
+    pub logging: LogOptions,
+    /// `[Relay]`: next hops.
+    pub dialling: DialOptions,
+    /// `[Relay]`: limits.
+    pub limits: LimitOptions,
+    /// `[Relay]`: the process itself.
+    pub process: ProcessOptions,
+    /// Of every kind there is, in use or not.
+    pub backends: Vec<BackendSection>,
+}
+
+/// The section of one kind of backend.
+#[derive(Debug, Clone)]
+pub struct BackendSection {
+    /// Which kind.
+    pub kind: &'static Kind,
+    /// What a reload compares: the same text makes the same backend.
+    pub text: SectionText,
+    /// Its options, ready to be opened.
+    pub options: Arc<dyn BackendOptions>,
+}
+
+/// Every section that a file may have.
+pub fn sections() -> Vec<Section> {
+    [groups::SECTION].into_iter().chain(KINDS.iter().map(|kind| kind.section)).collect()
+}
+
+impl Config {
+    /// Reads a file.
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        Self::parse(&config::read_file(file)?, file)
+    }
+
+    /// Reads the text of a file. `source` names it in messages, and its directory is the first for
+    /// relative file names.
+    pub fn parse(text: &str, source: &Path) -> Result<Self, ConfigError> {
+        let sections = sections();
+        let mut reader = Reader::new(text, source, Sections(&sections));
+
+        let mut section = reader.section(groups::SECTION.name);
+        let tls = TlsOptions::read(&mut section);
+        let listening = ListeningOptions::read(&mut section);
+        let mut login = LoginOptions::read(&mut section);
+        let logging = LogOptions::read(&mut section);
+        let dialling = DialOptions::read(&mut section);
+        let limits = LimitOptions::read(&mut section);
+        let process = ProcessOptions::read(&mut section);
+        check_credentials(&tls, &mut section);
+        check_expiration_times(&mut login, &mut section);
+        check_realm(&login, &mut section);
+        warn_of_local_name(&listening, &mut section);
+
+        let in_use = |kind: &Kind| login.backend.iter().any(|used| used.name == kind.name);
+        let mut backends = Vec::new();
+        for kind in KINDS {
+            let mut section = reader.section(kind.section.name);
+            let options = (kind.read)(&mut section, in_use(kind));
+            backends.push(BackendSection { kind, text: section.text(), options });
+        }
+        for backend in backends.iter().filter(|backend| in_use(backend.kind)) {
+            if let Some(lack) = backend.options.lack() {
+                let mut section = reader.section(groups::SECTION.name);
+                section.warn("backend", &format!("is {}, but {lack}", backend.kind.name));
+            }
+        }
+
+        Ok(Self {
+            origin: reader.finish()?,
+            tls,
+            listening,
+            login: Arc::new(login),
+            logging,
+            dialling,
+            limits,
+            process,
+            backends,
+        })
+    }
+
+    /// The sections of the backends that are in use, in the order in which they are asked.
+    pub fn backends_in_use(&self) -> impl Iterator<Item = &BackendSection> {
+        self.login
+            .backend
+            .iter()
+            .filter_map(|kind| self.backends.iter().find(|section| section.kind.name == kind.name))
+    }
+
+    /// The file, as an absolute path.
+    pub fn source(&self) -> &PathBuf {
+        &self.origin.source
+    }
+
+    /// How a message on an option begins: file, line where it is set, section, name.
+    pub fn place(&self, section: &str, option: &str) -> String {
+        self.origin.place(section, option)
+    }
+
+    /// What is no error but worth a warning.
+    pub fn remarks(&self) -> impl Iterator<Item = String> {
+        self.origin.remarks()
+    }
+}
+
+/// A certificate with its key each, unless there is no TLS.
+fn check_credentials(tls: &TlsOptions, section: &mut SectionReader<'_>) {
+    if tls.debug_notls {
+        return;
+    }
+    let missing = "TLS needs a certificate and its key, both PEM files; \
+                   debug_notls = yes does without, for debugging";
+    for name in ["certificate", "key"] {
+        if !section.is_set(name) {
+            section.missing(name, missing);
+        }
+    }
+    let [certificates, keys] = [&tls.certificate, &tls.key].map(Vec::len);
+    // A list that is empty here is missing or refused, and that has been said.
+    if certificates != keys && certificates > 0 && keys > 0 {
+        section.refuse(
+            "key",
+            format!(
+                "as many keys as certificates are needed, in the same order: \
+                 here are {keys} and {certificates}"
+            ),
+        );
+    }
+}
+
+/// Minimum <= default <= maximum. 1.x did not ask this of the default, so one that the file does
+/// not set gives way.
+fn check_expiration_times(login: &mut LoginOptions, section: &mut SectionReader<'_>) {
+    let minimum = login.session_expiration_time_minimum;
+    let maximum = login.session_expiration_time_maximum;
+    if minimum > maximum {
+        let name = if section.is_set("session_expiration_time_maximum") {
+            "session_expiration_time_maximum"
+        } else {
+            "session_expiration_time_minimum"
+        };
+        let bounds = format!(
+            "session_expiration_time_minimum ({}) must not exceed \
+             session_expiration_time_maximum ({})",
+            minimum.as_secs(),
+            maximum.as_secs(),
+        );
+        section.refuse(name, bounds);
+        return;
+    }
+    let default = login.session_expiration_time_default;
+    let within = default.clamp(minimum, maximum);
+    if within == default {
+        return;
+    }
+    let bounds = format!(
+        "accepted is from session_expiration_time_minimum ({}) to \
+         session_expiration_time_maximum ({})",
+        minimum.as_secs(),
+        maximum.as_secs(),
+    );
+    if section.is_set("session_expiration_time_default") {
+        section.refuse("session_expiration_time_default", bounds);
+        return;
+    }
+    login.session_expiration_time_default = within;
+    section.warn(
+        "session_expiration_time_default",
+        &format!("is not set and taken as {}, the nearest within the bounds", within.as_secs()),
+    );
+}
+
+/// A realm of every authentication that is not served would refuse everybody.
+fn check_realm(login: &LoginOptions, section: &mut SectionReader<'_>) {
+    if login.default_domain.as_ref().is_some_and(|realm| !login.serves(realm)) {
+        section.refuse(
+            "default_domain",
+            "it must be one of domains, or nobody could relay".to_owned(),
+        );
+    }
+}
+
+fn warn_of_local_name(listening: &ListeningOptions, section: &mut SectionReader<'_>) {
+    let local = |host: &String| host.trim_end_matches('.').eq_ignore_ascii_case("localhost");
+    if listening.hostname.as_ref().is_some_and(local) {
+        section.warn("hostname", "is localhost, which clients on other machines cannot reach");
+    }
+}
+
+#[cfg(test)]
+mod tests;
