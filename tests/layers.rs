@@ -337,7 +337,8 @@ fn documents(source: &str) -> Vec<String> {
         .lines()
         .filter(|line| line.trim_start().starts_with("//"))
         .flat_map(|line| line.split('`').skip(1).step_by(2))
-        .filter(|name| name.ends_with(".md") && !name.contains(char::is_whitespace))
+        .filter(|name| !name.contains(char::is_whitespace))
+        .filter(|name| Path::new(name).extension().is_some_and(|extension| extension == "md"))
         .map(str::to_owned)
         .collect()
 }
