@@ -7,18 +7,25 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-builtin-rules
 
-# Where rustup puts it, should the login shell have missed that.
-export PATH := $(PATH):$(HOME)/.cargo/bin
+# Where rustup puts cargo, and .ci/need puts cargo-deny, in case PATH of the shell lacks them.
+TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/msrprelay-tools
+export PATH := $(PATH):$(HOME)/.cargo/bin:$(TOOLS)/bin
 
-RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
+TARGET := $(or $(CARGO_TARGET_DIR),target)
 SAMPLE := target/sample
 MINUTES ?= 10
 BENCH_ARGS ?=
 DENY ?=
 
-##   make run         a relay on localhost:2855 to try out, with two users and a certificate
+# Links ./msrprelay and the others to the programs of a build: $(call link,release)
+link = for program in msrprelay msrpclient msrprelayctl; do \
+		[[ $$program -ef "$(TARGET)/$(1)/$$program" ]] || ln -sfn "$(TARGET)/$(1)/$$program" $$program; \
+	done
+
+##   make run         a relay on localhost:2855 to try out, with two users and a
+##                    certificate
 .PHONY: run
-run: build tls/relay.crt config.ini
+run: programs tls/relay.crt config.ini
 	@mkdir -p $(SAMPLE)/received
 	rm -f $(SAMPLE)/bob.path
 	password() { sed -n "s/^$$1@localhost *= *//p" config.ini; }
@@ -30,19 +37,31 @@ run: build tls/relay.crt config.ini
 		"head -c 1G /dev/urandom > $(SAMPLE)/file" \
 		"MSRP_PASSWORD=$$(password alice) ./msrpclient send $(SAMPLE)/file alice@localhost $$relay --to @$(SAMPLE)/bob.path"
 	printf '\n%s\n\n' "Ctrl-C stops the relay."
-	# On a terminal the relay gets a process group of its own: Ctrl-C stops it, and make goes on to
-	# a clean end. Ctrl-Z would leave it behind without make.
+	# On a terminal the relay gets a process group of its own, so that Ctrl-C stops the relay and not
+	# make. Ctrl-Z is ignored: it would stop make and leave the relay running.
 	if [[ -t 0 ]]; then trap '' TSTP; set -m; fi
 	./msrprelay --no-fork || exit
 
-##   make build       the release binaries, as ./msrprelay, ./msrpclient and ./msrprelayctl
+# The programs of `make run`: those of `make build` if they are newer than all sources, otherwise
+# programs that are less optimised and built in half the time.
+.PHONY: programs
+programs:
+	@.ci/need rust c
+	release=$$(ls -t $(addprefix "$(TARGET)"/release/,msrprelay msrpclient msrprelayctl) 2>/dev/null | head -n 1) || :
+	if [[ $$release && ! $$(find src Cargo.toml Cargo.lock -newer "$$release" -print -quit) ]]; then
+		$(call link,release)
+	else
+		cargo build --profile quick --locked --bins
+		$(call link,quick)
+	fi
+
+##   make build       the release programs, as ./msrprelay, ./msrpclient and
+##                    ./msrprelayctl
 .PHONY: build
 build:
 	@.ci/need rust c
 	cargo build --release --locked --bins
-	for program in msrprelay msrpclient msrprelayctl; do
-		[[ $$program -ef $(RELEASE)/$$program ]] || ln -sfn "$(RELEASE)/$$program" $$program
-	done
+	$(call link,release)
 
 tls/relay.crt:
 	@.ci/need certificates
@@ -53,7 +72,8 @@ tls/relay.crt:
 config.ini:
 	@umask 077
 	password() { head -c 12 /dev/urandom | base64 | tr '+/' 'Aa'; }
-	# The files are whose the checkout is: root must not give way to somebody who cannot read them.
+	# `user = root`: otherwise the relay, started by root, would become a user that cannot read the
+	# files of the checkout.
 	user=$$([[ $$EUID != 0 ]] || printf '%s' '\nuser = root')
 	sed -e '/^\(address\|backend\|hostname\) *=/d' \
 		-e '/^\[Relay\]/a \\n# Made by make run: for trying out, on this machine only.\naddress = 127.0.0.1:2855\nhostname = localhost\nbackend = memory'"$$user" \
@@ -61,27 +81,21 @@ config.ini:
 		config.ini.sample > $@
 	echo "Made config.ini with the users alice@localhost and bob@localhost."
 
-##   make test        all tests; the two that dial a default port need 2855 to be free
+##   make test        all tests; two need port 2855 to be free
 .PHONY: test
 test:
 	@.ci/need rust c certificate-tools databases
-	mkdir -p target
-	# Most of the tests on the wire wait rather than compute.
-	export RUST_TEST_THREADS=$${RUST_TEST_THREADS:-16}
-	status=0
-	cargo test --locked --no-fail-fast 2>&1 | tee target/test.log || status=$$?
-	echo
-	awk '/^ *(Running|Doc-tests) / { print }
-		/SKIPPED / { print; skipped++ }
-		/^test result:/ { print; passed += $$4; failed += $$6; ignored += $$8; results++ }
-		END {
-			printf "%d passed, %d failed, %d ignored in %d programs\n", passed, failed, ignored, results
-			if (skipped) printf "SKIPPED for want of a database server: %d times (.ci/need databases)\n", skipped
-			exit !results
-		}' target/test.log
-	exit $$status
+	.ci/test
 
-##   make lint        formatting, clippy and documentation, warnings being errors
+##   make test-fast   unit tests, session and layers: seconds after the build
+.PHONY: test-fast
+test-fast:
+	@.ci/need rust c
+	# Fewer random cases than `make test` tries.
+	export PROPTEST_CASES=$${PROPTEST_CASES:-32}
+	.ci/test --lib --test layers
+
+##   make lint        formatting, clippy and documentation; a warning is an error
 .PHONY: lint
 lint:
 	@.ci/need rust lint c c++
@@ -92,10 +106,11 @@ lint:
 	cargo clippy --manifest-path fuzz/Cargo.toml --target-dir target -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 
-##   make deny        licences, sources and advisories of all dependencies, by cargo-deny
+##   make deny        licences, sources and advisories of dependencies, by
+##                    cargo-deny; DENY=... names some of these checks
 .PHONY: deny
 deny:
-	@cargo deny --version >/dev/null 2>&1 || { echo "cargo-deny is missing: cargo install cargo-deny --locked" >&2; exit 1; }
+	@.ci/need rust deny
 	cargo deny --config .deny.toml check $(DENY)
 
 ##   make fuzz        every fuzz target for MINUTES=10; fuzz/run -h tells more
@@ -110,13 +125,15 @@ fuzz-build:
 	@.ci/need rust c c++
 	fuzz/run -b
 
-##   make bench       the relay against a plain copier; BENCH_ARGS=--quick only proves that it works
+##   make bench       the relay against a copier of octets; BENCH_ARGS=--quick
+##                    proves only that it works
 .PHONY: bench
 bench:
 	@.ci/need rust c
 	cargo bench --locked --bench '*' -- $(BENCH_ARGS)
 
-##   make manual      manual pages, shell completions and licences of crates, in target/manual
+##   make manual      manual pages, shell completions and licences of crates, in
+##                    target/manual
 .PHONY: manual
 manual:
 	@.ci/need rust c
@@ -126,21 +143,24 @@ manual:
 .PHONY: deb
 deb:
 	@.ci/need rust c deb
-	version=$$(dpkg-parsechangelog --show-field Version)
-	files=$(CURDIR)/dist/msrprelay_$${version}_$$(dpkg --print-architecture)
+	dist="$$PWD/dist"
+	files="$$dist/msrprelay_$$(dpkg-parsechangelog --show-field Version)_$$(dpkg --print-architecture)"
 	mkdir -p dist
 	rm -f dist/*.deb
-	DIST=$(CURDIR)/dist dpkg-buildpackage -b -uc -us \
-		--buildinfo-file=$$files.buildinfo --buildinfo-option=-u$(CURDIR)/dist \
-		--changes-file=$$files.changes --changes-option=-u$(CURDIR)/dist
+	DIST="$$dist" dpkg-buildpackage -b -uc -us \
+		--buildinfo-file="$$files.buildinfo" --buildinfo-option="-u$$dist" \
+		--changes-file="$$files.changes" --changes-option="-u$$dist"
 
-##   make deb-source  the Debian source package, crates included, in dist/: it builds without a network
+##   make deb-source  the Debian source package in dist/, with all crates: it
+##                    builds without a network
 .PHONY: deb-source
 deb-source:
 	@.ci/need rust deb
 	debian/make-source dist
 
-##   make test-package  lint the package and try its life in a Debian of its own; as root
+##   make test-package
+##                    checks the package by lintian, and installs, upgrades and
+##                    removes it in a Debian of its own; as root
 .PHONY: test-package
 test-package: deb
 	@.ci/need package-test

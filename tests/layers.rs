@@ -1,5 +1,6 @@
-//! The rules of the house that a compiler does not check: who may import whom, where tasks are
-//! spawned, who knows of tokio; and that each row of the requirements has a test or a reason.
+//! Rules that the compiler does not check: which room imports which, where tasks are spawned, which
+//! code knows tokio; that each row of `docs/requirements.md` has a test or a reason, and that rows
+//! and documents that are cited exist.
 //!
 //! Each rule reads the sources as text, names the offending line, and is itself tested on samples.
 
@@ -47,21 +48,56 @@ fn tasks_are_spawned_in_relay_control_and_client_only() {
 
 #[test]
 fn each_row_of_the_requirements_has_a_test_or_a_reason() {
-    let tests = root().join("tests");
-    let rows = fs::read_to_string(tests.join("matrix-rows.txt")).expect("the rows");
-    let reasons = fs::read_to_string(tests.join("README.md")).expect("the reasons");
-    let names: Vec<String> = rust_files(&tests.join("wire"))
+    let requirements = read("docs/requirements.md");
+    let demanded = requirements.split("## Rows without this demand").next().expect("a beginning");
+    let demanded = row_ids(demanded);
+    assert!(demanded.len() > 100, "the list of rows is cut short");
+    let reasons = read("tests/README.md");
+    let names = test_names("tests/wire");
+    let forgotten: Vec<&String> = demanded
         .iter()
-        .flat_map(|file| functions(&fs::read_to_string(file).expect("a source")))
-        .collect();
-    let rows: Vec<&str> =
-        rows.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
-    assert!(rows.len() > 100, "the list of rows is cut short");
-    let forgotten: Vec<&str> = rows
-        .into_iter()
         .filter(|row| !names.iter().any(|name| names_row(name, row)) && !has_reason(&reasons, row))
         .collect();
     assert!(forgotten.is_empty(), "neither test nor reason: {forgotten:?}");
+}
+
+#[test]
+fn each_row_that_a_test_cites_is_in_the_documents() {
+    let requirements = row_ids(&read("docs/requirements.md"));
+    let threats = row_ids(&read("docs/threats.md"));
+    let names: Vec<String> = ["src", "tests"].into_iter().flat_map(test_names).collect();
+    let unknown: Vec<&String> = names
+        .iter()
+        .filter(|name| {
+            cites_unknown(name, 'r', 4, &requirements) || cites_unknown(name, 's', 2, &threats)
+        })
+        .collect();
+    assert!(
+        unknown.is_empty(),
+        "no such row in docs/requirements.md or docs/threats.md: {unknown:?}"
+    );
+}
+
+/// Documents that sources still cite by the name they had before they were in the repository.
+const OLD_NAMES: [&str; 2] = ["original.md", "users-and-threats.md"];
+
+#[test]
+fn each_document_that_a_source_cites_is_there() {
+    let root = root();
+    let mut missing = Vec::new();
+    for directory in ["src", "tests", "benches", "tools"] {
+        for file in rust_files(&root.join(directory)) {
+            let text = fs::read_to_string(&file).expect("a source");
+            for document in documents(&text) {
+                let is_there =
+                    root.join(&document).exists() || root.join("docs").join(&document).exists();
+                if !is_there && !OLD_NAMES.contains(&document.as_str()) {
+                    missing.push(format!("{}: {document}", file.display()));
+                }
+            }
+        }
+    }
+    assert!(missing.is_empty(), "cited, but not in the repository: {missing:#?}");
 }
 
 /// One file of the library or of a program.
@@ -238,13 +274,76 @@ fn may_import(from: &str, to: &str) -> bool {
     from == to || level(to) < level(from) || level(from) == top
 }
 
-/// A row's ID is in the name of its test: `r4975_7_1_05` for R4975-7.1-05, whole.
-fn names_row(function: &str, row: &str) -> bool {
-    let id = row.to_lowercase().replace(['-', '.'], "_");
-    format!("_{function}_").contains(&format!("_{id}_"))
+/// The IDs in the first column of the tables: a capital letter and a digit begin each.
+fn row_ids(document: &str) -> Vec<String> {
+    let cells = document.lines().filter_map(|line| line.strip_prefix("| ")?.split(" |").next());
+    cells
+        .filter(|cell| {
+            let mut letters = cell.chars();
+            letters.next().is_some_and(|letter| letter.is_ascii_uppercase())
+                && letters.next().is_some_and(|digit| digit.is_ascii_digit())
+        })
+        .map(str::to_owned)
+        .collect()
 }
 
-/// In the table of the README, in the first column.
+/// A test has the IDs of its rows in its name: `r4975_7_1_05` for R4975-7.1-05, not a part of it.
+fn names_row(function: &str, row: &str) -> bool {
+    format!("_{function}_").contains(&format!("_{}_", in_names(row)))
+}
+
+fn in_names(row: &str) -> String {
+    row.to_lowercase().replace(['-', '.'], "_")
+}
+
+/// Whether a part of the name looks like an ID, of this letter and at most so many digits, and is
+/// that of no row and of no section with rows.
+fn cites_unknown(function: &str, letter: char, digits: usize, rows: &[String]) -> bool {
+    let mut rest = function;
+    loop {
+        let part = rest.split('_').next().unwrap_or_default();
+        let number = part.strip_prefix(letter).unwrap_or_default();
+        let is_id = !number.is_empty()
+            && number.len() <= digits
+            && (letter != 'r' || number.len() == digits)
+            && number.bytes().all(|digit| digit.is_ascii_digit());
+        // `s08` is S8.
+        let id = format!("{letter}{}{}", number.trim_start_matches('0'), &rest[part.len()..]);
+        if is_id && !rows.iter().any(|row| begins_with(&id, &in_names(row))) {
+            return true;
+        }
+        let Some(next) = rest.get(part.len() + 1..) else {
+            return false;
+        };
+        rest = next;
+    }
+}
+
+/// Whether a name begins with the ID of a row, or with that of its section and no number.
+fn begins_with(name: &str, row: &str) -> bool {
+    let after =
+        |start: &str| format!("{name}_").strip_prefix(&format!("{start}_")).map(str::to_owned);
+    let section = row.rsplit_once('_').and_then(|(section, _)| after(section));
+    after(row).is_some()
+        || section.is_some_and(|rest| {
+            let number = rest.split('_').next().unwrap_or_default();
+            !(number.len() == 2 && number.bytes().all(|digit| digit.is_ascii_digit()))
+        })
+}
+
+/// Names of documents between backticks: ``design.md``, ``docs/behaviour.md``.
+fn documents(source: &str) -> Vec<String> {
+    source
+        .lines()
+        .filter(|line| line.trim_start().starts_with("//"))
+        .flat_map(|line| line.split('`').skip(1).step_by(2))
+        .filter(|name| !name.contains(char::is_whitespace))
+        .filter(|name| Path::new(name).extension().is_some_and(|extension| extension == "md"))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The row is in the first column of a table of the README, and a reason in the second.
 fn has_reason(readme: &str, row: &str) -> bool {
     readme.lines().any(|line| {
         let mut cells = line.trim().trim_start_matches('|').split('|');
@@ -260,6 +359,18 @@ fn functions(text: &str) -> Vec<String> {
         .filter(|pair| pair[0].text == "fn")
         .map(|pair| pair[1].text.clone())
         .collect()
+}
+
+/// The functions in the files below a directory of the repository.
+fn test_names(directory: &str) -> Vec<String> {
+    rust_files(&root().join(directory))
+        .iter()
+        .flat_map(|file| functions(&fs::read_to_string(file).expect("a source")))
+        .collect()
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 fn root() -> PathBuf {
@@ -461,5 +572,28 @@ mod tests {
         assert!(has_reason("| R4975-7.1-05, R4976-1-03 | because |", "R4976-1-03"));
         assert!(!has_reason("| R4976-1-03 | |", "R4976-1-03"));
         assert!(!has_reason("R4976-1-03", "R4976-1-03"));
+    }
+
+    #[test]
+    fn rows_are_read_from_tables_and_citations_of_other_rows_are_found() {
+        let rows = row_ids("| row | rule |\n|---|---|\n| R4976-A-01 | x |\n| S8 | y |\nR4975-9-01");
+        assert_eq!(rows, ["R4976-A-01", "S8"]);
+        for known in ["r4976_a_01", "x_r4976_a_01_y", "relay_4976", "r4976x_1"] {
+            assert!(!cites_unknown(known, 'r', 4, &rows), "{known}");
+        }
+        assert!(!cites_unknown("r4976_a_section", 'r', 4, &rows));
+        for unknown in ["r4976_b_01", "r4976_a_02_x", "r4976", "x_r4976_a_01_r4975_9_01"] {
+            assert!(cites_unknown(unknown, 'r', 4, &rows), "{unknown}");
+        }
+        for known in ["s8_x", "s08", "x_s8", "s_8", "sends_8", "s123_x"] {
+            assert!(!cites_unknown(known, 's', 2, &rows), "{known}");
+        }
+        assert!(cites_unknown("x_s9_y", 's', 2, &rows) && cites_unknown("s80", 's', 2, &rows));
+    }
+
+    #[test]
+    fn documents_are_cited_between_backticks_in_comments() {
+        let text = "//! See `a.md` and `docs/b.md`, not `c` d.md.\nlet x = \"`e.md`\";";
+        assert_eq!(documents(text), ["a.md", "docs/b.md"]);
     }
 }

@@ -1,9 +1,9 @@
 # Shared by make-selfsigned.sh and make-ca-signed.sh, which source this file. POSIX sh.
 #
-# All files are made in a private directory below the target directory and moved into place when
-# they are complete: a private key is never readable by others, and never half there.
+# Files are made in a private directory below the target directory and moved into place when they are
+# complete. So a private key is never readable by others and never incomplete.
 
-# Names may hold asterisks, which are no file name patterns.
+# Names may hold asterisks, which the shell must not expand.
 set -f
 
 fail() {
@@ -100,7 +100,7 @@ keep_existing() {
     done
 }
 
-# Makes the private directory and sees to its removal.
+# Makes the private directory, which is removed at exit.
 start_work() {
     umask 077
     work=$(mktemp -d "$directory/.msrprelay-tls.XXXXXX") || fail "cannot make files in $directory"
@@ -115,7 +115,7 @@ run() {
     fail "$1 failed; nothing was changed"
 }
 
-# The common name holds 64 characters at most; clients go by the subjectAltName anyway.
+# The common name has at most 64 characters; clients use the subjectAltName.
 common_name() {
     set -- $names
     if [ ${#1} -le 64 ]; then echo "$1"; else echo msrprelay; fi
@@ -170,9 +170,8 @@ END
     esac >"$work/relay.profile"
 }
 
-# install_file MODE FILE: moves a finished file into place. A file that is replaced hands on its
-# owner and mode, so that a relay that runs as its own user can read its new key as well; others
-# get nothing of a key.
+# install_file MODE FILE: moves a finished file into place. It takes owner and mode of a file that it
+# replaces, so that the relay's user can read the new key as well. A key is never readable by others.
 install_file() {
     chmod "$1" "$work/$2"
     if [ -e "$directory/$2" ]; then
@@ -183,7 +182,7 @@ install_file() {
     mv -f "$work/$2" "$directory/$2" || fail "cannot write $directory/$2"
 }
 
-# Absolute, for the lines of config.ini.
+# Prints the lines for config.ini, with absolute paths.
 show_configuration() {
     place=$(cd "$directory" && pwd)
     cat <<END

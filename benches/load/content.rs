@@ -1,7 +1,8 @@
-//! What is sent: octets that nobody has to store, that can be compared at any offset.
+//! The octets that are sent: not stored as a whole, and comparable at any offset.
 
 use std::sync::Arc;
 
+use bytes::BufMut;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 
 /// Longer than any window in which an error could hide by shifting.
@@ -37,10 +38,10 @@ impl Content {
     }
 
     /// Appends exactly `length` octets from `offset` on.
-    pub(crate) fn copy(&self, mut offset: u64, mut length: u64, out: &mut Vec<u8>) {
+    pub(crate) fn copy(&self, mut offset: u64, mut length: u64, out: &mut impl BufMut) {
         while length > 0 {
             let slice = self.slice(offset, length);
-            out.extend_from_slice(slice);
+            out.put_slice(slice);
             offset += slice.len() as u64;
             length -= slice.len() as u64;
         }

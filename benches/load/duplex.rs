@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use msrprelay::msrp::{Continuation, Event, Path, Uri};
 use sha2::{Digest as _, Sha256};
 use tokio::{
     sync::{self, Notify},
@@ -18,16 +19,16 @@ use crate::{
     Failure,
     net::{Incoming, Outgoing},
     scenario::now,
-    sender::{File, report, write_chunk},
-    wire::{self, Event, Kind, Reply, SendHead},
+    sender::{File, write_chunk},
+    wire::{self, SendHead},
 };
 
 /// One end of a session.
 pub(crate) struct End {
     pub(crate) incoming: Incoming,
     pub(crate) outgoing: Outgoing,
-    pub(crate) to_path: String,
-    pub(crate) own_uri: String,
+    pub(crate) to_path: Path,
+    pub(crate) own_uri: Uri,
 }
 
 /// When each line was said, by its number.
@@ -63,11 +64,10 @@ pub(crate) async fn send_file(
     let write = async {
         let accepted = AtomicU64::new(0);
         for (number, (offset, length)) in chunks.enumerate() {
-            let transact_id = format!("file{number:08x}");
             let head = SendHead {
-                transact_id: &transact_id,
+                transact_id: wire::transact_id(&format!("file{number:08x}")),
                 to_path,
-                from_path: own_uri,
+                from: own_uri,
                 message_id: "file",
                 offset,
                 length,
@@ -105,20 +105,20 @@ pub(crate) async fn receive_file(
         let number = said.next();
         lines.store(number as u64 + 1, Ordering::Relaxed);
         last_said.store(last, Ordering::Relaxed);
-        let (transact_id, text) = (format!("line{number:08x}"), line(number, last));
+        let (message_id, text) = (format!("line{number:08x}"), line(number, last));
         let length = text.len() as u64;
         let head = SendHead {
-            transact_id: &transact_id,
+            transact_id: wire::transact_id(&message_id),
             to_path,
-            from_path: own_uri,
-            message_id: &transact_id,
+            from: own_uri,
+            message_id: &message_id,
             offset: 0,
             length,
             total: length,
         };
         head.write(&mut outgoing.buffer);
         outgoing.buffer.extend(text.as_bytes());
-        wire::write_end(&transact_id, '$', &mut outgoing.buffer);
+        head.write_end(&mut outgoing.buffer);
         outgoing.write().await
     };
     let write = async {
@@ -137,8 +137,8 @@ pub(crate) async fn receive_file(
         while !last_said.load(Ordering::Relaxed) || answered < lines.load(Ordering::Relaxed) {
             match attend(incoming, &outgoing, |octets| digest.update(octets)).await? {
                 Attended::Answer => answered += 1,
-                Attended::Message { flag: b'+' } => {}
-                Attended::Message { flag: b'$' } => complete.notify_one(),
+                Attended::Message { flag: Continuation::More } => {}
+                Attended::Message { flag: Continuation::End } => complete.notify_one(),
                 Attended::Message { .. } => return Err(Failure::Wire("the file was given up")),
             }
         }
@@ -180,7 +180,7 @@ enum Attended {
     /// A 200.
     Answer,
     /// A SEND, which has been answered; with its continuation flag.
-    Message { flag: u8 },
+    Message { flag: Continuation },
 }
 
 /// Reads one message and answers it, if it is one that wants that.
@@ -189,23 +189,20 @@ async fn attend(
     outgoing: &sync::Mutex<&mut Outgoing>,
     mut body: impl FnMut(&[u8]),
 ) -> Result<Attended, Failure> {
-    let mut reply = None;
+    let mut message = None;
     loop {
         match incoming.next()? {
-            Some(Event::Head(head)) => match head.kind {
-                Kind::Response(200) => {}
-                Kind::Response(status) => return Err(Failure::Refused(status)),
-                Kind::Request("SEND") => reply = Some(Reply::to(&head)?),
-                Kind::Request(_) => return Err(Failure::Reported(report(&head)?)),
-            },
-            Some(Event::Body(octets)) => body(octets),
+            Some(Event::Head(head)) if wire::is_send(&head) => message = Some(head),
+            Some(Event::Head(head)) => wire::demand_ok(&head)?,
+            Some(Event::Body(octets)) => body(&octets),
             Some(Event::End(flag)) => {
-                let Some(reply) = reply else { return Ok(Attended::Answer) };
+                let Some(message) = message else { return Ok(Attended::Answer) };
                 let mut outgoing = outgoing.lock().await;
-                reply.write(&mut outgoing.buffer);
+                wire::write_reply(&message, &mut outgoing.buffer);
                 outgoing.write().await?;
                 return Ok(Attended::Message { flag });
             }
+            Some(_) => {}
             None => incoming.read().await?,
         }
     }

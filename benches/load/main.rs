@@ -2,7 +2,7 @@
 //!
 //! It starts the relay, and itself once more as a relay that only copies octets, drives the same
 //! octets through both in turns, and compares the CPU time of the two processes. Sender and
-//! receiver run in this process with an MSRP codec of their own.
+//! receiver run in this process, with the codec of the library.
 //!
 //! Run by `cargo bench --bench load`; `-- --help` lists the options. Exit status: 0 everything
 //! arrived and no limit is exceeded, 1 otherwise.
@@ -22,6 +22,7 @@ mod wire;
 use std::{io, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::Parser as _;
+use msrprelay::msrp::StatusCode;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::Value;
 
@@ -186,7 +187,7 @@ pub(crate) enum Failure {
     #[error("the connection was closed")]
     Closed,
     #[error("a request was answered {0}")]
-    Refused(u16),
+    Refused(StatusCode),
     #[error("a message was reported as {0}")]
     Reported(String),
     #[error("the octets at {offset} are not those that were sent")]

@@ -2,6 +2,8 @@
 
 use std::{io, path::Path, sync::Arc};
 
+use bytes::BytesMut;
+use msrprelay::msrp::Event;
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},
@@ -13,10 +15,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use crate::{
-    Failure,
-    wire::{Event, Parser},
-};
+use crate::{Failure, wire::Parser};
 
 /// The host in the certificate, in AUTH and so the realm of the user.
 pub(crate) const HOST: &str = "localhost";
@@ -126,14 +125,14 @@ pub(crate) struct Incoming {
 pub(crate) struct Outgoing {
     half: WriteHalf<Box<dyn Stream>>,
     /// Composed and not yet written.
-    pub(crate) buffer: Vec<u8>,
+    pub(crate) buffer: BytesMut,
 }
 
 pub(crate) fn split(stream: Box<dyn Stream>) -> (Incoming, Outgoing) {
     let (reading, writing) = tokio::io::split(stream);
     (
-        Incoming { half: reading, parser: Parser::new() },
-        Outgoing { half: writing, buffer: Vec::new() },
+        Incoming { half: reading, parser: Parser::default() },
+        Outgoing { half: writing, buffer: BytesMut::new() },
     )
 }
 
@@ -142,16 +141,15 @@ impl Incoming {
     pub(crate) async fn read(&mut self) -> Result<(), Failure> {
         use tokio::io::AsyncReadExt as _;
 
-        let octets = self.half.read(self.parser.space()).await?;
+        let octets = self.half.read_buf(self.parser.space()).await?;
         if octets == 0 {
             return Err(Failure::Closed);
         }
-        self.parser.filled(octets);
         Ok(())
     }
 
     /// The next event of what was read.
-    pub(crate) fn next(&mut self) -> Result<Option<Event<'_>>, Failure> {
+    pub(crate) fn next(&mut self) -> Result<Option<Event>, Failure> {
         self.parser.next()
     }
 }

@@ -9,6 +9,7 @@ use std::{
     },
 };
 
+use msrprelay::msrp::{Continuation, Event, Path, Uri};
 use sha2::{Digest as _, Sha256};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -21,7 +22,7 @@ use crate::{
     content::Content,
     duplex::End,
     net::{Incoming, Outgoing, Over, Tls, split},
-    wire::{self, Event, Kind, Reply},
+    wire,
 };
 
 /// Where receivers are dialled; an arrival is told apart by the session-id it asks for.
@@ -85,10 +86,9 @@ async fn accept(listener: TcpListener, tls: Tls, expected: Arc<Expected>) {
 /// Reads and answers the first message, then hands the receiver to whoever expects it.
 async fn welcome(tcp: TcpStream, tls: &Tls, expected: &Expected) -> Result<(), Failure> {
     let (incoming, outgoing) = split(tls.accept(tcp).await?);
-    let mut receiver =
-        Receiver { incoming, outgoing, own_uri: String::new(), sender_path: String::new() };
+    let mut receiver = Receiver { incoming, outgoing, ends: None };
     receiver.message(|_| Ok(())).await?;
-    let session_id = wire::session_id(&receiver.own_uri);
+    let session_id = receiver.ends.as_ref().and_then(|ends| ends.own_uri.session_id());
     let session_id = session_id.ok_or(Failure::Wire("a To-Path without session-id"))?;
     let waiting = expected.lock().remove(session_id);
     let waiting = waiting.ok_or(Failure::Wire("a session that nobody expects"))?;
@@ -101,9 +101,14 @@ async fn welcome(tcp: TcpStream, tls: &Tls, expected: &Expected) -> Result<(), F
 pub(crate) struct Receiver {
     incoming: Incoming,
     outgoing: Outgoing,
-    own_uri: String,
+    /// From the first message on.
+    ends: Option<Ends>,
+}
+
+struct Ends {
+    own_uri: Uri,
     /// The way to the sender.
-    sender_path: String,
+    sender_path: Path,
 }
 
 impl Receiver {
@@ -114,37 +119,42 @@ impl Receiver {
         mut check: impl FnMut(Piece<'_>) -> Result<(), Failure>,
     ) -> Result<u64, Failure> {
         let mut received = 0;
-        let mut reply = Reply::default();
+        let mut replied = None;
         loop {
             match self.incoming.next()? {
                 Some(Event::Head(head)) => {
-                    if head.kind != Kind::Request("SEND") {
+                    if !wire::is_send(&head) {
                         return Err(Failure::Wire("the receiver got something that is no SEND"));
                     }
-                    if head.range_start()? != received + 1 {
+                    if wire::range_start(&head)? != received + 1 {
                         return Err(Failure::Wire("a chunk is lost or out of order"));
                     }
-                    reply.read(&head)?;
-                    if self.own_uri.is_empty() {
-                        wire::last_uri(head.header("To-Path")?).clone_into(&mut self.own_uri);
-                        head.header("From-Path")?.clone_into(&mut self.sender_path);
-                    }
+                    self.ends.get_or_insert_with(|| Ends {
+                        own_uri: head.to_path.last().clone(),
+                        sender_path: head.from_path.clone(),
+                    });
+                    replied = Some(head);
                 }
                 Some(Event::Body(octets)) => {
-                    check(Piece { offset: received, octets })?;
+                    check(Piece { offset: received, octets: &octets })?;
                     received += octets.len() as u64;
                 }
                 Some(Event::End(flag)) => {
-                    reply.write(&mut self.outgoing.buffer);
+                    if let Some(head) = replied.take() {
+                        wire::write_reply(&head, &mut self.outgoing.buffer);
+                    }
                     match flag {
-                        b'+' => {}
-                        b'$' => {
+                        Continuation::More => {}
+                        Continuation::End => {
                             self.outgoing.write().await?;
                             return Ok(received);
                         }
-                        _ => return Err(Failure::Wire("a message was given up")),
+                        Continuation::Abort => {
+                            return Err(Failure::Wire("a message was given up"));
+                        }
                     }
                 }
+                Some(_) => {}
                 None => {
                     if !self.outgoing.buffer.is_empty() {
                         self.outgoing.write().await?;
@@ -178,9 +188,10 @@ impl Receiver {
     }
 
     /// To be used both ways.
-    pub(crate) fn into_end(self) -> End {
-        let Self { incoming, outgoing, own_uri, sender_path } = self;
-        End { incoming, outgoing, to_path: sender_path, own_uri }
+    pub(crate) fn into_end(self) -> Result<End, Failure> {
+        let Self { incoming, outgoing, ends } = self;
+        let Ends { own_uri, sender_path } = ends.ok_or(Failure::Wire("no message has come"))?;
+        Ok(End { incoming, outgoing, to_path: sender_path, own_uri })
     }
 
     pub(crate) async fn close(mut self) -> Result<(), Failure> {

@@ -10,14 +10,17 @@ const KIB: f64 = 1024.0;
 const MIB: f64 = 1024.0 * KIB;
 const GIB: f64 = 1024.0 * MIB;
 
-/// What a relay may keep for a session whose receiver does not read: its queues in both
-/// directions, the buffers of TLS, and pages that the allocator does not give back.
+/// Memory that a session may take whose receiver does not read: queues in both directions, buffers
+/// of TLS, and pages that the allocator keeps.
 const STALLED_GROWTH: u64 = 1024 * 1024;
-/// What it may grow by once, whatever the number of sessions: arenas of its threads.
+/// Memory that the relay may take once, for any number of sessions: the arenas of its threads.
 const STALLED_ONCE: u64 = 4 * 1024 * 1024;
 
-/// A line of chat that is under way for longer beside a file is not chat any more.
+/// A line of chat beside a file must arrive within this time.
 const LINE_LIMIT: Duration = Duration::from_secs(1);
+
+/// Columns of a terminal.
+const WIDTH: usize = 80;
 
 /// The outcome of a scenario.
 pub(crate) enum Finding {
@@ -139,14 +142,34 @@ impl Finding {
 
 impl fmt::Display for Finding {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Contest(contest) => contest.fmt(out),
-            Self::Duplex(duplex) => duplex.fmt(out),
-            Self::Idle(idle) => idle.fmt(out),
-            Self::Stalled(stalled) => stalled.fmt(out),
-            Self::Crowd(crowd) => crowd.fmt(out),
-        }
+        let sentence = match self {
+            Self::Contest(contest) => return contest.fmt(out),
+            Self::Duplex(duplex) => duplex.to_string(),
+            Self::Idle(idle) => idle.to_string(),
+            Self::Stalled(stalled) => stalled.to_string(),
+            Self::Crowd(crowd) => crowd.to_string(),
+        };
+        out.write_str(&wrapped(&sentence))
     }
+}
+
+/// Breaks a sentence into lines of at most [`WIDTH`] characters.
+fn wrapped(sentence: &str) -> String {
+    let mut lines = String::new();
+    let mut length = 0;
+    for word in sentence.split(' ') {
+        let added = word.chars().count() + 1;
+        if length > 0 && length + added > WIDTH {
+            lines.push_str("\n ");
+            length = 1;
+        }
+        if !lines.is_empty() {
+            lines.push(' ');
+        }
+        lines.push_str(word);
+        length += added;
+    }
+    lines
 }
 
 /// Least, middle and greatest of some figures.
@@ -179,10 +202,9 @@ impl Spread {
 }
 
 impl Contest {
-    /// The heading of the table whose lines [`fmt::Display`] writes.
+    /// The heading of the table whose rows [`fmt::Display`] writes, two lines each.
     pub(crate) const HEADING: &str = "\
-        CPU of               over      relay     copier             ratio    min    max  limit  \
-        pace: relay     copier          peak memory: both";
+        CPU of              over    relay   copier            ratio   min   max  limit";
 
     fn ratio(&self) -> Spread {
         let pairs = self.relay.iter().zip(&self.copier);
@@ -245,15 +267,18 @@ impl fmt::Display for Contest {
             Some(limit) => format!("{limit:.2}!"),
             None => "-".to_owned(),
         };
-        write!(
+        writeln!(
             out,
-            "{:<20} {:>4} {:>10.3} {:>10.3} {:<10} {median:>6.2} {min:>6.2} {max:>6.2}  {limit:<6}\
-             {:>12.0} {:>10.0} {:<5} {:>7.1} {:>7.1} MiB",
+            "{:<19} {:>4} {:>8.3} {:>8.3} {:<10} {median:>5.2} {min:>5.2} {max:>5.2}  {limit}",
             self.name,
             self.over.name(),
             self.cost(&self.relay).median,
             self.cost(&self.copier).median,
             self.unit.of_cost(),
+        )?;
+        write!(
+            out,
+            "  relay {:.0}, copier {:.0} {}; peak memory: relay {:.1}, copier {:.1} MiB",
             self.pace(&self.relay).median,
             self.pace(&self.copier).median,
             self.unit.of_pace(),
@@ -330,7 +355,7 @@ impl fmt::Display for Stalled {
             out,
             "stalled over {}: {} receivers never read; senders held back at {:.1} MiB of {:.0} \
              each (socket buffers included); memory of the relay {:.1} -> {:.1} MiB, {:.0} KiB \
-             each (limit {:.1} MiB in all{}); 1 MiB for somebody else took {:.0} ms",
+             each (limit {:.1} MiB in all{}); 1 MiB through another session took {:.0} ms",
             self.over.name(),
             self.sessions,
             float(self.accepted) / MIB,

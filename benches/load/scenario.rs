@@ -280,7 +280,7 @@ async fn duplex(rig: &Rig, scale: &Scale) -> Result<Duplex, Failure> {
     let file = File { content, size: scale.bulk, chunk: 64 * KIB };
     let pause = scale.pause;
     let said = Arc::<duplex::Said>::default();
-    let (mut near, mut far) = (sender.into_end(), receiver.into_end());
+    let (mut near, mut far) = (sender.into_end(), receiver.into_end()?);
     let (cpu, start) = (relay.cpu()?, now());
     let arriving = tokio::spawn({
         let said = Arc::clone(&said);

@@ -9,6 +9,7 @@ use std::{
 };
 
 use md5::Md5;
+use msrprelay::msrp::{Event, Name, Path, Start, StatusCode, TransactId, Uri};
 use rand::{RngExt as _, rng};
 use sha2::{Digest as _, Sha256};
 use tokio::net::TcpStream;
@@ -18,7 +19,7 @@ use crate::{
     content::Content,
     duplex::End,
     net::{HOST, Incoming, Outgoing, Over, Tls, split},
-    wire::{self, Event, Kind, SendHead},
+    wire::{self, SendHead},
 };
 
 pub(crate) const USER: &str = "bench";
@@ -49,8 +50,8 @@ pub(crate) struct Target {
 pub(crate) struct Sender {
     incoming: Incoming,
     outgoing: Outgoing,
-    own_uri: String,
-    to_path: String,
+    own_uri: Uri,
+    to_path: Path,
     sent: u64,
 }
 
@@ -64,13 +65,9 @@ impl Sender {
         let (incoming, outgoing) =
             split(target.tls.connect(TcpStream::connect(target.address).await?).await?);
         let scheme = target.over.scheme();
-        let mut sender = Self {
-            incoming,
-            outgoing,
-            own_uri: format!("{scheme}://{HOST}:2855/sender{number:06};tcp"),
-            to_path: String::new(),
-            sent: 0,
-        };
+        let own_uri = wire::uri(format!("{scheme}://{HOST}:2855/sender{number:06};tcp"))?;
+        let mut sender =
+            Self { incoming, outgoing, own_uri, to_path: wire::path(receiver)?, sent: 0 };
         let port = target.address.port();
         let relay = match target.contestant {
             Contestant::Relay => {
@@ -79,38 +76,40 @@ impl Sender {
             // As long as the URI that a relay hands out, so that both carry the same octets.
             Contestant::Copier => format!("{scheme}://{HOST}:{port}/0123456789abcdefghijkl;tcp"),
         };
-        sender.to_path = format!("{relay} {receiver}");
+        sender.to_path = wire::path(&format!("{relay} {receiver}"))?;
         Ok(sender)
     }
 
     /// AUTH, challenge, AUTH: gives the Use-Path.
     async fn authenticate(&mut self, relay: &str) -> Result<String, Failure> {
-        let Answer { status: 401, challenge: Some(challenge), .. } = self.auth(relay, None).await?
+        let first = self.auth(relay, None).await?;
+        let Answer { status: StatusCode::UNAUTHORIZED, challenge: Some(challenge), .. } = first
         else {
             return Err(Failure::Wire("the first AUTH was not challenged"));
         };
         let credentials = credentials(&challenge, relay)?;
         match self.auth(relay, Some(&credentials)).await? {
-            Answer { status: 200, use_path: Some(path), .. } => Ok(path),
+            Answer { status: StatusCode::OK, use_path: Some(path), .. } => Ok(path),
             Answer { status, .. } => Err(Failure::Refused(status)),
         }
     }
 
     async fn auth(&mut self, relay: &str, credentials: Option<&str>) -> Result<Answer, Failure> {
         let transact_id = self.next_transact_id();
+        let relay = wire::uri(relay.to_owned())?;
         let out = &mut self.outgoing.buffer;
-        wire::write_auth(&transact_id, relay, &self.own_uri, credentials, out);
+        wire::write_auth(transact_id, &relay, &self.own_uri, credentials, out);
         self.outgoing.write().await?;
         loop {
             if let Some(event) = self.incoming.next()? {
                 let Event::Head(head) = event else { continue };
-                let Kind::Response(status) = head.kind else {
+                let Start::Response { status, .. } = head.start else {
                     return Err(Failure::Wire("a request before AUTH was answered"));
                 };
                 let answer = Answer {
                     status,
-                    challenge: head.header("WWW-Authenticate").ok().map(str::to_owned),
-                    use_path: head.header("Use-Path").ok().map(str::to_owned),
+                    challenge: wire::header(&head, Name::WwwAuthenticate).ok(),
+                    use_path: wire::header(&head, Name::UsePath).ok(),
                 };
                 self.end_of_message().await?;
                 return Ok(answer);
@@ -134,10 +133,10 @@ impl Sender {
         let transact_id = self.next_transact_id();
         let length = body.len() as u64;
         let head = SendHead {
-            transact_id: &transact_id,
+            transact_id,
             to_path: &self.to_path,
-            from_path: &self.own_uri,
-            message_id: &transact_id,
+            from: &self.own_uri,
+            message_id: &transact_id.to_string(),
             offset: 0,
             length,
             total: length,
@@ -145,7 +144,7 @@ impl Sender {
         let out = &mut self.outgoing.buffer;
         head.write(out);
         out.extend_from_slice(body);
-        wire::write_end(&transact_id, '$', out);
+        head.write_end(out);
         self.outgoing.write().await?;
         await_answers(&mut self.incoming, 1).await
     }
@@ -163,11 +162,10 @@ impl Sender {
         let outgoing = &mut self.outgoing;
         let write = async {
             for (id, (offset, length)) in (first_id..).zip(file.chunks()) {
-                let transact_id = transact_id(id);
                 let head = SendHead {
-                    transact_id: &transact_id,
+                    transact_id: transact_id(id),
                     to_path: &self.to_path,
-                    from_path: &self.own_uri,
+                    from: &self.own_uri,
                     message_id: "file",
                     offset,
                     length,
@@ -191,7 +189,7 @@ impl Sender {
         self.outgoing.close().await
     }
 
-    fn next_transact_id(&mut self) -> String {
+    fn next_transact_id(&mut self) -> TransactId {
         self.sent += 1;
         transact_id(self.sent - 1)
     }
@@ -242,8 +240,7 @@ pub(crate) async fn write_chunk(
         content.copy(head.offset + written, piece, &mut outgoing.buffer);
         written += piece;
         if written == head.length {
-            let flag = if head.offset + head.length == head.total { '$' } else { '+' };
-            wire::write_end(head.transact_id, flag, &mut outgoing.buffer);
+            head.write_end(&mut outgoing.buffer);
         }
         outgoing.write().await?;
         accepted.fetch_add(piece, Ordering::Relaxed);
@@ -256,30 +253,22 @@ async fn await_answers(incoming: &mut Incoming, count: u64) -> Result<(), Failur
     let mut missing = count;
     while missing > 0 {
         match incoming.next()? {
-            Some(Event::Head(head)) => match head.kind {
-                Kind::Response(200) => {}
-                Kind::Response(status) => return Err(Failure::Refused(status)),
-                Kind::Request(_) => return Err(Failure::Reported(report(&head)?)),
-            },
-            Some(Event::Body(_)) => {}
+            Some(Event::Head(head)) => wire::demand_ok(&head)?,
             Some(Event::End(_)) => missing -= 1,
+            Some(_) => {}
             None => incoming.read().await?,
         }
     }
     Ok(())
 }
 
-pub(crate) fn report(head: &wire::Head<'_>) -> Result<String, Failure> {
-    head.header("Status").map(str::to_owned)
-}
-
 /// Within the grammar of all clients in use: alphanumeric, 4 to 32 characters.
-fn transact_id(number: u64) -> String {
-    format!("load{number:08x}")
+fn transact_id(number: u64) -> TransactId {
+    wire::transact_id(&format!("load{number:08x}"))
 }
 
 struct Answer {
-    status: u16,
+    status: StatusCode,
     challenge: Option<String>,
     use_path: Option<String>,
 }
