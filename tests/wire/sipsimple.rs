@@ -208,7 +208,7 @@ fn two_hundred_thousand_frames_leave_nothing_behind() {
 }
 
 /// How long a screen is shared, at 2 MB/s.
-const SHARED: Duration = Duration::from_secs(60);
+const SHARED: Duration = Duration::from_mins(1);
 const TICK: Duration = Duration::from_millis(10);
 const FRAMES_A_TICK: u128 = 10;
 /// As Blink cuts its frames.
