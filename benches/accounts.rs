@@ -3,13 +3,17 @@
 //!
 //! Run by `cargo bench --bench accounts`; `-- --quick` only proves that it works.
 
+#[expect(dead_code, reason = "the tests of outages use the rest of it")]
+#[path = "../tests/outages/crowd.rs"]
+mod crowd;
 #[path = "../tests/wire/harness/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "the tests need all of it, this a part")]
 mod harness;
 
 use std::time::Duration;
 
-use harness::{Claim, Database, Kind, Relay, refreshes};
+use crowd::{Claim, refreshes};
+use harness::{Database, Kind, Relay};
 use nix::{time::clock_getcpuclockid, unistd::Pid};
 
 const CLAIM: Claim = Claim { user: "alice", password: "secret-alice" };

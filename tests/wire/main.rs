@@ -22,7 +22,6 @@ mod joining;
 mod limits;
 mod next_hops;
 mod original_bugs;
-mod outages;
 mod races;
 mod realms;
 mod reload;

@@ -175,6 +175,7 @@ impl Server {
     }
 
     /// As kill -9 by an operator, or the kernel.
+    #[allow(dead_code, reason = "only tests/outages fails servers")]
     pub(crate) fn kill(&self) {
         let process = self.process.lock().unwrap_or_else(PoisonError::into_inner).take();
         process.expect("a running server").end();

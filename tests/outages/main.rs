@@ -1,4 +1,13 @@
 //! A database that dies, hangs or vanishes under load; and what the time of an answer tells.
+//!
+//! A program of its own, because cargo runs one program after the other: these tests measure, and
+//! the others would take the processor away from them.
+
+mod crowd;
+mod gate;
+#[expect(dead_code, unused_imports, reason = "the other tests on the wire use the rest of it")]
+#[path = "../wire/harness/mod.rs"]
+mod harness;
 
 use std::{
     net::Ipv4Addr,
@@ -7,10 +16,9 @@ use std::{
     time::Duration,
 };
 
-use crate::harness::{
-    Claim, Database, Gate, Kind, Login, Mode, Relay, Scene, Server, crowd, now, refreshes, siege,
-    sleep, times,
-};
+use crowd::{Claim, Login, crowd, refreshes, siege, times};
+use gate::{Gate, Mode};
+use harness::{Database, Kind, Relay, Scene, Server, now, sleep};
 
 /// Half of them in memory, which no outage touches.
 const CLAIMS: [Claim; 2] = [
@@ -25,7 +33,7 @@ const TABLE: &str = "CREATE TABLE subscriber (username VARCHAR(64), domain VARCH
                      password VARCHAR(64), PRIMARY KEY (username, domain))";
 const ZOE: &str = "INSERT INTO subscriber VALUES ('zoe', 'example.com', 'secret-zoe')";
 
-/// Who measures is not to be disturbed by others who do.
+/// One test measures at a time.
 static ALONE: Mutex<()> = Mutex::new(());
 
 /// A server of its own with zoe, behind a gate; alice is in memory.

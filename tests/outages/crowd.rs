@@ -13,7 +13,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
-use super::{Algorithm, Credentials, now};
+use crate::harness::{Algorithm, Credentials, noise, now};
 
 /// Nobody waits for an answer longer than this; the tests ask for much less.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -95,7 +95,7 @@ pub(crate) fn times(
     seed: u64,
 ) -> [Vec<f64>; 2] {
     let mut order: Vec<usize> = (0..2 * trials).map(|index| index % 2).collect();
-    let noise = super::noise(seed, 8 * order.len());
+    let noise = noise(seed, 8 * order.len());
     for index in (1..order.len()).rev() {
         let random = noise[8 * index..8 * index + 8].try_into().expect("eight octets");
         let other = u64::from_le_bytes(random) % (index as u64 + 1);
