@@ -6,11 +6,14 @@
 
 pub mod client;
 mod server;
+mod status;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::server::{BindError, bind, serve};
-use crate::relay::Status;
+pub use self::{
+    server::{BindError, bind, serve},
+    status::{Certificate, FailedReload, Status},
+};
 
 /// Name of the socket in the runtime directory.
 pub const SOCKET_NAME: &str = "msrprelay.sock";

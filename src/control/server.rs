@@ -25,7 +25,7 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use super::{Request, Response};
+use super::{Request, Response, Status};
 use crate::relay::Handle;
 
 /// Owner and group may connect.
@@ -233,7 +233,7 @@ fn groups(user: Uid, group: Gid) -> Vec<Gid> {
 
 async fn respond(request: Request, handle: &Handle) -> Response {
     match request {
-        Request::Status => Response::Status(Box::new(handle.status())),
+        Request::Status => Response::Status(Box::new(Status::of(handle))),
         Request::Reload => match handle.reload().await {
             Ok(reloaded) => Response::Reloaded {
                 generation: reloaded.generation,
@@ -244,7 +244,7 @@ async fn respond(request: Request, handle: &Handle) -> Response {
         },
         Request::Drain => {
             handle.drain();
-            let sessions = handle.status().sessions;
+            let sessions = handle.sessions();
             Response::Draining { sessions: sessions.waiting + sessions.bound }
         }
     }

@@ -19,8 +19,8 @@ use tracing::info;
 
 use super::{Failure, background::Launcher, notify::Manager, resources};
 use crate::{
-    control,
-    relay::{FailedReload, Handle, Phase, Relay, Status},
+    control::{self, FailedReload, Status},
+    relay::{Handle, Phase, Relay},
 };
 
 /// How often `systemctl status` may show something new.
@@ -61,7 +61,7 @@ impl Serving {
             Ok::<_, io::Error>(handle)
         });
         if debug_memory && let Ok(handle) = &served {
-            tell_memory(&handle.status());
+            tell_memory(&Status::of(&handle));
         }
         // Look-ups and dials that are under way are not waited for.
         runtime.shutdown_background();
@@ -98,7 +98,7 @@ impl Serving {
                     beat.set(self::beat(handle.clone(), watchdog));
                 }
                 _ = news.tick(), if manager.listens() => {
-                    let status = handle.status();
+                    let status = Status::of(&handle);
                     if status.phase == Phase::Stopping {
                         manager.needs(STATUS_PERIOD * 3);
                     }

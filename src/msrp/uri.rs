@@ -13,6 +13,8 @@ use std::{
 use bytes::Bytes;
 use thiserror::Error;
 
+/// Where a URI without a port leads (RFC 4975 §15.4).
+const DEFAULT_PORT: u32 = 2855;
 /// Most URIs accepted in one path.
 pub const MAX_PATH_URIS: usize = 16;
 
@@ -91,6 +93,11 @@ impl Uri {
     /// The port as written; it may be one that cannot be dialled.
     pub fn port(&self) -> Option<u32> {
         self.parts.port
+    }
+
+    /// The port that it leads to; as written, it may be one that cannot be dialled.
+    pub fn effective_port(&self) -> u32 {
+        self.port().unwrap_or(DEFAULT_PORT)
     }
 
     /// The session-id, if there is one.

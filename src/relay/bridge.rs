@@ -4,26 +4,27 @@
 //! byte is shared: no channel, no lock.
 
 use std::{
+    any::Any,
     future::poll_fn,
-    net::SocketAddr,
+    ops::ControlFlow,
+    panic::AssertUnwindSafe,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
-use futures_util::future::BoxFuture;
-use tokio::{sync::oneshot, time::timeout};
-use tracing::{Span, debug, info};
+use futures_util::{FutureExt as _, future::BoxFuture};
+use tokio_util::sync::CancellationToken;
+use tracing::{Span, debug, error, info};
 
 use super::{
-    DEFAULT_PORT, Generation, Shared, Stage,
-    end::{self, End},
-    login::{self, Claimant, Verdict},
-    party::{Owned, Party},
-    registry::{Arrival, Delivery, Join},
-    stats::{Counted, Queued},
-    wire::{Step, Wire, Wires},
+    end::End,
+    ending::Ending,
+    login::{self, Verdict},
+    party::{Arrival, Delivery, Join, Newcomer, Party, Registration},
+    process::Process,
+    stats::Queued,
+    wire::{Step, Wires},
 };
 use crate::{
     clock,
@@ -32,8 +33,6 @@ use crate::{
     transport::{self, Link, LinkError, Stream, Target},
 };
 
-/// How long the other side may take for its last bytes once a session is over.
-const DRAIN: Duration = Duration::from_secs(10);
 /// What a REPORT says when a connection is gone, as clients know it from the original.
 const DISCONNECTED: &[u8] = b"Session got disconnected";
 
@@ -41,38 +40,37 @@ const DISCONNECTED: &[u8] = b"Session got disconnected";
 pub(super) struct Bridge {
     session: Session,
     wires: Wires,
-    /// The rules for what comes from each side, and whose session it is.
-    near: Holder,
-    far: Option<Holder>,
     /// Where whoever joins is delivered, until the session is bound.
     arrival: Option<Arrival>,
-    stop: oneshot::Receiver<()>,
     dialling: Option<BoxFuture<'static, Result<Link, LinkError>>>,
     logins: Logins,
     queued: Queued,
 }
 
-/// One connection's owner.
-struct Holder {
-    peer: SocketAddr,
-    generation: Arc<Generation>,
-    counted: Counted,
-    failures: u32,
-    owned: Option<Owned>,
+/// What remains when no session is served any more.
+pub(super) enum After {
+    /// The connection belongs to the task of the session that it joined.
+    Joined,
+    /// The session that the connection was to join has just ended.
+    Returned(Box<Newcomer>),
+    /// The session is over. Somebody may have come to join it in the last moment.
+    Over(Box<Ending>, Option<Box<Newcomer>>),
 }
 
 /// What wakes the task.
 enum Event {
-    Stop,
-    Arrived(Option<Box<Party>>),
+    Cancelled,
+    Arrived(Option<Box<Newcomer>>),
     Dialled(Result<Link, LinkError>),
     Decided(Leg, Box<Head>, Verdict),
     Step(Step),
 }
 
-/// What follows from it.
-enum Next {
-    GoOn,
+/// What follows from it: the session goes on, or this.
+type Next = ControlFlow<Way>;
+
+/// Why the task does not serve the session any longer.
+enum Way {
     /// The connection joins another session of this relay.
     Deliver(Delivery),
     /// The session is over, for this reason.
@@ -80,68 +78,77 @@ enum Next {
 }
 
 impl Bridge {
-    /// The task of a party that holds a session, waiting for `arrival`.
-    pub(super) fn new(party: Party, owned: Owned, arrival: Arrival) -> Self {
-        let Party { wire, decoder, unsent, generation, counted, failures, .. } = party;
-        let limits = Limits::DEFAULT;
-        let session = Session::new(owned.holding.clone(), decoder, unsent, limits, clock::now());
-        Self {
+    /// The task of a connection that holds a session, waiting for `arrival`. `None`: it holds none.
+    pub(super) fn new(newcomer: Newcomer, arrival: Arrival) -> Option<Self> {
+        let Newcomer { party, decoder, unsent, holding } = newcomer;
+        let session = Session::new(holding?, decoder, unsent, Limits::DEFAULT, clock::now());
+        Some(Self {
             session,
-            stop: owned.registration.stop_signal(),
-            queued: counted.queued(),
-            near: Holder {
-                peer: wire.stream.link().peer(),
-                generation,
-                counted,
-                failures,
-                owned: Some(owned),
-            },
-            wires: Wires::new(wire),
-            far: None,
+            queued: party.counted.queued(),
+            wires: Wires::new(party),
             arrival: Some(arrival),
             dialling: None,
             logins: Logins::default(),
-        }
+        })
     }
 
     /// Where the log lines of the session stand.
     pub(super) fn span(&self) -> Span {
-        self.near.owned.as_ref().map_or_else(Span::none, |owned| owned.span.clone())
+        let registration = self.wires.near().registration.as_ref();
+        registration.map_or_else(Span::none, |registration| registration.span.clone())
     }
 
-    pub(super) async fn run(mut self: Box<Self>, shared: Arc<Shared>) -> Stage {
+    /// Serves the session until it is over or the connection joins another one. A panic ends this
+    /// session alone.
+    pub(super) async fn run(mut self: Box<Self>, process: &Arc<Process>) -> After {
+        let next = AssertUnwindSafe(self.serve(process)).catch_unwind().await;
+        match next {
+            Ok(Way::Deliver(delivery)) => self.hand_over(delivery),
+            Ok(Way::Over(end)) => self.over(end),
+            Err(panic) => {
+                process.stats.faults.fetch_add(1, Ordering::Relaxed);
+                error!("a fault of the relay ends this session: {}", panic_message(&*panic));
+                // What is left of the session may be inconsistent.
+                let ended = std::panic::catch_unwind(AssertUnwindSafe(|| self.disconnect()));
+                if ended.is_err() {
+                    debug!("its peers cannot be told");
+                }
+                self.over(End::Fault)
+            }
+        }
+    }
+
+    async fn serve(&mut self, process: &Arc<Process>) -> Way {
         loop {
             let next = match self.event().await {
-                Event::Stop => {
-                    self.session.end(StatusCode::TIMEOUT, DISCONNECTED, clock::now());
-                    Next::Over(End::Shutdown)
+                Event::Cancelled => {
+                    self.disconnect();
+                    let stopping = process.lifecycle.stopping.is_cancelled();
+                    over(if stopping { End::Shutdown } else { End::Kicked })
                 }
-                Event::Arrived(party) => self.arrived(party),
+                Event::Arrived(newcomer) => self.arrived(newcomer),
                 Event::Dialled(dialled) => self.dialled(dialled),
                 Event::Decided(leg, head, verdict) => self.decided(leg, &head, verdict),
-                Event::Step(Step::NeedsFar(path)) => self.needs_far(&path),
-                Event::Step(Step::Auth(leg, head)) => self.login(&shared, leg, head),
+                Event::Step(Step::NeedsFar(path)) => self.needs_far(process, &path),
+                Event::Step(Step::Auth(leg, head)) => self.login(process, leg, head),
                 Event::Step(Step::LockedOut(leg)) => self.lost(leg, End::LockedOut),
                 Event::Step(Step::Lost(leg, end)) => self.lost(leg, end),
                 Event::Step(Step::Due) => self.due(),
             };
-            match next {
-                Next::GoOn => {}
-                Next::Deliver(delivery) => return self.hand_over(delivery),
-                Next::Over(end) => {
-                    self.finish(&shared, end).await;
-                    return Stage::Done;
-                }
+            if let Next::Break(way) = next {
+                return way;
             }
         }
     }
 
     async fn event(&mut self) -> Event {
-        let Self { session, wires, arrival, stop, dialling, logins, queued, .. } = self;
+        let [near, far] = [Leg::Near, Leg::Far].map(|leg| self.token(leg));
+        let Self { session, wires, arrival, dialling, logins, queued, .. } = self;
         tokio::select! {
             biased;
-            _ = stop => Event::Stop,
-            party = pending(arrival) => Event::Arrived(party.ok()),
+            () = cancelled(near.as_ref()) => Event::Cancelled,
+            () = cancelled(far.as_ref()) => Event::Cancelled,
+            newcomer = pending(arrival) => Event::Arrived(newcomer.ok()),
             (leg, head, verdict) = poll_fn(|cx| logins.poll(cx)) => {
                 Event::Decided(leg, head, verdict)
             }
@@ -156,113 +163,114 @@ impl Bridge {
         }
     }
 
+    /// What ends the session that the client on this leg holds.
+    fn token(&self, leg: Leg) -> Option<CancellationToken> {
+        Some(self.wires.party(leg)?.registration.as_ref()?.token.clone())
+    }
+
     // --- the far leg ---------------------------------------------------------------------------
 
     /// The own client spoke first, and its request is still in its input.
-    fn needs_far(&mut self, path: &Path) -> Next {
+    fn needs_far(&mut self, process: &Process, path: &Path) -> Next {
         if self.logins.is_under_way(Leg::Near) {
             // The connection may be handed over: not before its AUTH is answered.
             self.wires.hold_near = true;
-            return Next::GoOn;
+            return GO_ON;
         }
         let target = match target(path.first()) {
             Ok(target) => target,
             Err(reject) => {
                 self.session.refuse_next(reject);
-                return Next::GoOn;
+                return GO_ON;
             }
         };
-        let Some(owned) = &self.near.owned else { return Next::Over(End::Fault) };
-        match owned.registration.join(path) {
+        let Some(registration) = &self.wires.near().registration else { return over(End::Fault) };
+        match registration.join(path) {
             Join::Dial => {
                 debug!("connecting to {target}");
-                self.arrival = None;
+                self.bind();
                 self.session.dial(path.first().clone());
-                let client = Arc::clone(&self.near.generation.client);
-                self.dialling =
-                    Some(Box::pin(async move { transport::connect(&target, &client).await }));
+                let client = process.configuration.client();
+                let dialling = async move { transport::connect(&target, &client).await };
+                self.dialling = Some(Box::pin(dialling));
             }
-            Join::Deliver(delivery) => return Next::Deliver(delivery),
+            Join::Deliver(delivery) => return Next::Break(Way::Deliver(delivery)),
             Join::Await => self.wires.hold_near = true,
             Join::Refuse(reject) => {
                 debug!("not joined to {}: {reject}", path.first());
                 self.session.refuse_next(reject);
             }
         }
-        Next::GoOn
+        GO_ON
+    }
+
+    /// Nobody can join the session any more, so nobody looks for it.
+    fn bind(&mut self) {
+        self.arrival = None;
+        self.wires.near_mut().doors = None;
     }
 
     fn dialled(&mut self, dialled: Result<Link, LinkError>) -> Next {
         match dialled {
             Ok(link) => {
                 debug!("connected to {}, {}", link.peer(), link.security());
-                self.far = Some(Holder {
-                    peer: link.peer(),
-                    generation: Arc::clone(&self.near.generation),
-                    counted: self.near.counted.clone(),
+                let near = self.wires.near();
+                let far = Party {
+                    stream: Stream::new(link),
+                    policy: Arc::clone(&near.policy),
+                    doors: None,
+                    counted: near.counted.clone(),
                     failures: 0,
-                    owned: None,
-                });
-                self.wires.open_far(Wire::new(link));
-                Next::GoOn
+                    registration: None,
+                };
+                self.wires.open_far(far);
+                GO_ON
             }
             Err(error) => {
                 info!("next hop not reached: {error}");
                 self.session.lost(Leg::Far, StatusCode::TIMEOUT, DISCONNECTED, clock::now());
-                Next::Over(End::Unreachable)
+                over(End::Unreachable)
             }
         }
     }
 
-    fn arrived(&mut self, party: Option<Box<Party>>) -> Next {
+    fn arrived(&mut self, newcomer: Option<Box<Newcomer>>) -> Next {
         // Whoever claimed the session is gone without having come.
-        let Some(party) = party else { return Next::Over(End::Fault) };
-        let Party { wire, decoder, unsent, generation, counted, failures, owned } = *party;
-        let peer = wire.stream.link().peer();
-        debug!("joined by {peer}");
-        let holding = owned.as_ref().map(|owned| owned.holding.clone());
+        let Some(newcomer) = newcomer else { return over(End::Fault) };
+        let Newcomer { mut party, decoder, unsent, holding } = *newcomer;
+        debug!("joined by {}", party.peer());
+        self.bind();
+        party.doors = None;
         self.session.arrive(holding, decoder, unsent, clock::now());
-        self.far = Some(Holder { peer, generation, counted, failures, owned });
-        self.wires.open_far(wire);
-        Next::GoOn
+        self.wires.open_far(party);
+        GO_ON
     }
 
     /// The connection moves to the task of the session that it joins.
-    fn hand_over(self: Box<Self>, delivery: Delivery) -> Stage {
-        let Self { session, wires, near, .. } = *self;
+    fn hand_over(self: Box<Self>, delivery: Delivery) -> After {
+        let Self { session, wires, .. } = *self;
         let (holding, decoder, unsent) = session.hand_over();
-        let Holder { generation, counted, failures, owned, .. } = near;
-        let owned = owned.zip(holding).map(|(owned, holding)| Owned { holding, ..owned });
-        let wire = wires.near;
-        let party = Party { wire, decoder, unsent, generation, counted, failures, owned };
-        match delivery.send(Box::new(party)) {
-            Ok(()) => Stage::Done,
+        let newcomer = Newcomer { party: wires.into_near(), decoder, unsent, holding };
+        match delivery.send(Box::new(newcomer)) {
+            Ok(()) => After::Joined,
             // The other session has just ended; this one waits as before.
-            Err(party) => Stage::Lobby(party),
+            Err(newcomer) => After::Returned(newcomer),
         }
     }
 
     // --- AUTH ----------------------------------------------------------------------------------
 
-    fn login(&mut self, shared: &Arc<Shared>, leg: Leg, head: Box<Head>) -> Next {
-        let Some((holder, owned)) = self.holder(leg).and_then(|h| Some((h, h.owned.as_ref()?)))
-        else {
-            return Next::Over(End::Fault);
-        };
-        let claimant = Claimant {
-            peer: holder.peer,
-            policy: Arc::clone(&holder.generation.policy),
-            session: Some((owned.user.clone(), owned.realm.clone())),
-            unjoined: self.far.is_none() && self.dialling.is_none(),
-            failures: holder.failures,
-        };
-        let (shared, arrived) = (Arc::clone(shared), clock::now());
+    fn login(&mut self, process: &Arc<Process>, leg: Leg, head: Box<Head>) -> Next {
+        let unjoined = self.wires.party(Leg::Far).is_none() && self.dialling.is_none();
+        let Some(party) = self.wires.party(leg) else { return over(End::Fault) };
+        let claimant = party.claimant(unjoined);
+        let (process, arrived) = (Arc::clone(process), clock::now());
         let login = async move {
-            let verdict = login::decide(&shared, &claimant, &head, arrived).await;
+            let verdict = login::decide(&process, &claimant, &head, arrived).await;
             (head, verdict)
         };
         self.logins.start(leg, Login(Box::pin(login)));
-        Next::GoOn
+        GO_ON
     }
 
     fn decided(&mut self, leg: Leg, head: &Head, verdict: Verdict) -> Next {
@@ -271,40 +279,32 @@ impl Bridge {
             // A request that waits for an arrival will find that out again.
             self.wires.hold_near = false;
         }
-        let holder = match leg {
-            Leg::Near => Some(&mut self.near),
-            Leg::Far => self.far.as_mut(),
-        };
-        let Some(holder) = holder else { return Next::Over(End::Fault) };
+        let Some(party) = self.wires.party_mut(leg) else { return over(End::Fault) };
         match verdict {
             Verdict::Granted(welcome) => {
-                let Some(owned) = &mut holder.owned else { return Next::Over(End::Fault) };
-                owned.holding.expiry = welcome.expiry;
+                let (Some(registration), Some(holding)) =
+                    (&party.registration, self.session.holding(leg))
+                else {
+                    return over(End::Fault);
+                };
                 debug!("session extended to {} s", welcome.seconds());
-                let response = welcome.response(head, &owned.holding.uri);
+                let response = welcome.response(head, &holding.uri);
                 // With an arrival under way somebody has claimed the session in time.
                 if self.session.is_lapsed() && self.arrival.is_none() {
-                    self.arrival = Some(owned.registration.wait());
+                    self.arrival = Some(registration.wait());
                 }
                 self.session.answer(leg, response, Some(welcome.expiry), now);
-                Next::GoOn
+                GO_ON
             }
             Verdict::Refused { response, failed, close } => {
-                holder.failures += u32::from(failed);
+                party.failures += u32::from(failed);
                 self.session.answer(leg, response, None, now);
                 if !close {
-                    return Next::GoOn;
+                    return GO_ON;
                 }
                 self.session.lost(leg, StatusCode::TIMEOUT, DISCONNECTED, now);
-                Next::Over(End::LockedOut)
+                over(End::LockedOut)
             }
-        }
-    }
-
-    fn holder(&self, leg: Leg) -> Option<&Holder> {
-        match leg {
-            Leg::Near => Some(&self.near),
-            Leg::Far => self.far.as_ref(),
         }
     }
 
@@ -314,75 +314,67 @@ impl Bridge {
         if end == End::Closed && self.dialling.is_some() {
             // The client's SENDs have been acknowledged: they are delivered, or reported, first.
             self.wires.hold_near = true;
-            return Next::GoOn;
+            return GO_ON;
         }
         self.session.lost(leg, StatusCode::TIMEOUT, DISCONNECTED, clock::now());
-        Next::Over(end)
+        over(end)
     }
 
     fn due(&mut self) -> Next {
         while let Some(timeout) = self.session.expire(clock::now()) {
             match timeout {
                 Timeout::Lapsed => {
-                    let owned = self.near.owned.as_ref();
-                    if owned.is_some_and(|owned| owned.registration.lapse()) {
+                    let registration = self.wires.near().registration.as_ref();
+                    if registration.is_some_and(Registration::lapse) {
                         debug!("nobody joined before Expires");
                         self.arrival = None;
                     }
                 }
                 Timeout::Abandoned => return self.lost(Leg::Near, End::Expired),
                 Timeout::Expired(_) => {
-                    self.session.end(StatusCode::TIMEOUT, DISCONNECTED, clock::now());
-                    return Next::Over(End::Expired);
+                    self.disconnect();
+                    return over(End::Expired);
                 }
                 Timeout::Stalled(leg) => return self.lost(leg, End::Stalled),
             }
         }
-        Next::GoOn
+        GO_ON
     }
 
-    /// Says the last words to both sides and closes.
-    async fn finish(mut self: Box<Self>, shared: &Arc<Shared>, end: End) {
-        self.near.log_end(&self.wires.near, end);
-        if let (Some(far), Some(wire)) = (&self.far, &self.wires.far) {
-            far.log_end(wire, end);
-        }
-        // From here on nobody can be sent to us; who was sent already is given back.
-        self.near.owned = None;
-        if let Some(far) = &mut self.far {
-            far.owned = None;
-        }
-        if let Some(mut arrival) = self.arrival.take() {
+    /// Both sides are told that the session is over.
+    fn disconnect(&mut self) {
+        self.session.end(StatusCode::TIMEOUT, DISCONNECTED, clock::now());
+    }
+
+    fn over(self: Box<Self>, end: End) -> After {
+        let Self { session, wires, arrival, .. } = *self;
+        // It leaves the registry first: then nobody can claim it, and who has is on the way.
+        let ending = Ending::new(session, wires, end);
+        let late = arrival.and_then(|mut arrival| {
             arrival.close();
-            if let Ok(party) = arrival.try_recv() {
-                shared.rehome(Stage::Lobby(party));
-            }
-        }
-        let Self { session, wires, queued, .. } = &mut *self;
-        let drained = poll_fn(|cx| {
-            let drained = wires.poll_drain(session, cx);
-            queued.set(queued_in(session));
-            drained
+            arrival.try_recv().ok()
         });
-        if timeout(DRAIN, drained).await.is_err() {
-            debug!("the last bytes were not taken");
-        }
-        let Wires { near, far, .. } = self.wires;
-        let far = async {
-            if let Some(far) = far {
-                close(far.stream).await;
-            }
-        };
-        tokio::join!(close(near.stream), far);
+        After::Over(Box::new(ending), late)
     }
 }
 
-impl Holder {
-    fn log_end(&self, wire: &Wire, end: End) {
-        let Some(owned) = &self.owned else { return };
-        let duration = clock::now().saturating_duration_since(owned.since);
-        let who = (owned.user.as_str(), owned.realm.as_str());
-        owned.span.in_scope(|| end::log(who, self.peer, duration, wire.stream.traffic(), end));
+const GO_ON: Next = Next::Continue(());
+
+fn over(end: End) -> Next {
+    Next::Break(Way::Over(end))
+}
+
+/// What a panic said.
+pub(super) fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
+
+/// Resolves when the token is cancelled; never, where there is none.
+async fn cancelled(token: Option<&CancellationToken>) {
+    match token {
+        Some(token) => token.cancelled().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -391,15 +383,9 @@ fn queued_in(session: &Session) -> usize {
     session.outgoing(Leg::Near).len() + session.outgoing(Leg::Far).len()
 }
 
-async fn close(stream: Stream) {
-    if let Err(error) = stream.close(DRAIN).await {
-        debug!("{error}");
-    }
-}
-
 /// Where a next hop is dialled, if its URI says so.
 fn target(hop: &Uri) -> Result<Target, Reject> {
-    let port = u16::try_from(hop.port().unwrap_or(DEFAULT_PORT)).ok().filter(|port| *port != 0);
+    let port = u16::try_from(hop.effective_port()).ok().filter(|port| *port != 0);
     match port {
         Some(port) if hop.transport().eq_ignore_ascii_case("tcp") => {
             Ok(Target { host: hop.host().to_owned(), port, tls: hop.secure() })
@@ -452,158 +438,4 @@ async fn pending<F: Future + Unpin>(slot: &mut Option<F>) -> F::Output {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path as FilePath;
-
-    use bytes::BytesMut;
-    use tokio::{
-        io::AsyncReadExt,
-        net::{TcpListener, TcpStream},
-    };
-
-    use super::*;
-    use crate::{
-        msrp::{Decoder, Event as Decoded},
-        relay::{Config, Source, configuration::Configuration, login::Welcome},
-        session::{Expiry, Holding},
-    };
-
-    const SEND: &str = "MSRP s0000001 SEND\r\nTo-Path: msrp://relay.example:2855/alice;tcp \
-        msrp://a.invalid:1/a;tcp\r\nFrom-Path: msrp://b.invalid:1/b;tcp\r\nMessage-ID: 1\r\n\
-        Byte-Range: 1-5/5\r\nContent-Type: text/plain\r\n\r\nhello\r\n-------s0000001$\r\n";
-    const AUTH: &str = "MSRP a0000001 AUTH\r\nTo-Path: msrp://relay.example:2855;tcp\r\n\
-        From-Path: msrp://a.invalid:1/a;tcp\r\n-------a0000001$\r\n";
-
-    fn shared() -> Arc<Shared> {
-        let config = "[Relay]\naddress = 127.0.0.1\nbackend = memory\ndebug_notls = yes\n\
-            hostname = relay.example\n[Memory]\n";
-        let config = Config::parse(config, FilePath::new("config.ini")).unwrap();
-        let generation = Generation::build(Arc::new(config), None, clock::wall()).unwrap();
-        let source = Source::new("config.ini".into(), |_| {});
-        Arc::new(Shared::new(Configuration::new(source, generation)))
-    }
-
-    fn head(text: &str) -> Head {
-        match Decoder::default().next(&mut BytesMut::from(text)) {
-            Ok(Some(Decoded::Head(head))) => head,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// A connection as the lobby has it, and its other end.
-    async fn party(shared: &Shared) -> (Party, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let other = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (tcp, peer) = listener.accept().await.unwrap();
-        let link = transport::accept(tcp, peer, None).await.unwrap();
-        let generation = shared.configuration.generation();
-        let counted = Counted::new(&shared.stats);
-        (Party::new(Wire::new(link), Decoder::default(), generation, counted), other)
-    }
-
-    /// The session of Alice, whose time is up this very moment.
-    async fn due(shared: &Shared) -> (Bridge, TcpStream) {
-        let (party, other) = party(shared).await;
-        let uri = Uri::mint(false, "relay.example", 2855, "alice").unwrap();
-        let client = head(AUTH).from_path;
-        let generation = shared.configuration.generation();
-        let (registration, arrival) =
-            shared.registry.register(&generation, uri.clone(), client.clone());
-        let owned = Owned {
-            registration,
-            holding: Holding {
-                uri,
-                client,
-                expiry: Expiry { at: clock::now(), strict: false },
-                other_methods: true,
-                max_auth_attempts: None,
-            },
-            user: "alice".to_owned(),
-            realm: "example.com".to_owned(),
-            since: clock::now(),
-            span: Span::none(),
-        };
-        (Bridge::new(party, owned, arrival), other)
-    }
-
-    /// Bob, whose first SEND has been read.
-    async fn stranger(shared: &Shared) -> (Party, TcpStream) {
-        let (mut bob, other) = party(shared).await;
-        bob.wire.stream.input = BytesMut::from(SEND);
-        (bob, other)
-    }
-
-    async fn hears(peer: &mut TcpStream, wanted: &str) {
-        let mut heard = vec![0; wanted.len()];
-        let reading = peer.read_exact(&mut heard);
-        timeout(Duration::from_secs(5), reading).await.expect("nothing comes").unwrap();
-        assert_eq!(String::from_utf8_lossy(&heard), wanted);
-    }
-
-    fn granted() -> Verdict {
-        let expiry = Expiry { at: clock::now() + Duration::from_mins(1), strict: true };
-        Verdict::Granted(Welcome {
-            user: "alice".to_owned(),
-            realm: "example.com".to_owned(),
-            expiry,
-            expires: Duration::from_mins(1),
-            authentication_info: Some("qop=auth".to_owned()),
-        })
-    }
-
-    /// Somebody has claimed the session and is on the way when it lapses: that one is served,
-    /// also when the owner's AUTH is accepted in between.
-    #[tokio::test]
-    async fn who_claimed_a_session_in_time_is_served() {
-        for refreshed in [false, true] {
-            let shared = shared();
-            let (mut bridge, mut alice) = due(&shared).await;
-            let (bob, mut bobs) = stranger(&shared).await;
-            let delivery = shared.registry.claim(&head(SEND)).unwrap();
-            assert!(matches!(bridge.due(), Next::GoOn));
-            assert!(bridge.session.is_lapsed());
-            if refreshed {
-                assert!(matches!(bridge.decided(Leg::Near, &head(AUTH), granted()), Next::GoOn));
-            }
-            assert!(delivery.send(Box::new(bob)).is_ok(), "nobody waits for the claimant");
-            assert!(shared.registry.claim(&head(SEND)).is_err());
-            let task = tokio::spawn(Box::new(bridge).run(Arc::clone(&shared)));
-            if refreshed {
-                hears(&mut alice, "MSRP a0000001 200 OK\r\n").await;
-            } else {
-                hears(&mut alice, "MSRP ").await;
-            }
-            hears(&mut bobs, "MSRP s0000001 200 OK\r\n").await;
-            drop((alice, bobs));
-            assert!(matches!(task.await.unwrap(), Stage::Done));
-            assert_eq!(shared.registry.len(), 0);
-        }
-    }
-
-    /// A session ends when somebody who claimed it is on the way: the one goes back to the lobby.
-    #[tokio::test]
-    async fn who_comes_to_a_session_that_has_ended_hears_so() {
-        for delivered in [false, true] {
-            let shared = shared();
-            let (mut bridge, alice) = due(&shared).await;
-            let (bob, mut bobs) = stranger(&shared).await;
-            let delivery = shared.registry.claim(&head(SEND)).unwrap();
-            // Alice's own request waits for the arrival.
-            bridge.wires.hold_near = true;
-            drop(alice);
-            let returned = if delivered {
-                delivery.send(Box::new(bob)).unwrap();
-                Box::new(bridge).finish(&shared, End::Closed).await;
-                None
-            } else {
-                Box::new(bridge).finish(&shared, End::Closed).await;
-                Some(delivery.send(Box::new(bob)).unwrap_err())
-            };
-            if let Some(party) = returned {
-                shared.rehome(Stage::Lobby(party));
-            }
-            hears(&mut bobs, "MSRP s0000001 481 ").await;
-            assert_eq!(shared.registry.len(), 0);
-        }
-    }
-}
+mod tests;

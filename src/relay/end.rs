@@ -1,10 +1,11 @@
-//! Why a session ended, and the line that tells it.
+//! Why a session ended, and the two lines of the log that other programs read: their form is fixed.
 
-use std::{fmt, net::SocketAddr, time::Duration};
+use std::{fmt, net::SocketAddr};
 
-use tracing::info;
+use tracing::{debug, info, warn};
 
-use crate::{session::Leg, transport::Traffic};
+use super::registry::SessionInfo;
+use crate::{auth::AuthError, clock, session::Leg};
 
 /// Why a session ended. Log lines, metrics and records derive their words from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub(super) enum End {
     Stalled,
     /// The time that the session was granted is over.
     Expired,
+    /// An operator ended this session alone.
+    Kicked,
     /// The relay stops.
     Shutdown,
     /// A fault of the relay.
@@ -52,27 +55,39 @@ impl fmt::Display for End {
             Self::Unreachable => "unreachable",
             Self::Stalled => "stalled",
             Self::Expired => "expired",
+            Self::Kicked => "kicked",
             Self::Shutdown => "shutdown",
             Self::Fault => "error",
         })
     }
 }
 
-/// The line that operators count with: its form is fixed.
-pub(super) fn log(
-    (user, realm): (&str, &str),
-    peer: SocketAddr,
-    duration: Duration,
-    traffic: &Traffic,
-    end: End,
-) {
-    let (user, realm, duration) = (Quoted(user), Quoted(realm), duration.as_secs());
+/// The line of the log that operators count with.
+pub(super) fn log(session: &SessionInfo, end: End) {
+    let SessionInfo { user, realm, peer, since, traffic, .. } = session;
+    let (user, realm) = (Quoted(user), Quoted(realm));
+    let duration = clock::now().saturating_duration_since(*since).as_secs();
     // Operators count from the client's side.
     let (sent, received) = (traffic.received(), traffic.sent());
     info!(
         "session ended: user={user}@{realm} peer={peer} duration={duration} sent={sent} \
          received={received} reason={end}"
     );
+}
+
+/// The line of the log that fail2ban reads, where `told`; otherwise one for who looks closely.
+pub(super) fn log_refused_auth(
+    peer: SocketAddr,
+    (user, realm): (&str, &str),
+    error: &AuthError,
+    told: bool,
+) {
+    let (user, realm) = (Quoted(user), Quoted(realm));
+    if told {
+        warn!("AUTH failed from {peer} for {user}@{realm}: {error}");
+    } else {
+        debug!("AUTH refused from {peer} for {user}@{realm}: {error}");
+    }
 }
 
 /// A name that a client chose, escaped so that it breaks neither a log line nor its readers.

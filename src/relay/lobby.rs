@@ -7,26 +7,28 @@ use std::{
     time::{Duration, Instant},
 };
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::BytesMut;
+use rand::{TryRng, rngs::SysRng};
 use tokio::{net::TcpStream, time::timeout_at};
 use tracing::{Instrument, debug, info, info_span};
 
 use super::{
-    Shared, Stage,
-    bridge::Bridge,
-    configuration::Visit,
     end::Quoted,
-    login::{self, Claimant, Verdict, Welcome},
-    party::{Owned, Party},
-    registry::Delivery,
+    login::{self, Verdict, Welcome},
+    party::{Arrival, Delivery, Newcomer, Party},
+    process::Process,
+    registry::SessionInfo,
     stats::Counted,
-    wire::Wire,
 };
 use crate::{
     clock,
-    msrp::{DecodeError, Decoder, Event, Head, Method, Start, decode::MAX_HEAD, uri::shortened},
+    msrp::{
+        ChunkQueue, DecodeError, Decoder, Event, Head, Method, Start, decode::MAX_HEAD,
+        uri::shortened,
+    },
     session::{self, Holding, Reject, refusal, refusal_of_malformed},
-    transport::{self, Blocks, Loss},
+    transport::{self, Blocks, Loss, Stream},
 };
 
 /// From the first SYN to a session (RFC 4976 §6.1).
@@ -41,63 +43,75 @@ const MAX_REFUSED: u32 = 16;
 /// What a peer may take to read the last answer.
 const CLOSE: Duration = Duration::from_secs(2);
 
+/// How a connection left the lobby.
+pub(super) enum Left {
+    /// It holds a session of its own now, in which `Arrival` tells who joins it.
+    Admitted(Box<Newcomer>, Arrival),
+    /// The session that it was to join has just ended.
+    Returned(Box<Newcomer>),
+    /// It is closed, or in the hands of the session that it joined.
+    Gone,
+}
+
 /// Serves a connection that has just been accepted.
-pub(super) async fn enter(
-    shared: Arc<Shared>,
-    visit: Visit,
-    tcp: TcpStream,
-    peer: SocketAddr,
-) -> Stage {
+pub(super) async fn enter(process: &Process, tcp: TcpStream, peer: SocketAddr) -> Left {
     let deadline = clock::now() + PROBATION;
-    shared.stats.accepted.fetch_add(1, Ordering::Relaxed);
-    let counted = Counted::new(&shared.stats);
-    let generation = Arc::clone(visit.generation());
-    let accepting = transport::accept(tcp, peer, generation.server.clone());
+    process.stats.accepted.fetch_add(1, Ordering::Relaxed);
+    let counted = Counted::new(&process.stats);
+    let in_force = process.configuration.in_force();
+    let accepting = transport::accept(tcp, peer, in_force.generation.server.clone());
     let link = tokio::select! {
         link = timeout_at(deadline.into(), accepting) => link,
-        () = shared.stopping.cancelled() => return Stage::Done,
+        () = process.lifecycle.stopping.cancelled() => return Left::Gone,
     };
     match link {
         Ok(Ok(link)) => {
-            let decoder = Decoder::new(MAX_STRANGERS_HEAD);
-            let party = Party::new(Wire::new(link), decoder, generation, counted);
-            attend(shared, party, visit, deadline).await
+            let party = Party {
+                stream: Stream::new(link),
+                policy: Arc::clone(&in_force.generation.policy),
+                doors: Some(Arc::clone(&in_force.doors)),
+                counted,
+                failures: 0,
+                registration: None,
+            };
+            drop(in_force);
+            attend(process, Visitor::new(party), deadline).await
         }
         Ok(Err(error)) => {
             debug!("{error}");
-            Stage::Done
+            Left::Gone
         }
         Err(_) => {
             info!("closed: no TLS handshake within {} s", PROBATION.as_secs());
-            Stage::Done
+            Left::Gone
         }
     }
 }
 
 /// Serves a connection whose session went away before it had joined it. One that holds a session
 /// of its own goes back to that, which waits as before.
-pub(super) async fn return_to(shared: Arc<Shared>, mut party: Party) -> Stage {
-    if let Some(owned) = party.owned.take() {
-        let arrival = owned.registration.wait();
-        return Stage::Bridge(Box::new(Bridge::new(party, owned, arrival)));
+pub(super) async fn return_to(process: &Process, newcomer: Box<Newcomer>) -> Left {
+    if let Some(registration) = &newcomer.party.registration {
+        let arrival = registration.wait();
+        return Left::Admitted(newcomer, arrival);
     }
-    let visit = Visit::new(Arc::clone(&party.generation));
-    attend(shared, party, visit, clock::now() + PROBATION).await
+    let Newcomer { party, decoder, unsent, .. } = *newcomer;
+    let visitor = Visitor { decoder, unsent, ..Visitor::new(party) };
+    attend(process, visitor, clock::now() + PROBATION).await
 }
 
-async fn attend(shared: Arc<Shared>, party: Party, visit: Visit, deadline: Instant) -> Stage {
-    let mut visitor = Visitor { party, visit, refused: 0, login: None, refusal: None };
+async fn attend(process: &Process, mut visitor: Visitor, deadline: Instant) -> Left {
     let outcome = tokio::select! {
-        outcome = timeout_at(deadline.into(), visitor.serve(&shared)) => outcome,
-        () = shared.stopping.cancelled() => Ok(Ok(Outcome::Leave)),
+        outcome = timeout_at(deadline.into(), visitor.serve(process)) => outcome,
+        () = process.lifecycle.stopping.cancelled() => Ok(Ok(Outcome::Leave)),
     };
     match outcome {
         Ok(Ok(Outcome::Join(delivery))) => visitor.join(delivery),
-        Ok(Ok(Outcome::Admit(head, welcome))) => visitor.admit(&shared, &head, welcome),
+        Ok(Ok(Outcome::Admit(head, welcome))) => visitor.admit(process, &head, welcome),
         Ok(Ok(Outcome::Leave)) => visitor.leave().await,
         Ok(Err(error)) => {
             debug!("closed: {error}");
-            Stage::Done
+            Left::Gone
         }
         Err(_) => {
             info!("closed: neither AUTH nor SEND to a session within {} s", PROBATION.as_secs());
@@ -109,8 +123,8 @@ async fn attend(shared: Arc<Shared>, party: Party, visit: Visit, deadline: Insta
 /// A connection in the lobby.
 struct Visitor {
     party: Party,
-    /// Ends when the connection has a session, or none any more.
-    visit: Visit,
+    decoder: Decoder,
+    unsent: ChunkQueue,
     /// Requests refused so far.
     refused: u32,
     /// The AUTH whose end-line has not come.
@@ -142,11 +156,22 @@ enum Look {
 }
 
 impl Visitor {
-    async fn serve(&mut self, shared: &Shared) -> Result<Outcome, Loss> {
+    fn new(party: Party) -> Self {
+        Self {
+            party,
+            decoder: Decoder::new(MAX_STRANGERS_HEAD),
+            unsent: ChunkQueue::default(),
+            refused: 0,
+            login: None,
+            refusal: None,
+        }
+    }
+
+    async fn serve(&mut self, process: &Process) -> Result<Outcome, Loss> {
         loop {
-            match self.look(shared) {
+            match self.look(process) {
                 Look::Join(delivery) => return Ok(Outcome::Join(delivery)),
-                Look::Login(head) => match self.decide(shared, &head).await {
+                Look::Login(head) => match self.decide(process, &head).await {
                     Verdict::Granted(welcome) => return Ok(Outcome::Admit(head, welcome)),
                     Verdict::Refused { response, failed, close } => {
                         self.say(Some(response));
@@ -168,8 +193,9 @@ impl Visitor {
                 }
                 Look::Nothing => {
                     self.flush().await?;
-                    if self.party.wire.stream.fill(BLOCKS).await.is_err() {
-                        return Err(self.party.wire.stream.take_ended().unwrap_or(Loss::Closed));
+                    let stream = &mut self.party.stream;
+                    if stream.fill(BLOCKS).await.is_err() {
+                        return Err(stream.take_ended().unwrap_or(Loss::Closed));
                     }
                 }
             }
@@ -178,19 +204,19 @@ impl Visitor {
 
     /// Takes the next event, but leaves a SEND that joins a session where it is: the session will
     /// read it.
-    fn look(&mut self, shared: &Shared) -> Look {
-        let Party { wire, decoder, .. } = &mut self.party;
+    fn look(&mut self, process: &Process) -> Look {
+        let Self { party: Party { stream, .. }, decoder, .. } = self;
         if self.refusal.is_none()
-            && let Ok(Some(Event::Head(head))) = decoder.peek(&mut wire.stream.input)
+            && let Ok(Some(Event::Head(head))) = decoder.peek(&mut stream.input)
             && is_joining(&head)
         {
-            let claimed = session::check_send(&head).and_then(|()| shared.registry.claim(&head));
+            let claimed = session::check_send(&head).and_then(|()| process.registry.claim(&head));
             match claimed {
                 Ok(delivery) => return Look::Join(delivery),
                 Err(reject) => self.refusal = Some(reject),
             }
         }
-        match decoder.next(&mut wire.stream.input) {
+        match decoder.next(&mut stream.input) {
             Ok(None) => {
                 session::log_stray(decoder);
                 return Look::Nothing;
@@ -234,89 +260,100 @@ impl Visitor {
         self.say(refusal(&head, &reject));
     }
 
-    async fn decide(&self, shared: &Shared, head: &Head) -> Verdict {
-        let claimant = Claimant {
-            peer: self.party.peer(),
-            policy: Arc::clone(&self.party.generation.policy),
-            session: None,
-            unjoined: false,
-            failures: self.party.failures,
-        };
-        login::decide(shared, &claimant, head, clock::now()).await
+    async fn decide(&self, process: &Process, head: &Head) -> Verdict {
+        login::decide(process, &self.party.claimant(false), head, clock::now()).await
     }
 
-    fn join(mut self, delivery: Delivery) -> Stage {
-        self.party.decoder.set_max_head(MAX_HEAD);
-        match delivery.send(Box::new(self.party)) {
-            Ok(()) => Stage::Done,
+    fn newcomer(self, holding: Option<Holding>) -> Box<Newcomer> {
+        let Self { party, mut decoder, unsent, .. } = self;
+        decoder.set_max_head(MAX_HEAD);
+        Box::new(Newcomer { party, decoder, unsent, holding })
+    }
+
+    fn join(self, delivery: Delivery) -> Left {
+        match delivery.send(self.newcomer(None)) {
+            Ok(()) => Left::Gone,
             // Its task has just ended: the SEND will find no session.
-            Err(party) => Stage::Lobby(party),
+            Err(newcomer) => Left::Returned(newcomer),
         }
     }
 
-    fn admit(mut self, shared: &Shared, head: &Head, welcome: Welcome) -> Stage {
-        let policy = Arc::clone(&self.party.generation.policy);
-        let uri = match policy.mint(&super::session_id()) {
+    fn admit(mut self, process: &Process, head: &Head, welcome: Welcome) -> Left {
+        let policy = Arc::clone(&self.party.policy);
+        let uri = match policy.mint(&session_id()) {
             Ok(uri) => uri,
             Err(error) => {
                 tracing::error!("no URI for a session: {error}");
-                return Stage::Done;
+                return Left::Gone;
             }
         };
-        self.party.decoder.set_max_head(MAX_HEAD);
         let response = welcome.response(head, &uri);
-        let (registration, arrival) =
-            shared.registry.register(self.visit.generation(), uri.clone(), head.from_path.clone());
-        shared.stats.started.fetch_add(1, Ordering::Relaxed);
+        let Welcome { user, realm, expiry, .. } = welcome;
         let span = info_span!(
             parent: None,
             "session",
             id = shortened(uri.session_id().unwrap_or_default()),
-            user = %format_args!("{}@{}", Quoted(&welcome.user), Quoted(&welcome.realm)),
+            user = %format_args!("{}@{}", Quoted(&user), Quoted(&realm)),
         );
-        span.in_scope(|| info!("session started, peer {}", self.party.peer()));
-        let owned = Owned {
-            registration,
-            holding: Holding {
-                uri,
-                client: head.from_path.clone(),
-                expiry: welcome.expiry,
-                other_methods: policy.login.allow_other_methods,
-                max_auth_attempts: policy.login.max_auth_attempts,
-            },
-            user: welcome.user,
-            realm: welcome.realm,
+        let client = head.from_path.clone();
+        let info = SessionInfo {
+            uri: uri.clone(),
+            client: client.clone(),
+            user,
+            realm,
+            peer: self.party.peer(),
             since: clock::now(),
-            span,
+            traffic: Arc::clone(self.party.stream.traffic()),
         };
+        span.in_scope(|| info!("session started, peer {}", info.peer));
+        let token = process.lifecycle.stopping.child_token();
+        let (registration, arrival) = process.registry.register(info, token, span);
+        process.stats.started.fetch_add(1, Ordering::Relaxed);
+        self.party.registration = Some(registration);
         self.say(Some(response));
-        Stage::Bridge(Box::new(Bridge::new(self.party, owned, arrival)))
+        let holding = Holding {
+            uri,
+            client,
+            expiry,
+            other_methods: policy.login.allow_other_methods,
+            max_auth_attempts: policy.login.max_auth_attempts,
+        };
+        Left::Admitted(self.newcomer(Some(holding)), arrival)
     }
 
     /// Sends what is to be said, and closes.
-    async fn leave(mut self) -> Stage {
+    async fn leave(mut self) -> Left {
         let flushed = tokio::time::timeout(CLOSE, self.flush()).await;
         if let Ok(Ok(())) = flushed {
-            let closed = self.party.wire.stream.close(CLOSE).in_current_span().await;
+            let closed = self.party.stream.close(CLOSE).in_current_span().await;
             closed.unwrap_or_else(|error| debug!("{error}"));
         }
-        Stage::Done
+        Left::Gone
     }
 
     fn say(&mut self, response: Option<BytesMut>) {
         if let Some(response) = response {
-            self.party.unsent.push(response.freeze());
-            self.party.unsent.mark_chunk_end();
+            self.unsent.push(response.freeze());
+            self.unsent.mark_chunk_end();
         }
     }
 
     async fn flush(&mut self) -> Result<(), Loss> {
-        let Party { wire, unsent, .. } = &mut self.party;
-        wire.stream.write(unsent).await
+        self.party.stream.write(&mut self.unsent).await
     }
 }
 
 /// Whether a request is one that may join a session (RFC 4975 §5.4: the first is a SEND).
 fn is_joining(head: &Head) -> bool {
     matches!(head.start, Start::Request(Method::Send)) && head.to_path.len() > 1
+}
+
+/// A secret that nobody can guess: 128 random bits, safe in a URI (RFC 4975 §14.1).
+fn session_id() -> String {
+    let mut bytes = [0; 16];
+    // The system's generator does not fail once the system runs; ours is seeded from it.
+    if SysRng.try_fill_bytes(&mut bytes).is_err() {
+        rand::Rng::fill_bytes(&mut rand::rng(), &mut bytes);
+    }
+    URL_SAFE_NO_PAD.encode(bytes)
 }

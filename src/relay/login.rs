@@ -1,16 +1,11 @@
 //! One AUTH and its answer (RFC 4976 §5.1, §6.3), for a new connection and for one that holds a
 //! session.
 
-use std::{
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use tracing::{debug, warn};
 
-use super::{Shared, configuration::Policy, end::Quoted};
+use super::{configuration::Policy, end, party::Claimant, process::Process};
 use crate::{
     auth::{Answer, AuthError, AuthRequest, Grant, basic},
     clock,
@@ -21,19 +16,6 @@ use crate::{
 /// The answer to a failed attempt leaves at the next multiple of this after the request arrived, so
 /// that its time does not tell a client whether the user exists.
 const ANSWER_STEP: Duration = Duration::from_millis(100);
-
-/// The client that sends an AUTH, and the rules for it.
-#[derive(Debug, Clone)]
-pub(super) struct Claimant {
-    pub(super) peer: SocketAddr,
-    pub(super) policy: Arc<Policy>,
-    /// User and realm of the session that the connection holds.
-    pub(super) session: Option<(String, String)>,
-    /// The session has no far leg yet.
-    pub(super) unjoined: bool,
-    /// Failed attempts before this one.
-    pub(super) failures: u32,
-}
 
 /// What becomes of an AUTH.
 #[derive(Debug)]
@@ -88,18 +70,19 @@ impl Welcome {
 /// The rules are those under which the connection was accepted; who the users are is asked of the
 /// backends that are in force now, so that a user removed by a reload cannot refresh.
 pub(super) async fn decide(
-    shared: &Shared,
+    process: &Process,
     claimant: &Claimant,
     head: &Head,
     arrived: Instant,
 ) -> Verdict {
     // While the relay drains it gives out no new session, and a session that nobody has joined is
     // not refreshed: it could keep the relay waiting for ever. Sessions in use may be refreshed.
-    let unwelcome = || (claimant.session.is_none() || claimant.unjoined) && shared.is_leaving();
+    let unwelcome =
+        || (claimant.session.is_none() || claimant.unjoined) && process.lifecycle.is_leaving();
     if unwelcome() {
         return leaving(head);
     }
-    let refusal = match verify(shared, claimant, head, arrived).await {
+    let refusal = match verify(process, claimant, head, arrived).await {
         Ok(_) if unwelcome() => return leaving(head),
         Ok(grant) => match lifetime(&claimant.policy, head) {
             Ok(expires) => return granted(grant, head, &claimant.policy, expires),
@@ -153,7 +136,7 @@ struct Refusal {
 }
 
 async fn verify(
-    shared: &Shared,
+    process: &Process,
     claimant: &Claimant,
     head: &Head,
     arrived: Instant,
@@ -170,24 +153,25 @@ async fn verify(
         });
     }
     let realm = match (&claimant.session, &policy.login.default_domain) {
-        (Some((_, realm)), _) | (None, Some(realm)) => realm.clone(),
+        (Some(session), _) => session.realm.clone(),
+        (None, Some(realm)) => realm.clone(),
         (None, None) => target.host().to_owned(),
     };
     let refuse =
-        |error: &AuthError, user: &str| refuse(shared, claimant, head, (user, &realm), error);
+        |error: &AuthError, user: &str| refuse(process, claimant, head, (user, &realm), error);
     if !policy.login.serves(&realm) {
         return Err(refuse(&AuthError::RealmNotServed, ""));
     }
     let Some(value) = head.headers.value(Name::Authorization) else {
-        return Err(challenge(shared, claimant, head, &realm, false));
+        return Err(challenge(process, claimant, head, &realm, false));
     };
     let grant = match basic::Attempt::parse(value).filter(|_| policy.accepts_basic()) {
-        Some(attempt) => by_basic(shared, claimant, attempt, &realm).await,
-        None => by_digest(shared, claimant, head, value, &realm, arrived).await,
+        Some(attempt) => by_basic(process, claimant, attempt, &realm).await,
+        None => by_digest(process, claimant, head, value, &realm, arrived).await,
     };
     let grant = grant.map_err(|(user, error)| refuse(&error, &user))?;
     match &claimant.session {
-        Some((owner, _)) if *owner != grant.user => {
+        Some(session) if session.user != grant.user => {
             Err(refuse(&AuthError::NotAllowed, &grant.user))
         }
         // Not a second is left to be granted.
@@ -200,7 +184,7 @@ async fn verify(
 
 /// An error comes with the claimed user name, for the log.
 async fn by_digest(
-    shared: &Shared,
+    process: &Process,
     claimant: &Claimant,
     head: &Head,
     value: &[u8],
@@ -222,22 +206,22 @@ async fn by_digest(
         client: claimant.peer.ip(),
         nonce_lifetime: policy.login.auth_challenge_expiration_time,
     };
-    let examined = shared.challenger.examine(&authorization, &request, arrived);
+    let examined = process.challenger.examine(&authorization, &request, arrived);
     let attempt = examined.map_err(|error| (user.clone(), error))?;
     let client = request.client;
-    let backend = shared.configuration.backend();
+    let backend = process.configuration.backend();
     let found = backend.account(attempt.user(), attempt.realm(), client).await;
-    shared.challenger.settle(attempt, found, clock::now()).map_err(|error| (user, error))
+    process.challenger.settle(attempt, found, clock::now()).map_err(|error| (user, error))
 }
 
 async fn by_basic(
-    shared: &Shared,
+    process: &Process,
     claimant: &Claimant,
     attempt: Result<basic::Attempt, AuthError>,
     realm: &str,
 ) -> Result<Grant, (String, AuthError)> {
     let mut attempt = attempt.map_err(|error| (String::new(), error))?;
-    let (client, backend) = (claimant.peer.ip(), shared.configuration.backend());
+    let (client, backend) = (claimant.peer.ip(), process.configuration.backend());
     let mut found = backend.account(attempt.user(), realm, client).await;
     if let (Err(AuthError::UnknownUser), Some(other)) = (&found, attempt.with_longest_name()) {
         match backend.account(other.user(), realm, client).await {
@@ -250,7 +234,7 @@ async fn by_basic(
 }
 
 fn refuse(
-    shared: &Shared,
+    process: &Process,
     claimant: &Claimant,
     head: &Head,
     (user, realm): (&str, &str),
@@ -260,7 +244,8 @@ fn refuse(
     // Who sends no credentials has tried none.
     let tried = head.headers.value(Name::Authorization).is_some();
     let failed = tried && answer.is_failed_attempt();
-    log_failure(claimant, user, realm, error, failed);
+    let told = failed && claimant.policy.login.log_failed_auth;
+    end::log_refused_auth(claimant.peer, (user, realm), error, told);
     let response = match answer {
         Answer::BadRequest => {
             let error = HeaderError::Unreadable(Name::Authorization.as_str());
@@ -268,7 +253,7 @@ fn refuse(
             session::answer(head, status, &comment, &[])
         }
         Answer::Challenge { stale } => {
-            return Refusal { failed, ..challenge(shared, claimant, head, realm, stale) };
+            return Refusal { failed, ..challenge(process, claimant, head, realm, stale) };
         }
         Answer::Forbidden => {
             session::answer(head, StatusCode::FORBIDDEN, "Unauthorized to use this relay", &[])
@@ -281,7 +266,7 @@ fn refuse(
 }
 
 fn challenge(
-    shared: &Shared,
+    process: &Process,
     claimant: &Claimant,
     head: &Head,
     realm: &str,
@@ -289,7 +274,7 @@ fn challenge(
 ) -> Refusal {
     let algorithms = &claimant.policy.login.digest_algorithms;
     let values =
-        shared.challenger.challenge(algorithms, realm, claimant.peer.ip(), stale, clock::now());
+        process.challenger.challenge(algorithms, realm, claimant.peer.ip(), stale, clock::now());
     let headers: Vec<_> =
         values.into_iter().map(|value| (Name::WwwAuthenticate, Bytes::from(value))).collect();
     let response = session::answer(head, StatusCode::UNAUTHORIZED, "Unauthenticated", &headers);
@@ -320,14 +305,4 @@ fn next_step(arrived: Instant) -> Instant {
     let spent = clock::now().saturating_duration_since(arrived);
     let steps = spent.as_millis() / ANSWER_STEP.as_millis() + 1;
     arrived + ANSWER_STEP * u32::try_from(steps).unwrap_or(u32::MAX)
-}
-
-/// The line that fail2ban reads: its form is fixed.
-fn log_failure(claimant: &Claimant, user: &str, realm: &str, error: &AuthError, failed: bool) {
-    let (peer, user, realm) = (claimant.peer, Quoted(user), Quoted(realm));
-    if failed && claimant.policy.login.log_failed_auth {
-        warn!("AUTH failed from {peer} for {user}@{realm}: {error}");
-    } else {
-        debug!("AUTH refused from {peer} for {user}@{realm}: {error}");
-    }
 }

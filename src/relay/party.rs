@@ -1,56 +1,81 @@
-//! A connection, with all that moves along when it joins a session.
+//! A connection, from its accept to its close.
 
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{net::SocketAddr, sync::Arc};
 
-use tracing::Span;
-
-use super::{Generation, registry::Registration, stats::Counted, wire::Wire};
+use super::{
+    configuration::{Doors, Policy},
+    registry::{self, SessionInfo},
+    stats::Counted,
+};
 use crate::{
     msrp::{ChunkQueue, Decoder},
     session::Holding,
+    transport::Stream,
 };
 
-/// One connection: the socket, the input that nobody has acted on, the output that is not sent.
+/// One connection.
 #[derive(Debug)]
 pub(super) struct Party {
-    pub(super) wire: Wire,
-    pub(super) decoder: Decoder,
-    pub(super) unsent: ChunkQueue,
+    pub(super) stream: Stream,
     /// The rules under which it was admitted.
-    pub(super) generation: Arc<Generation>,
+    pub(super) policy: Arc<Policy>,
+    /// Keeps the addresses open at which somebody may look for its session; `None` once it is joined.
+    pub(super) doors: Option<Doors>,
     pub(super) counted: Counted,
     /// Failed AUTHs so far.
     pub(super) failures: u32,
-    /// The session that it holds, once it has authenticated.
-    pub(super) owned: Option<Owned>,
+    /// The session that its client holds.
+    pub(super) registration: Option<Registration>,
 }
 
-/// What a connection brings along that holds a session of its own.
+/// A connection that no [`Session`](crate::session::Session) serves, with what one would own: this
+/// is what moves from task to task.
 #[derive(Debug)]
-pub(super) struct Owned {
-    pub(super) registration: Registration,
-    pub(super) holding: Holding,
-    pub(super) user: String,
-    pub(super) realm: String,
-    pub(super) since: Instant,
-    /// `session{..}`, in which its log lines stand.
-    pub(super) span: Span,
+pub(super) struct Newcomer {
+    pub(super) party: Party,
+    pub(super) decoder: Decoder,
+    /// Output that is not sent.
+    pub(super) unsent: ChunkQueue,
+    /// What the session that it holds was granted.
+    pub(super) holding: Option<Holding>,
+}
+
+/// The sessions of the process, and how connections come to them.
+pub(super) type Registry = registry::Registry<Box<Newcomer>>;
+pub(super) type Registration = registry::Registration<Box<Newcomer>>;
+pub(super) type Join = registry::Join<Box<Newcomer>>;
+/// Delivers a connection to the task of the session that it joins.
+pub(super) type Delivery = tokio::sync::oneshot::Sender<Box<Newcomer>>;
+/// Where that task receives it.
+pub(super) type Arrival = tokio::sync::oneshot::Receiver<Box<Newcomer>>;
+
+/// The client that sends an AUTH, and the rules for it.
+#[derive(Debug, Clone)]
+pub(super) struct Claimant {
+    pub(super) peer: SocketAddr,
+    pub(super) policy: Arc<Policy>,
+    /// The session that the connection holds.
+    pub(super) session: Option<Arc<SessionInfo>>,
+    /// The session has no far leg yet.
+    pub(super) unjoined: bool,
+    /// Failed attempts before this one.
+    pub(super) failures: u32,
 }
 
 impl Party {
-    /// A connection that has just been accepted.
-    pub(super) fn new(
-        wire: Wire,
-        decoder: Decoder,
-        generation: Arc<Generation>,
-        counted: Counted,
-    ) -> Self {
-        let unsent = ChunkQueue::default();
-        Self { wire, decoder, unsent, generation, counted, failures: 0, owned: None }
-    }
-
     /// The other end.
     pub(super) fn peer(&self) -> SocketAddr {
-        self.wire.stream.link().peer()
+        self.stream.link().peer()
+    }
+
+    /// Who sends an AUTH on this connection; `unjoined`: see [`Claimant`].
+    pub(super) fn claimant(&self, unjoined: bool) -> Claimant {
+        Claimant {
+            peer: self.peer(),
+            policy: Arc::clone(&self.policy),
+            session: self.registration.as_ref().map(|one| Arc::clone(one.info())),
+            unjoined,
+            failures: self.failures,
+        }
     }
 }

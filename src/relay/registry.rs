@@ -2,66 +2,65 @@
 //!
 //! A session waits until somebody joins it; then it is bound, for good (RFC 4976 §6.4). Every
 //! change of state is one critical section, so of two who want the same session one gets it.
+//!
+//! The registry does not know what a connection is: whoever claims a session gets the sender of a
+//! channel, and delivers a `C` through it to the task of that session.
 
 use std::{
     collections::HashMap,
-    ops::Range,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::Ordering},
+    fmt,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, oneshot};
+use tokio_util::sync::CancellationToken;
+use tracing::Span;
 
-use super::{DEFAULT_PORT, Generation, party::Party, status::Sessions};
+use super::configuration::Authorities;
 use crate::{
     msrp::{Head, Path, Uri},
     session::{Reject, detail},
+    transport::Traffic,
 };
 
-/// Delivers a connection to the task of the session that it joins.
-pub(super) type Delivery = oneshot::Sender<Box<Party>>;
-/// Where that task receives it.
-pub(super) type Arrival = oneshot::Receiver<Box<Party>>;
-
-/// All sessions of the process.
-#[derive(Debug, Default)]
-pub(super) struct Registry {
-    state: Mutex<State>,
+/// All sessions of the process. Each connection that joins one is delivered as a `C`.
+#[derive(Debug)]
+pub(super) struct Registry<C> {
+    sessions: Mutex<HashMap<String, Entry<C>>>,
     /// The last session has left.
     emptied: Notify,
+    authorities: Arc<Authorities>,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    sessions: HashMap<String, Entry>,
-    /// Those under which sessions live or may come.
-    minters: Vec<Minter>,
-    stopping: bool,
-}
-
-/// A generation that mints, or minted, URIs of sessions.
+/// What stays the same while a session lives.
 #[derive(Debug)]
-struct Minter {
-    generation: Weak<Generation>,
-    /// Its host and port: never to be dialled.
-    authority: Uri,
-}
-
-#[derive(Debug)]
-struct Entry {
-    /// Number of the generation that minted the URI.
-    generation: u64,
-    uri: Uri,
+pub(super) struct SessionInfo {
+    /// The URI that its client was given.
+    pub(super) uri: Uri,
     /// The way back to the client: what a stranger's To-Path must say behind our URI.
-    client: Path,
-    standing: Standing,
-    /// Dropped to stop the session's task.
-    stop: Option<oneshot::Sender<()>>,
+    pub(super) client: Path,
+    pub(super) user: String,
+    pub(super) realm: String,
+    /// The other end of the client's connection.
+    pub(super) peer: SocketAddr,
+    pub(super) since: Instant,
+    /// Octets on the client's connection.
+    pub(super) traffic: Arc<Traffic>,
 }
 
 #[derive(Debug)]
-enum Standing {
+struct Entry<C> {
+    info: Arc<SessionInfo>,
+    standing: Standing<C>,
+}
+
+#[derive(Debug)]
+enum Standing<C> {
     /// Nobody has joined yet.
-    Waiting(Delivery),
+    Waiting(oneshot::Sender<C>),
     /// Its own client spoke first: the relay connects to its next hop.
     Dialling,
     /// Somebody joined, or was joined.
@@ -70,89 +69,73 @@ enum Standing {
     Lapsed,
 }
 
+/// How many sessions there are, by what they do.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Sessions {
+    /// Nobody has joined them.
+    pub waiting: usize,
+    /// Somebody has, or is being dialled.
+    pub bound: usize,
+}
+
 /// What becomes of a session whose own client speaks first.
 #[derive(Debug)]
-pub(super) enum Join {
+pub(super) enum Join<C> {
     /// Its next hop is elsewhere: connect. Nobody can join it meanwhile.
     Dial,
     /// Its next hop is another session of this relay, which is claimed now: deliver the
     /// connection.
-    Deliver(Delivery),
+    Deliver(oneshot::Sender<C>),
     /// Somebody has claimed this very session: a connection is on its way to us.
     Await,
     /// It may not go there; the session waits on.
     Refuse(Reject),
 }
 
-impl Registry {
-    /// Enters a new session, waiting to be joined; `generation` has minted its URI.
+impl<C> Registry<C> {
+    /// Nobody dials to the hosts and ports in `authorities`: they are this relay itself.
+    pub(super) fn new(authorities: Arc<Authorities>) -> Self {
+        Self { sessions: Mutex::default(), emptied: Notify::new(), authorities }
+    }
+
+    /// Enters a new session, waiting to be joined. Its task ends when `token` is cancelled.
     pub(super) fn register(
         self: &Arc<Self>,
-        generation: &Generation,
-        uri: Uri,
-        client: Path,
-    ) -> (Registration, Arrival) {
+        info: SessionInfo,
+        token: CancellationToken,
+        span: Span,
+    ) -> (Registration<C>, oneshot::Receiver<C>) {
         let (delivery, arrival) = oneshot::channel();
-        let id = uri.session_id().unwrap_or_default().to_owned();
-        let standing = Standing::Waiting(delivery);
-        let entry = Entry { generation: generation.number, uri, client, standing, stop: None };
-        self.lock().sessions.insert(id.clone(), entry);
-        (Registration { registry: Arc::clone(self), id }, arrival)
-    }
-
-    /// Sessions are minted under this generation from now on.
-    pub(super) fn add_minter(&self, generation: &Arc<Generation>) {
-        let mut state = self.lock();
-        state.minters.retain(|minter| minter.generation.strong_count() > 0);
-        state.minters.push(Minter {
-            generation: Arc::downgrade(generation),
-            authority: generation.policy.authority.clone(),
-        });
-    }
-
-    /// Whether somebody may still look for a session at an address that these generations gave out:
-    /// one that nobody has joined, or one that is about to be made.
-    pub(super) fn is_awaited(&self, numbers: &Range<u64>) -> bool {
-        let state = self.lock();
-        let mut minters = state.minters.iter().filter_map(|minter| minter.generation.upgrade());
-        minters.any(|generation| {
-            numbers.contains(&generation.number) && generation.visitors.load(Ordering::Relaxed) > 0
-        }) || state
-            .sessions
-            .values()
-            .any(|entry| numbers.contains(&entry.generation) && entry.is_unjoined())
+        let info = Arc::new(info);
+        let entry = Entry { info: Arc::clone(&info), standing: Standing::Waiting(delivery) };
+        self.lock().insert(info.id().to_owned(), entry);
+        (Registration { place: Place { registry: Arc::clone(self), info }, token, span }, arrival)
     }
 
     /// Claims the session that a stranger's SEND names. A request that does not fit leaves the
     /// session as it is.
-    pub(super) fn claim(&self, head: &Head) -> Result<Delivery, Reject> {
-        let mut state = self.lock();
-        let entry = state.find(head.to_path.first()).ok_or(Reject::NoSession(detail::NONE))?;
-        if head.to_path[1..] != entry.client[..] {
+    pub(super) fn claim(&self, head: &Head) -> Result<oneshot::Sender<C>, Reject> {
+        let mut sessions = self.lock();
+        let entry = find(&mut sessions, head.to_path.first());
+        let entry = entry.ok_or(Reject::NoSession(detail::NONE))?;
+        if head.to_path[1..] != entry.info.client[..] {
             return Err(Reject::NoSession(detail::DESTINATION));
         }
         entry.claim()
     }
 
-    /// Stops the tasks of all sessions, and of those that are still to come.
-    pub(super) fn stop_all(&self) {
-        let mut state = self.lock();
-        state.stopping = true;
-        for entry in state.sessions.values_mut() {
-            entry.stop = None;
-        }
-    }
-
     /// How many sessions there are.
     pub(super) fn len(&self) -> usize {
-        self.lock().sessions.len()
+        self.lock().len()
     }
 
     /// How many there are, by what they do.
     pub(super) fn sessions(&self) -> Sessions {
-        let state = self.lock();
-        let waiting = state.sessions.values().filter(|entry| entry.is_unjoined()).count();
-        Sessions { waiting, bound: state.sessions.len() - waiting }
+        let sessions = self.lock();
+        let unjoined =
+            |entry: &&Entry<C>| matches!(entry.standing, Standing::Waiting(_) | Standing::Lapsed);
+        let waiting = sessions.values().filter(unjoined).count();
+        Sessions { waiting, bound: sessions.len() - waiting }
     }
 
     /// Resolves when there is no session.
@@ -166,33 +149,26 @@ impl Registry {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Entry<C>>> {
         // No code but ours runs under the lock, and none of it can leave it half done.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    fn find(&mut self, uri: &Uri) -> Option<&mut Entry> {
-        let entry = self.sessions.get_mut(uri.session_id()?)?;
-        (entry.uri == *uri && !matches!(entry.standing, Standing::Lapsed)).then_some(entry)
-    }
-
-    fn is_ours(&self, uri: &Uri) -> bool {
-        let port = |uri: &Uri| uri.port().unwrap_or(DEFAULT_PORT);
-        let living = self.minters.iter().filter(|minter| minter.generation.strong_count() > 0);
-        living
-            .map(|minter| &minter.authority)
-            .any(|ours| port(ours) == port(uri) && ours.same_host(uri))
+impl SessionInfo {
+    /// The session-id; a secret.
+    pub(super) fn id(&self) -> &str {
+        self.uri.session_id().unwrap_or_default()
     }
 }
 
-impl Entry {
-    fn is_unjoined(&self) -> bool {
-        matches!(self.standing, Standing::Waiting(_) | Standing::Lapsed)
-    }
+fn find<'a, C>(sessions: &'a mut HashMap<String, Entry<C>>, uri: &Uri) -> Option<&'a mut Entry<C>> {
+    let entry = sessions.get_mut(uri.session_id()?)?;
+    (entry.info.uri == *uri && !matches!(entry.standing, Standing::Lapsed)).then_some(entry)
+}
 
-    fn claim(&mut self) -> Result<Delivery, Reject> {
+impl<C> Entry<C> {
+    fn claim(&mut self) -> Result<oneshot::Sender<C>, Reject> {
         match std::mem::replace(&mut self.standing, Standing::Bound) {
             Standing::Waiting(delivery) => Ok(delivery),
             standing => {
@@ -203,87 +179,99 @@ impl Entry {
     }
 }
 
-/// A session's place in the registry; it leaves with this guard, however its task ends.
-#[derive(Debug)]
-pub(super) struct Registration {
-    registry: Arc<Registry>,
-    id: String,
+/// A session as the connection of its client holds it.
+pub(super) struct Registration<C> {
+    place: Place<C>,
+    /// Cancelled to end the session, whichever task serves it.
+    pub(super) token: CancellationToken,
+    /// `session{..}`, in which its log lines stand.
+    pub(super) span: Span,
 }
 
-impl Registration {
+/// A session's place in the registry; it leaves with this guard, however its task ends.
+struct Place<C> {
+    registry: Arc<Registry<C>>,
+    info: Arc<SessionInfo>,
+}
+
+impl<C> fmt::Debug for Registration<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registration").field("peer", &self.place.info.peer).finish_non_exhaustive()
+    }
+}
+
+impl<C> Registration<C> {
+    pub(super) fn info(&self) -> &Arc<SessionInfo> {
+        &self.place.info
+    }
+
     /// The own client of this session wants to go along `path`, which starts with its next hop.
-    pub(super) fn join(&self, path: &Path) -> Join {
-        let mut state = self.registry.lock();
-        match state.sessions.get(&self.id).map(|own| &own.standing) {
+    pub(super) fn join(&self, path: &Path) -> Join<C> {
+        let Place { registry, info } = &self.place;
+        let mut sessions = registry.lock();
+        match sessions.get(info.id()).map(|own| &own.standing) {
             Some(Standing::Waiting(_)) => {}
             Some(Standing::Bound) => return Join::Await,
             _ => return Join::Refuse(Reject::NoSession(detail::NONE)),
         }
-        let next_hop = path.first();
-        if let Some(other) = state.find(next_hop) {
-            if path[1..] != other.client[..] {
+        let joined = match find(&mut sessions, path.first()) {
+            Some(other) if path[1..] != other.info.client[..] => {
                 return Join::Refuse(Reject::NoSession(detail::DESTINATION));
             }
-            return match other.claim() {
-                Ok(delivery) => {
-                    state.set(&self.id, Standing::Bound);
-                    Join::Deliver(delivery)
-                }
-                Err(reject) => Join::Refuse(reject),
-            };
-        }
-        if path.iter().any(|uri| state.is_ours(uri)) {
-            return Join::Refuse(Reject::NoSession(detail::NONE));
-        }
-        state.set(&self.id, Standing::Dialling);
-        Join::Dial
+            Some(other) => other.claim().map_or_else(Join::Refuse, Join::Deliver),
+            None if path.iter().any(|uri| registry.authorities.include(uri)) => {
+                return Join::Refuse(Reject::NoSession(detail::NONE));
+            }
+            None => Join::Dial,
+        };
+        let standing = match joined {
+            Join::Deliver(_) => Standing::Bound,
+            Join::Dial => Standing::Dialling,
+            Join::Await | Join::Refuse(_) => return joined,
+        };
+        let own = sessions.get_mut(info.id());
+        let before = own.map(|own| std::mem::replace(&mut own.standing, standing));
+        // A sender that is dropped wakes a task: not under the lock.
+        drop(sessions);
+        drop(before);
+        joined
     }
 
     /// Lets the session be joined (again).
-    pub(super) fn wait(&self) -> Arrival {
+    pub(super) fn wait(&self) -> oneshot::Receiver<C> {
         let (delivery, arrival) = oneshot::channel();
-        self.registry.lock().set(&self.id, Standing::Waiting(delivery));
+        if let Some(own) = self.place.registry.lock().get_mut(self.place.info.id()) {
+            own.standing = Standing::Waiting(delivery);
+        }
         arrival
     }
 
     /// The session's time is over; false if somebody has claimed it just now.
     pub(super) fn lapse(&self) -> bool {
-        let mut state = self.registry.lock();
-        if let Some(Entry { standing: standing @ Standing::Waiting(_), .. }) =
-            state.sessions.get_mut(&self.id)
-        {
-            *standing = Standing::Lapsed;
-            return true;
+        let mut sessions = self.place.registry.lock();
+        match sessions.get_mut(self.place.info.id()) {
+            Some(Entry { standing: standing @ Standing::Waiting(_), .. }) => {
+                *standing = Standing::Lapsed;
+                true
+            }
+            _ => false,
         }
-        false
     }
 
-    /// Resolves, with an error, when the task that serves this session is to stop.
-    pub(super) fn stop_signal(&self) -> oneshot::Receiver<()> {
-        let (stop, signal) = oneshot::channel();
-        let mut state = self.registry.lock();
-        if !state.stopping
-            && let Some(entry) = state.sessions.get_mut(&self.id)
-        {
-            entry.stop = Some(stop);
-        }
-        signal
+    /// Takes the session out of the registry; what it was is left for the log.
+    pub(super) fn leave(self) -> (Arc<SessionInfo>, Span) {
+        (Arc::clone(&self.place.info), self.span)
     }
 }
 
-impl State {
-    fn set(&mut self, id: &str, standing: Standing) {
-        if let Some(entry) = self.sessions.get_mut(id) {
-            entry.standing = standing;
-        }
-    }
-}
-
-impl Drop for Registration {
+impl<C> Drop for Place<C> {
     fn drop(&mut self) {
-        let mut state = self.registry.lock();
-        state.sessions.remove(&self.id);
-        if state.sessions.is_empty() {
+        let (left, is_empty) = {
+            let mut sessions = self.registry.lock();
+            (sessions.remove(self.info.id()), sessions.is_empty())
+        };
+        drop(left);
+        if is_empty {
             self.registry.emptied.notify_waiters();
         }
     }

@@ -14,6 +14,35 @@ pub(super) struct Stats {
     /// Connections accepted, and sessions made, since the start.
     pub(super) accepted: AtomicU64,
     pub(super) started: AtomicU64,
+    /// Faults of the relay that ended a connection or a session.
+    pub(super) faults: AtomicU64,
+}
+
+/// The counters at one moment.
+#[derive(Debug, Clone, Copy)]
+pub struct Counts {
+    /// Open connections.
+    pub connections: usize,
+    /// Octets on their way through the relay that wait for a peer to take them.
+    pub queued: usize,
+    /// Connections accepted since the start.
+    pub accepted: u64,
+    /// Sessions made since the start.
+    pub started: u64,
+    /// Faults of the relay since the start, each of which ended one connection or session.
+    pub faults: u64,
+}
+
+impl Stats {
+    pub(super) fn counts(&self) -> Counts {
+        Counts {
+            connections: self.connections.load(Ordering::Relaxed),
+            queued: self.queued.load(Ordering::Relaxed),
+            accepted: self.accepted.load(Ordering::Relaxed),
+            started: self.started.load(Ordering::Relaxed),
+            faults: self.faults.load(Ordering::Relaxed),
+        }
+    }
 }
 
 /// One open connection; a clone is another one.

@@ -9,12 +9,12 @@ use std::{
 use tokio::time::{Sleep, sleep_until};
 use tracing::{debug, info};
 
-use super::end::End;
+use super::{end::End, party::Party};
 use crate::{
     clock,
     msrp::{ChunkQueue, Head, Path},
     session::{Leg, Received, Session},
-    transport::{Blocks, Link, Loss, Outgoing, Stream},
+    transport::{Blocks, Loss, Outgoing},
 };
 
 /// What leaves for one block, with heads and TLS around it, stays below the 64 KiB that the kernel
@@ -37,7 +37,7 @@ const LEGS: [Leg; 2] = [Leg::Near, Leg::Far];
 /// One connection in a session.
 #[derive(Debug)]
 pub(super) struct Wire {
-    pub(super) stream: Stream,
+    pub(super) party: Party,
     /// Whether the input may hold something that the session would take now.
     undecoded: bool,
     /// Until when a peer that cannot be written to is still read.
@@ -62,14 +62,10 @@ impl Outgoing for Output<'_> {
 }
 
 impl Wire {
-    pub(super) fn new(link: Link) -> Self {
-        Self { stream: Stream::new(link), undecoded: false, failed: None }
-    }
-
-    /// A session that knows nothing of it yet takes over.
-    fn begin(&mut self) {
-        self.undecoded = true;
-        self.stream.restart();
+    /// A session that knows nothing of the connection yet takes over.
+    fn new(mut party: Party) -> Self {
+        party.stream.restart();
+        Self { party, undecoded: true, failed: None }
     }
 
     /// Feeds the session what came; returns how many octets it took.
@@ -79,8 +75,8 @@ impl Wire {
         }
         let mut taken = 0;
         if self.undecoded {
-            let before = self.stream.input.len();
-            match session.receive(leg, &mut self.stream.input, now) {
+            let before = self.party.stream.input.len();
+            match session.receive(leg, &mut self.party.stream.input, now) {
                 Ok(Received::Idle) => {}
                 Ok(Received::NeedsFar(path)) => return Err(Step::NeedsFar(path)),
                 Ok(Received::Auth { leg, head }) => return Err(Step::Auth(leg, head)),
@@ -90,12 +86,12 @@ impl Wire {
                     return Err(Step::Lost(leg, End::Violation));
                 }
             }
-            taken = before - self.stream.input.len();
+            taken = before - self.party.stream.input.len();
             // Where back-pressure stopped it there may be more to take.
             self.undecoded = !session.wants_read(leg);
         }
         if !self.undecoded
-            && let Some(loss) = self.stream.ended()
+            && let Some(loss) = self.party.stream.ended()
         {
             log_loss(leg, loss);
             return Err(Step::Lost(leg, End::closed(leg)));
@@ -105,7 +101,7 @@ impl Wire {
 
     /// Fetches more, if there is room for it; returns whether anything happened.
     fn read(&mut self, leg: Leg, session: &Session, cx: &mut Context<'_>) -> bool {
-        if self.undecoded || self.stream.ended().is_some() {
+        if self.undecoded || self.party.stream.ended().is_some() {
             return false;
         }
         if session.wants_read(leg) && self.fetch(cx) {
@@ -115,14 +111,14 @@ impl Wire {
         // A connection that is idle or waits holds no read buffer. While the other leg's queue is
         // not empty its pieces may keep the block alive anyway, so it is used to its end.
         if session.outgoing(leg.other()).is_empty() {
-            self.stream.release();
+            self.party.stream.release();
         }
         false
     }
 
     /// Reads what there is; whether anything came, the end included.
     fn fetch(&mut self, cx: &mut Context<'_>) -> bool {
-        self.stream.poll_fill(BLOCKS, cx) > 0 || self.stream.ended().is_some()
+        self.party.stream.poll_fill(BLOCKS, cx) > 0 || self.party.stream.ended().is_some()
     }
 
     /// Writes as much as the socket takes; returns whether it took anything.
@@ -134,11 +130,20 @@ impl Wire {
         cx: &mut Context<'_>,
     ) -> Result<bool, Loss> {
         let mut output = Output { session, leg, now };
-        let written = self.stream.poll_write(&mut output, TURN, cx)?;
+        let written = self.party.stream.poll_write(&mut output, TURN, cx)?;
         if written.moved {
             session.set_blocked(leg, written.blocked, now);
         }
         Ok(written.moved)
+    }
+
+    /// Writes the last words, if the peer can be written to. Returns whether all is with the kernel.
+    pub(super) async fn say(&mut self, leg: Leg, mut last_words: ChunkQueue) -> bool {
+        if self.failed.is_some() {
+            return false;
+        }
+        let said = self.party.stream.write(&mut last_words).await;
+        said.inspect_err(|loss| log_loss(leg, loss)).is_ok()
     }
 }
 
@@ -153,8 +158,8 @@ fn log_loss(leg: Leg, loss: &Loss) {
 /// The connections of one session.
 #[derive(Debug)]
 pub(super) struct Wires {
-    pub(super) near: Wire,
-    pub(super) far: Option<Wire>,
+    near: Wire,
+    far: Option<Wire>,
     /// The near leg is not read: its next request waits, for an arrival or a dial.
     pub(super) hold_near: bool,
     /// Since when output waits for more of it.
@@ -178,18 +183,48 @@ pub(super) enum Step {
 }
 
 impl Wires {
-    pub(super) fn new(near: Wire) -> Self {
-        let mut wires =
-            Self { near, far: None, hold_near: false, gathering: None, timer: Timer::new() };
-        wires.near.begin();
-        wires
+    pub(super) fn new(near: Party) -> Self {
+        Self {
+            near: Wire::new(near),
+            far: None,
+            hold_near: false,
+            gathering: None,
+            timer: Timer::new(),
+        }
     }
 
     /// The far leg is there.
-    pub(super) fn open_far(&mut self, mut far: Wire) {
-        far.begin();
-        self.far = Some(far);
+    pub(super) fn open_far(&mut self, far: Party) {
+        self.far = Some(Wire::new(far));
         self.hold_near = false;
+    }
+
+    pub(super) fn near(&self) -> &Party {
+        &self.near.party
+    }
+
+    pub(super) fn near_mut(&mut self) -> &mut Party {
+        &mut self.near.party
+    }
+
+    pub(super) fn party(&self, leg: Leg) -> Option<&Party> {
+        match leg {
+            Leg::Near => Some(&self.near.party),
+            Leg::Far => self.far.as_ref().map(|far| &far.party),
+        }
+    }
+
+    pub(super) fn party_mut(&mut self, leg: Leg) -> Option<&mut Party> {
+        self.wire(leg).map(|wire| &mut wire.party)
+    }
+
+    /// The connection, for another task.
+    pub(super) fn into_near(self) -> Party {
+        self.near.party
+    }
+
+    pub(super) fn into_legs(self) -> (Wire, Option<Wire>) {
+        (self.near, self.far)
     }
 
     fn wire(&mut self, leg: Leg) -> Option<&mut Wire> {
@@ -251,33 +286,6 @@ impl Wires {
                 return self.poll_timer(now, session, cx);
             }
         }
-    }
-
-    /// Writes what is queued for both legs, to the last octet that can be written.
-    pub(super) fn poll_drain(&mut self, session: &mut Session, cx: &mut Context<'_>) -> Poll<()> {
-        let now = clock::now();
-        let mut done = true;
-        for leg in LEGS {
-            let Some(wire) = self.wire(leg) else { continue };
-            if wire.failed.is_some() {
-                continue;
-            }
-            match wire.write(leg, session, now, cx) {
-                Ok(_) => {
-                    let gone = session.outgoing(leg).is_empty() && wire.stream.is_flushed();
-                    if !gone && !wire.stream.is_blocked() {
-                        // The socket took all of a turn, so it wakes nobody.
-                        cx.waker().wake_by_ref();
-                    }
-                    done &= gone;
-                }
-                Err(loss) => {
-                    log_loss(leg, &loss);
-                    wire.failed = Some(now);
-                }
-            }
-        }
-        if done { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// The connection of a leg, if it may be read.

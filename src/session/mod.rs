@@ -203,6 +203,16 @@ impl Session {
         (self.near.holding, self.near.decoder, self.near.outbox.into_queue())
     }
 
+    /// What each leg is still to be told, near and far, once the session is over.
+    pub fn into_outgoing(self) -> [ChunkQueue; 2] {
+        [self.near, self.far].map(|side| side.outbox.into_queue())
+    }
+
+    /// What the session of a leg was granted, if its client holds one.
+    pub fn holding(&self, leg: Leg) -> Option<&Holding> {
+        self.side(leg).holding.as_ref()
+    }
+
     /// Whether there is a far leg, or one on its way.
     pub fn is_bound(&self) -> bool {
         !matches!(self.link, Link::None)

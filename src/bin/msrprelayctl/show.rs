@@ -6,7 +6,8 @@ use std::{
 };
 
 use msrprelay::{
-    relay::{Certificate, FailedReload, Phase, Status},
+    control::{Certificate, FailedReload, Status},
+    relay::Phase,
     tls::{EXPIRY_NOTICES, Utc},
 };
 
@@ -31,6 +32,10 @@ pub(crate) fn status(status: &Status, now: u64) -> String {
     ));
     lines.failure("FAILED RELOAD", status.last_failed_reload.as_ref(), now);
     lines.failure("FAILED RENEWAL", status.last_failed_renewal.as_ref(), now);
+    if status.faults > 0 {
+        let text = "of the relay since the start, each ended a connection or session: see the log";
+        lines.add("FAULTS", &format!("{} {text}", status.faults));
+    }
     lines.add("configuration", &status.configuration.display().to_string());
     lines.add(
         "generation",
@@ -184,6 +189,7 @@ mod tests {
             connections_accepted: 345,
             sessions: Sessions { waiting: 2, bound: 5 },
             sessions_started: 67,
+            faults: 0,
             queued_bytes: 131_072,
             last_failed_reload: Some(FailedReload {
                 at: NOW - 61,

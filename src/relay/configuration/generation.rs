@@ -3,10 +3,7 @@
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::SystemTime,
 };
 
@@ -23,7 +20,7 @@ use crate::{
     tls::{self, Identity, Verification},
 };
 
-/// Everything built from one `config.ini`. Connections take it when they are accepted and keep it.
+/// Everything built from one `config.ini`.
 pub struct Generation {
     /// Counted from 1, the start.
     pub(in crate::relay) number: u64,
@@ -41,32 +38,9 @@ pub struct Generation {
     pub(super) built: SystemTime,
     /// What an operator should look at, although the relay can start.
     pub warnings: Vec<String>,
-    /// Connections without a session that may get one under these rules.
-    pub(in crate::relay) visitors: AtomicUsize,
     stores: Stores,
     /// All of them as one, in the order in which they are asked.
     pub(in crate::relay) backend: Arc<dyn Backend>,
-}
-
-/// A connection without a session, which may get one under the rules of this generation.
-#[derive(Debug)]
-pub(in crate::relay) struct Visit(Arc<Generation>);
-
-impl Visit {
-    pub(in crate::relay) fn new(generation: Arc<Generation>) -> Self {
-        generation.visitors.fetch_add(1, Ordering::Relaxed);
-        Self(generation)
-    }
-
-    pub(in crate::relay) fn generation(&self) -> &Arc<Generation> {
-        &self.0
-    }
-}
-
-impl Drop for Visit {
-    fn drop(&mut self) {
-        self.0.visitors.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 impl fmt::Debug for Generation {
@@ -153,7 +127,6 @@ impl Generation {
             files,
             built: now,
             warnings,
-            visitors: AtomicUsize::new(0),
             backend: stores.backend(),
             stores,
         })
@@ -187,8 +160,38 @@ impl Generation {
         )
     }
 
+    /// Its number, counted from 1, the start.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// What it was built from.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Host in the URIs that clients are given.
+    pub fn host_name(&self) -> &str {
+        &self.policy.host
+    }
+
+    /// Port in them.
+    pub fn port(&self) -> u16 {
+        self.policy.port
+    }
+
+    /// The certificates, the default one first; none with plain TCP.
+    pub fn identities(&self) -> &[Identity] {
+        &self.identities
+    }
+
+    /// The names of the backends, in the order in which they are asked.
+    pub fn backends(&self) -> impl Iterator<Item = String> {
+        self.stores.names()
+    }
+
     /// The backends.
-    pub(in crate::relay) fn stores(&self) -> &Stores {
+    pub(super) fn stores(&self) -> &Stores {
         &self.stores
     }
 }

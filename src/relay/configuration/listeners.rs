@@ -1,136 +1,57 @@
-//! Where connections come in: binding, accepting, and leaving an address behind.
+//! Where connections come in: accepting them, and leaving an address behind.
 //!
-//! A listener that a reload replaced stays open while somebody may still look for a session at the
-//! address that it gave out.
+//! A [`Door`] is an address that sessions were given out with. Whoever may still lead somebody there
+//! keeps it: the generation in force, a connection that has no session yet, a session that nobody
+//! has joined. When the last of them lets go of it, its task stops accepting.
 
 use std::{
     io,
-    net::{SocketAddr, ToSocketAddrs},
+    net::SocketAddr,
+    pin::pin,
     sync::{Arc, Weak},
     time::Duration,
 };
 
 use futures_util::FutureExt as _;
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::watch,
-    time::{MissedTickBehavior, interval},
-};
-use tracing::{Instrument, error, info, info_span};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::{error, info};
 
-use super::super::{RelayError, Shared, lobby, serve};
-use crate::{config::ListenAddress, transport};
+use super::{
+    super::{RelayError, lifecycle::Lifecycle},
+    binding::{Bound, bind_one, overlap},
+};
+use crate::transport;
 
 /// Pause after a failed accept: most often there are no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How often a replaced listener asks whether it is still needed.
-const LEAVE_PERIOD: Duration = Duration::from_secs(1);
 
-/// A listener that is bound, and the address that was asked for: its port may have been 0.
+/// Takes each connection that was accepted, and its other end.
+pub(in crate::relay) type Admit = Arc<dyn Fn(TcpStream, SocketAddr) + Send + Sync>;
+
+/// An address that is listened on while somebody keeps this.
 #[derive(Debug)]
-pub struct Bound {
-    /// As the configuration has it.
-    pub requested: SocketAddr,
-    /// Not blocking.
-    pub socket: std::net::TcpListener,
-}
-
-/// Binds all addresses of the option `address`, unless `inherited` has a socket that listens there.
-pub fn bind(
-    addresses: &[ListenAddress],
-    mut inherited: impl FnMut(SocketAddr) -> Option<std::net::TcpListener>,
-) -> Result<Vec<Bound>, RelayError> {
-    let mut bound = Vec::new();
-    for requested in resolve_all(addresses)? {
-        bound.push(match inherited(requested) {
-            Some(socket) => Bound { requested, socket },
-            None => bind_one(requested)?,
-        });
-    }
-    Ok(bound)
-}
-
-fn bind_one(requested: SocketAddr) -> Result<Bound, RelayError> {
-    let socket = transport::listen(requested).map_err(RelayError::Bind)?;
-    Ok(Bound { requested, socket })
-}
-
-/// Whether one address stands for the other, too.
-fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
-    one != other
-        && one.port() == other.port()
-        && one.is_ipv4() == other.is_ipv4()
-        && (one.ip().is_unspecified() || other.ip().is_unspecified())
-}
-
-/// All addresses of a host name; a number is its own.
-pub fn resolve(address: &ListenAddress) -> Result<Vec<SocketAddr>, RelayError> {
-    let found = (address.host.as_str(), address.port).to_socket_addrs();
-    let found = found.map_err(|cause| {
-        let host = &address.host;
-        let text = format!("{host} cannot be resolved: {cause}: mend the name or write an address");
-        RelayError::Bind(io::Error::new(cause.kind(), text))
-    })?;
-    Ok(found.collect())
-}
-
-/// Everything that the option stands for, in its order; blocks.
-pub(super) fn resolve_all(addresses: &[ListenAddress]) -> Result<Vec<SocketAddr>, RelayError> {
-    let mut all = Vec::new();
-    for address in addresses {
-        all.extend(resolve(address)?);
-    }
-    distinct(all)
-}
-
-/// Each address once: a name may stand for one that is listed as well. One that another covers
-/// cannot be bound beside it. Port 0 is another port each time.
-pub fn distinct(addresses: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, RelayError> {
-    let mut distinct: Vec<SocketAddr> = Vec::new();
-    for address in addresses {
-        let fixed = address.port() != 0;
-        if let Some(other) = distinct.iter().find(|other| fixed && overlap(**other, address)) {
-            let (all, one) =
-                if other.ip().is_unspecified() { (other, &address) } else { (&address, other) };
-            let text = format!("{all} includes {one}: name only one of them");
-            return Err(RelayError::Bind(io::Error::new(io::ErrorKind::InvalidInput, text)));
-        }
-        if !(fixed && distinct.contains(&address)) {
-            distinct.push(address);
-        }
-    }
-    Ok(distinct)
-}
-
-/// The listeners in use, and those that are being left.
-#[derive(Debug, Default)]
-pub(in crate::relay) struct Listeners {
-    current: Vec<Listener>,
-    left: Vec<Listener>,
-}
-
-/// One of them; when this is dropped, its task accepts no more.
-#[derive(Debug)]
-struct Listener {
-    door: Door,
-    /// Tells its task the number of the generation that does without it.
-    replaced: watch::Sender<Option<u64>>,
-}
-
-/// A listening socket, as long as some task accepts on it.
-#[derive(Debug, Clone)]
-struct Door {
-    /// Number of the first generation that gave out this address.
-    since: u64,
+pub(in crate::relay) struct Door {
+    /// As the configuration has it; its port may be 0.
     requested: SocketAddr,
     local: SocketAddr,
-    socket: Weak<TcpListener>,
+    /// Tells the task that accepts there.
+    _close: DropGuard,
 }
 
-impl Door {
-    fn is_open(&self) -> bool {
-        self.socket.strong_count() > 0
-    }
+/// All addresses of one generation, in the order of the option.
+pub(in crate::relay) type Doors = Arc<[Arc<Door>]>;
+
+/// The listeners that have not been closed, in use or not.
+#[derive(Debug, Default)]
+pub(in crate::relay) struct Listeners(Vec<Listener>);
+
+#[derive(Debug)]
+struct Listener {
+    requested: SocketAddr,
+    local: SocketAddr,
+    door: Weak<Door>,
+    socket: Weak<TcpListener>,
 }
 
 /// Which listeners a configuration wants, each of them bound.
@@ -139,37 +60,38 @@ pub(in crate::relay) struct Plan(Vec<Planned>);
 
 #[derive(Debug)]
 enum Planned {
-    /// The current one at this place.
-    Kept(usize),
-    /// One that was being left.
-    Returned(Door, Arc<TcpListener>),
+    /// Connections are accepted there already.
+    Kept(Arc<Door>),
+    /// Nobody keeps its door any more, but the socket is still open.
+    Reopened {
+        requested: SocketAddr,
+        socket: Arc<TcpListener>,
+    },
     New(Bound),
 }
 
 /// A plan of which nothing can fail any more.
-pub(in crate::relay) struct Opened {
-    listeners: Vec<Opening>,
-    /// The generation that wants it.
-    number: u64,
-}
+pub(in crate::relay) struct Opened(Vec<Opening>);
 
 enum Opening {
-    Kept(usize),
-    New(Door, Arc<TcpListener>),
+    Kept(Arc<Door>),
+    New { requested: SocketAddr, local: SocketAddr, socket: Arc<TcpListener> },
 }
 
 impl Planned {
-    fn open(self, number: u64) -> io::Result<Opening> {
-        match self {
-            Self::Kept(at) => Ok(Opening::Kept(at)),
-            Self::Returned(door, socket) => Ok(Opening::New(door, socket)),
+    fn open(self) -> io::Result<Opening> {
+        let (requested, socket) = match self {
+            Self::Kept(door) => return Ok(Opening::Kept(door)),
+            Self::Reopened { requested, socket } => (requested, socket),
             Self::New(Bound { requested, socket }) => {
-                let local = socket.local_addr()?;
-                let socket = Arc::new(TcpListener::from_std(socket)?);
-                let weak = Arc::downgrade(&socket);
-                Ok(Opening::New(Door { since: number, requested, local, socket: weak }, socket))
+                (requested, Arc::new(TcpListener::from_std(socket)?))
             }
-        }
+        };
+        Ok(Opening::New { requested, local: socket.local_addr()?, socket })
+    }
+
+    fn is(&self, door: &Arc<Door>) -> bool {
+        matches!(self, Self::Kept(kept) if Arc::ptr_eq(kept, door))
     }
 }
 
@@ -179,20 +101,32 @@ impl Plan {
         Self(bound.into_iter().map(Planned::New).collect())
     }
 
-    /// Makes it ready for generation `number`. Must be called inside of a runtime.
-    pub(in crate::relay) fn open(self, number: u64) -> io::Result<Opened> {
-        let listeners = self.0.into_iter().map(|planned| planned.open(number));
-        Ok(Opened { listeners: listeners.collect::<io::Result<_>>()?, number })
+    /// Makes it ready. Must be called inside of a runtime.
+    pub(in crate::relay) fn open(self) -> io::Result<Opened> {
+        self.0.into_iter().map(Planned::open).collect::<io::Result<_>>().map(Opened)
+    }
+
+    /// The address of the first listener.
+    pub(super) fn first(&self) -> Option<SocketAddr> {
+        match self.0.first()? {
+            Planned::Kept(door) => Some(door.local),
+            Planned::Reopened { socket, .. } => socket.local_addr().ok(),
+            Planned::New(bound) => bound.socket.local_addr().ok(),
+        }
     }
 }
 
 impl Listeners {
     /// Finds or binds what the option `address` says, which is resolved; nothing changes yet.
-    pub(super) fn plan(&self, addresses: &[SocketAddr]) -> Result<Plan, RelayError> {
+    /// `current` are the doors of the generation in force.
+    pub(super) fn plan(
+        &self,
+        addresses: &[SocketAddr],
+        current: &Doors,
+    ) -> Result<Plan, RelayError> {
         let mut planned = Vec::new();
         for &requested in addresses {
-            let found = self.find(requested, &planned);
-            planned.push(match found {
+            planned.push(match self.find(requested, current, &planned) {
                 Some(found) => found,
                 None => Planned::New(self.bind(requested)?),
             });
@@ -202,9 +136,8 @@ impl Listeners {
 
     /// Our own listeners on overlapping addresses must not stand in the way.
     fn bind(&self, requested: SocketAddr) -> Result<Bound, RelayError> {
-        let doors = self.current.iter().chain(&self.left).map(|listener| &listener.door);
-        let overlapping = doors.filter(|door| overlap(door.local, requested));
-        let own: Vec<_> = overlapping.filter_map(|door| door.socket.upgrade()).collect();
+        let overlapping = self.0.iter().filter(|one| overlap(one.local, requested));
+        let own: Vec<_> = overlapping.filter_map(|one| one.socket.upgrade()).collect();
         if own.is_empty() {
             return bind_one(requested);
         }
@@ -213,114 +146,78 @@ impl Listeners {
     }
 
     /// The listener for an address that was bound already, and is not planned with.
-    fn find(&self, requested: SocketAddr, planned: &[Planned]) -> Option<Planned> {
-        let free = |at: &usize| !planned.iter().any(|p| matches!(p, Planned::Kept(k) if k == at));
-        let mut current = self.current.iter().enumerate();
-        let kept = current.find(|(at, one)| one.door.requested == requested && free(at));
-        if let Some((at, _)) = kept {
-            return Some(Planned::Kept(at));
+    fn find(&self, requested: SocketAddr, current: &Doors, planned: &[Planned]) -> Option<Planned> {
+        let left = self.0.iter().filter_map(|one| one.door.upgrade());
+        let mut doors = current.iter().cloned().chain(left);
+        let kept = doors.find(|door| {
+            door.requested == requested && !planned.iter().any(|planned| planned.is(door))
+        });
+        if let Some(door) = kept {
+            return Some(Planned::Kept(door));
         }
-        let left = self.left.iter().map(|listener| &listener.door);
-        left.filter(|door| door.requested == requested).find_map(|door| {
-            let taken = |p: &Planned| matches!(p, Planned::Returned(d, _) if d.local == door.local);
-            let socket = door.socket.upgrade()?;
-            (!planned.iter().any(taken)).then(|| Planned::Returned(door.clone(), socket))
-        })
+        let closing = |one: &&Listener| one.requested == requested && one.door.strong_count() == 0;
+        let socket = self.0.iter().filter(closing).find_map(|one| one.socket.upgrade())?;
+        let taken = |planned: &Planned| matches!(planned, Planned::Reopened { socket: other, .. } if Arc::ptr_eq(other, &socket));
+        (!planned.iter().any(taken)).then_some(Planned::Reopened { requested, socket })
     }
 
-    /// The address of the first listener of a plan.
-    pub(super) fn first(&self, plan: &Plan) -> Option<SocketAddr> {
-        match plan.0.first()? {
-            Planned::Kept(at) => self.current.get(*at).map(|listener| listener.door.local),
-            Planned::Returned(door, _) => Some(door.local),
-            Planned::New(bound) => bound.socket.local_addr().ok(),
-        }
+    /// Accepts connections on all listeners of a plan from now on, and hands them to `admit`. Must
+    /// be called inside of a runtime.
+    pub(in crate::relay) fn open(
+        &mut self,
+        opened: Opened,
+        admit: &Admit,
+        lifecycle: &Lifecycle,
+    ) -> Doors {
+        self.0.retain(|listener| listener.socket.strong_count() > 0);
+        let doors = opened.0.into_iter().map(|opening| match opening {
+            Opening::Kept(door) => door,
+            Opening::New { requested, local, socket } => {
+                info!("listening on {local}");
+                let closed = CancellationToken::new();
+                let door = Door { requested, local, _close: closed.clone().drop_guard() };
+                let door = Arc::new(door);
+                self.0.push(Listener {
+                    requested,
+                    local,
+                    door: Arc::downgrade(&door),
+                    socket: Arc::downgrade(&socket),
+                });
+                let accepting = accept(socket, closed, Arc::clone(admit));
+                let stopping = lifecycle.stopping.clone();
+                lifecycle.spawn(stopping.run_until_cancelled_owned(accepting));
+                door
+            }
+        });
+        doors.collect()
     }
 
-    /// Accepts on the listeners of a plan from now on; the others stay for the sessions of earlier
-    /// generations. Must be called inside of a runtime.
-    pub(in crate::relay) fn put_in_force(&mut self, opened: Opened, shared: &Arc<Shared>) {
-        let Opened { listeners, number } = opened;
-        self.left.retain(|left| left.door.is_open());
-        let mut before: Vec<Option<Listener>> =
-            std::mem::take(&mut self.current).into_iter().map(Some).collect();
-        for opening in listeners {
-            let listener = match opening {
-                Opening::Kept(at) => before.get_mut(at).and_then(Option::take),
-                Opening::New(door, socket) => {
-                    self.left.retain(|left| left.door.local != door.local);
-                    let (replaced, told) = watch::channel(None);
-                    info!("listening on {}", door.local);
-                    let accepting = accept(socket, door.clone(), told, Arc::clone(shared));
-                    shared.tasks.spawn(accepting);
-                    Some(Listener { door, replaced })
-                }
-            };
-            self.current.extend(listener);
-        }
-        for listener in before.into_iter().flatten() {
-            listener.replaced.send_replace(Some(number));
-            self.left.push(listener);
-        }
-    }
-
-    /// The addresses of those in use.
-    pub(in crate::relay) fn addresses(&self) -> Vec<SocketAddr> {
-        self.current.iter().map(|listener| listener.door.local).collect()
-    }
-
-    /// The addresses of those that are still open for sessions reserved earlier.
-    pub(in crate::relay) fn left(&self) -> Vec<SocketAddr> {
-        let doors = self.left.iter().map(|listener| &listener.door);
-        doors.filter(|door| door.is_open()).map(|door| door.local).collect()
+    /// The addresses that are still open for sessions given out earlier.
+    pub(in crate::relay) fn left(&self, current: &Doors) -> Vec<SocketAddr> {
+        let open = self.0.iter().filter(|one| one.door.strong_count() > 0);
+        let locals = open.map(|one| one.local);
+        locals.filter(|local| current.iter().all(|door| door.local != *local)).collect()
     }
 }
 
-/// Accepts connections until the relay stops, until another task does, or until the listener is
-/// replaced and nobody can look for a session there any more.
-async fn accept(
-    listener: Arc<TcpListener>,
-    door: Door,
-    mut replaced: watch::Receiver<Option<u64>>,
-    shared: Arc<Shared>,
-) {
+/// The addresses of these doors.
+pub(in crate::relay) fn addresses(doors: &Doors) -> Vec<SocketAddr> {
+    doors.iter().map(|door| door.local).collect()
+}
+
+/// Accepts connections until the door is closed.
+async fn accept(listener: Arc<TcpListener>, closed: CancellationToken, admit: Admit) {
     let mut failing = false;
-    // The generations that gave out the address, once it is replaced.
-    let mut users = None;
-    let mut period = interval(LEAVE_PERIOD);
-    period.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut closing = pin!(closed.cancelled());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = shared.stopping.cancelled() => return,
-            told = replaced.changed() => {
-                if told.is_err() {
-                    // A reload has returned to the listener, with a task of its own.
-                    return;
-                }
-                users = replaced.borrow_and_update().map(|number| door.since..number);
-                period.reset_immediately();
-                continue;
-            }
-            _ = period.tick(), if users.is_some() => {
-                if users.as_ref().is_some_and(|users| !shared.registry.is_awaited(users)) {
-                    // Who is connected already is let in: a close would reset them.
-                    while let Some(Ok((tcp, peer))) = listener.accept().now_or_never() {
-                        admit(tcp, peer, Arc::clone(&shared));
-                    }
-                    // Unless a later reload has returned to it.
-                    if Arc::strong_count(&listener) == 1 {
-                        info!("no longer listening on {}", door.local);
-                    }
-                    return;
-                }
-                continue;
-            }
+            () = &mut closing => break,
         };
         match accepted {
             Ok((tcp, peer)) => {
                 failing = false;
-                admit(tcp, peer, Arc::clone(&shared));
+                admit(tcp, peer);
             }
             Err(error) => {
                 // One line for a series of failures; the pause keeps it from spinning.
@@ -331,78 +228,66 @@ async fn accept(
             }
         }
     }
-}
-
-fn admit(tcp: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
-    let span = info_span!("connection", %peer);
-    let visit = shared.configuration.visit();
-    let tasks = shared.tasks.clone();
-    let task = async move {
-        let stage = lobby::enter(Arc::clone(&shared), visit, tcp, peer).await;
-        serve(shared, stage).await;
-    };
-    tasks.spawn(task.instrument(span));
+    // The kernel has completed these connections already: closing the listener would reset them.
+    while let Some(Ok((tcp, peer))) = listener.accept().now_or_never() {
+        admit(tcp, peer);
+    }
+    // Unless a reload has returned to the address at this very moment.
+    if Arc::strong_count(&listener) == 1
+        && let Ok(local) = listener.local_addr()
+    {
+        info!("no longer listening on {local}");
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use super::*;
 
-    use super::{
-        super::{super::Config, Configuration, Generation, Source},
-        *,
-    };
-    use crate::clock;
-
-    fn shared() -> Arc<Shared> {
-        let text = "[Relay]\naddress = 127.0.0.1\ndebug_notls = yes\nbackend = memory\nhostname = relay.example\n";
-        let config = Config::parse(text, Path::new("config.ini")).unwrap();
-        let generation = Generation::build(Arc::new(config), None, clock::wall()).unwrap();
-        let source = Source::new("config.ini".into(), |_| {});
-        let shared = Arc::new(Shared::new(Configuration::new(source, generation)));
-        shared.registry.add_minter(&shared.configuration.generation());
-        shared
-    }
-
-    /// Somebody from the first generation waits all the while, for whom both ports stay open.
+    /// Somebody keeps both doors all the while, as a session does that nobody has joined.
     #[tokio::test]
     async fn a_listener_has_one_task_however_often_it_is_returned_to() {
-        let shared = shared();
-        let _visit = shared.configuration.visit();
+        let lifecycle = Lifecycle::new();
+        let admit: Admit = Arc::new(|_, _| {});
+        let mut listeners = Listeners::default();
         let free = || bind_one(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let addresses = [free(), free()].map(|bound| bound.socket.local_addr().unwrap());
+        let mut current: Doors = Arc::new([]);
+        let mut kept = Vec::new();
         for number in 1..=20 {
-            let mut listeners = shared.configuration.listeners();
-            let plan = listeners.plan(&addresses[number % 2..][..1]).unwrap();
-            // The first generation gave out both.
-            let opened = plan.open(1 + u64::from(number > 2)).unwrap();
-            listeners.put_in_force(opened, &shared);
+            let plan = listeners.plan(&addresses[number % 2..][..1], &current).unwrap();
+            let opened = plan.open().unwrap();
+            current = listeners.open(opened, &admit, &lifecycle);
+            kept.push(Arc::clone(&current));
         }
-        tokio::time::sleep(LEAVE_PERIOD * 2).await;
-        assert_eq!(shared.tasks.len(), 2);
-        assert_eq!(shared.configuration.listeners().left(), [addresses[1]]);
+        assert_eq!(lifecycle.tasks(), 2);
+        assert_eq!(listeners.left(&current), [addresses[1]]);
+        drop(kept);
+        while lifecycle.tasks() > 1 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(listeners.left(&current), []);
+        assert!(TcpStream::connect(addresses[1]).await.is_err());
+        assert!(TcpStream::connect(addresses[0]).await.is_ok());
     }
 
-    #[test]
-    fn addresses_are_bound_once() {
-        let of = |list: &[&str]| -> Result<Vec<String>, String> {
-            let addresses = list.iter().map(|address| address.parse().unwrap()).collect();
-            let found = distinct(addresses).map_err(|error| error.to_string())?;
-            Ok(found.iter().map(ToString::to_string).collect())
-        };
-        let once = Ok(vec!["127.0.0.1:1".to_owned()]);
-        assert_eq!(of(&["127.0.0.1:1", "127.0.0.1:1"]), once);
-        for apart in [
-            ["127.0.0.1:0", "127.0.0.1:0"],
-            ["0.0.0.0:0", "127.0.0.1:0"],
-            ["0.0.0.0:1", "[::]:1"],
-            ["0.0.0.0:1", "127.0.0.1:2"],
-            ["127.0.0.1:1", "127.0.0.2:1"],
-        ] {
-            assert_eq!(of(&apart), Ok(apart.map(str::to_owned).to_vec()));
+    /// The last who kept a door lets go of it, and a reload returns before its task has run.
+    #[tokio::test]
+    async fn an_address_can_be_returned_to_while_it_is_being_closed() {
+        let lifecycle = Lifecycle::new();
+        let admit: Admit = Arc::new(|_, _| {});
+        let mut listeners = Listeners::default();
+        let bound = bind_one(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let address = bound.socket.local_addr().unwrap();
+        let bound = Bound { requested: address, ..bound };
+        let doors = listeners.open(Plan::of(vec![bound]).open().unwrap(), &admit, &lifecycle);
+        drop(doors);
+        let plan = listeners.plan(&[address], &Doors::from([])).unwrap();
+        let doors = listeners.open(plan.open().unwrap(), &admit, &lifecycle);
+        while lifecycle.tasks() > 1 {
+            tokio::task::yield_now().await;
         }
-        let covered = Err("0.0.0.0:1 includes 127.0.0.1:1: name only one of them".to_owned());
-        assert_eq!(of(&["127.0.0.1:1", "0.0.0.0:1"]), covered);
-        assert_eq!(of(&["0.0.0.0:1", "127.0.0.1:1"]), covered);
+        assert_eq!(self::addresses(&doors), [address]);
+        assert!(TcpStream::connect(address).await.is_ok());
     }
 }

@@ -4,12 +4,14 @@
 //!   Handle::reload --> reload: reads the file, off the async threads
 //!   renewal --------->   |  stores: backends, policy: rules, TLS: carried over if unchanged
 //!    (files changed)     v
-//!                      generation, complete --> swapped at once --> listeners: new connections
-//!                                                                   get it, old addresses are left
+//!                      generation, complete --> swapped at once --> new connections get it;
+//!                                               listeners: old addresses are left
 //! ```
 //!
-//! A connection takes the [`Generation`] in force when it is accepted, and keeps it.
+//! A connection is accepted under the [`Generation`] in force. It keeps only the [`Policy`] of that
+//! generation and the [`Doors`] through which its session may be looked for.
 
+mod binding;
 mod files;
 mod generation;
 mod listeners;
@@ -19,14 +21,13 @@ mod renewal;
 mod stores;
 
 pub use self::{
+    binding::{Bound, bind, distinct, resolve},
     generation::Generation,
-    listeners::{Bound, bind, distinct, resolve},
-    reload::{ReloadError, Reloaded, Source},
+    reload::{Failure, ReloadError, Reloaded, Source},
 };
 pub(super) use self::{
-    generation::Visit,
-    listeners::Plan,
-    policy::Policy,
-    reload::{Configuration, Failure},
+    listeners::Doors,
+    policy::{Authorities, Policy},
+    reload::Configuration,
     renewal::watch,
 };

@@ -1,6 +1,9 @@
 //! The rules for the clients that one reading of the configuration admits.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
 
 use super::super::{RelayError, options::LoginOptions};
 use crate::msrp::{Uri, UriError};
@@ -16,7 +19,46 @@ pub(in crate::relay) struct Policy {
     /// Whether their scheme is `msrps`.
     pub(in crate::relay) secure: bool,
     /// One of them, for what they have in common.
-    pub(in crate::relay) authority: Uri,
+    authority: Uri,
+}
+
+/// The hosts and ports of all policies under which sessions live or may still come: they lead to
+/// this relay itself.
+#[derive(Debug, Default)]
+pub(in crate::relay) struct Authorities(Mutex<Vec<Authority>>);
+
+#[derive(Debug)]
+struct Authority {
+    /// Only counted: it is alive while the generation in force or a connection keeps it.
+    policy: Weak<Policy>,
+    /// A URI with the host and port.
+    uri: Uri,
+}
+
+impl Authorities {
+    /// From now on URIs are given out under this policy.
+    pub(super) fn add(&self, policy: &Arc<Policy>) {
+        let uri = policy.authority.clone();
+        let mut authorities = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        authorities.retain(Authority::is_alive);
+        authorities.push(Authority { policy: Arc::downgrade(policy), uri });
+    }
+
+    /// Whether a URI leads to this relay.
+    pub(in crate::relay) fn include(&self, uri: &Uri) -> bool {
+        let authorities = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        authorities.iter().any(|one| {
+            one.is_alive()
+                && one.uri.effective_port() == uri.effective_port()
+                && one.uri.same_host(uri)
+        })
+    }
+}
+
+impl Authority {
+    fn is_alive(&self) -> bool {
+        self.policy.strong_count() > 0
+    }
 }
 
 impl fmt::Debug for Policy {

@@ -2,22 +2,23 @@
 //! or changes nothing.
 
 use std::{
-    fmt,
+    fmt, io,
     net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
 
+use rustls::ClientConfig;
 use thiserror::Error;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::{
-    super::{Config, Located, Phase, RelayError, Shared},
-    Generation,
-    generation::Visit,
-    listeners::{self, Listeners, Plan},
+    super::{Config, Located, RelayError, lifecycle::Lifecycle},
+    Bound, Generation, binding,
+    listeners::{Admit, Doors, Listeners, Plan, addresses},
+    policy::Authorities,
 };
 use crate::{auth::Backend, clock, config::ConfigError, logging::LogLevel};
 
@@ -40,10 +41,12 @@ impl fmt::Debug for Source {
     }
 }
 
-/// The generation that new connections are given.
+/// The generation under which connections are accepted.
 #[derive(Debug)]
 pub(in crate::relay) struct InForce {
     pub(in crate::relay) generation: Arc<Generation>,
+    /// The addresses that its URIs lead to.
+    pub(in crate::relay) doors: Doors,
     pub(in crate::relay) since: SystemTime,
 }
 
@@ -57,19 +60,24 @@ pub(in crate::relay) struct Failures {
 
 /// A reload, or a renewal of certificates, that changed nothing.
 #[derive(Debug, Clone)]
-pub(in crate::relay) struct Failure {
-    pub(in crate::relay) at: SystemTime,
-    /// The generation that stayed in force.
-    pub(in crate::relay) kept: u64,
-    pub(in crate::relay) reason: String,
+pub struct Failure {
+    /// When.
+    pub at: SystemTime,
+    /// Number of the generation that stayed in force.
+    pub kept: u64,
+    /// What is to be mended; a line for each fault.
+    pub reason: String,
     /// A later reload or renewal succeeded.
-    pub(in crate::relay) mended: bool,
+    pub mended: bool,
 }
 
 /// The configuration in force and the way to the next one.
-#[derive(Debug)]
 pub(in crate::relay) struct Configuration {
     source: Source,
+    lifecycle: Arc<Lifecycle>,
+    authorities: Arc<Authorities>,
+    /// Takes the connections that come in.
+    admit: Admit,
     /// The values with which the process was started.
     fixed: FixedOptions,
     in_force: watch::Sender<Arc<InForce>>,
@@ -120,12 +128,31 @@ struct Next {
     listeners: Option<Plan>,
 }
 
+impl fmt::Debug for Configuration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Configuration").field("in_force", &self.in_force()).finish_non_exhaustive()
+    }
+}
+
 impl Configuration {
-    pub(in crate::relay) fn new(source: Source, generation: Generation) -> Self {
+    /// The first generation, which listens nowhere yet. Connections that come in later are handed to
+    /// `admit`.
+    pub(in crate::relay) fn new(
+        source: Source,
+        generation: Generation,
+        lifecycle: Arc<Lifecycle>,
+        admit: Admit,
+    ) -> Self {
         let fixed = FixedOptions::of(&generation.config);
-        let in_force = InForce { generation: Arc::new(generation), since: clock::wall() };
+        let authorities = Arc::<Authorities>::default();
+        authorities.add(&generation.policy);
+        let generation = Arc::new(generation);
+        let in_force = InForce { generation, doors: Doors::from([]), since: clock::wall() };
         Self {
             source,
+            lifecycle,
+            authorities,
+            admit,
             fixed,
             in_force: watch::Sender::new(Arc::new(in_force)),
             listeners: Mutex::default(),
@@ -134,17 +161,49 @@ impl Configuration {
         }
     }
 
+    /// Listens for the first generation. Must be called inside of a runtime.
+    pub(in crate::relay) fn listen(&self, listeners: Vec<Bound>) -> io::Result<()> {
+        let opened = Plan::of(listeners).open()?;
+        let doors = self.listeners().open(opened, &self.admit, &self.lifecycle);
+        let InForce { generation, since, .. } = &*self.in_force();
+        probe(generation, &self.lifecycle);
+        let listening = InForce { generation: Arc::clone(generation), doors, since: *since };
+        self.in_force.send_replace(Arc::new(listening));
+        Ok(())
+    }
+
+    /// What new connections are accepted under.
     pub(in crate::relay) fn in_force(&self) -> Arc<InForce> {
         Arc::clone(&self.in_force.borrow())
     }
 
-    /// Gives a new connection the generation in force. After a reload every visit under an earlier
-    /// one has been counted.
-    pub(super) fn visit(&self) -> Visit {
-        Visit::new(Arc::clone(&self.in_force.borrow().generation))
+    /// Who knows the users now.
+    pub(in crate::relay) fn backend(&self) -> Arc<dyn Backend> {
+        Arc::clone(&self.in_force.borrow().generation.backend)
     }
 
-    pub(in crate::relay) fn listeners(&self) -> MutexGuard<'_, Listeners> {
+    /// What the relay dials with now.
+    pub(in crate::relay) fn client(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.in_force.borrow().generation.client)
+    }
+
+    /// The hosts and ports that lead to this relay.
+    pub(in crate::relay) fn authorities(&self) -> &Arc<Authorities> {
+        &self.authorities
+    }
+
+    /// Where the relay listens.
+    pub(in crate::relay) fn addresses(&self) -> Vec<SocketAddr> {
+        addresses(&self.in_force().doors)
+    }
+
+    /// Where it still listens for sessions that were given out before a reload.
+    pub(in crate::relay) fn left_addresses(&self) -> Vec<SocketAddr> {
+        let in_force = self.in_force();
+        self.listeners().left(&in_force.doors)
+    }
+
+    fn listeners(&self) -> MutexGuard<'_, Listeners> {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -152,25 +211,13 @@ impl Configuration {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Who knows the users, in the generation in force.
-    pub(in crate::relay) fn backend(&self) -> Arc<dyn Backend> {
-        Arc::clone(&self.in_force.borrow().generation.backend)
-    }
-
-    pub(in crate::relay) fn generation(&self) -> Arc<Generation> {
-        Arc::clone(&self.in_force.borrow().generation)
-    }
-
     /// Reads the file and all that it names.
-    pub(in crate::relay) async fn reload(
-        &self,
-        shared: &Arc<Shared>,
-    ) -> Result<Reloaded, ReloadError> {
+    pub(in crate::relay) async fn reload(self: &Arc<Self>) -> Result<Reloaded, ReloadError> {
         let _turn = self.turn.lock().await;
-        let phase = Reloading::begin(shared)?;
+        let phase = self.lifecycle.begin_reload().ok_or(ReloadError::Stopping)?;
         info!("reloading {}", self.source.file.display());
-        let built = build(shared, Self::read).await;
-        let outcome = built.and_then(|next| self.put_in_force(next, shared));
+        let built = self.build(Self::read).await;
+        let outcome = built.and_then(|next| self.put_in_force(next));
         match &outcome {
             Ok(reloaded) => {
                 reloaded.log("reloaded");
@@ -189,13 +236,10 @@ impl Configuration {
 
     /// Reads the certificates of the configuration in force again, whose files have changed. None:
     /// they hold the same as before.
-    pub(super) async fn renew(
-        &self,
-        shared: &Arc<Shared>,
-    ) -> Result<Option<Reloaded>, ReloadError> {
+    pub(super) async fn renew(self: &Arc<Self>) -> Result<Option<Reloaded>, ReloadError> {
         let _turn = self.turn.lock().await;
-        let outcome = match build(shared, Self::read_certificates).await {
-            Ok(Some(next)) => self.put_in_force(next, shared).map(Some),
+        let outcome = match self.build(Self::read_certificates).await {
+            Ok(Some(next)) => self.put_in_force(next).map(Some),
             Ok(None) => Ok(None),
             Err(error) => Err(error),
         };
@@ -225,7 +269,12 @@ impl Configuration {
         for line in reason.lines() {
             error!("{what}: {line}");
         }
-        Failure { at: clock::wall(), kept: self.generation().number, reason, mended: false }
+        Failure {
+            at: clock::wall(),
+            kept: self.in_force().generation.number,
+            reason,
+            mended: false,
+        }
     }
 
     /// Reads the file and builds what it says; blocks.
@@ -233,25 +282,21 @@ impl Configuration {
         let config = Arc::new(Config::load(&self.source.file)?);
         let failed = |cause: RelayError| cause.located(&config);
         // Names may take long to resolve: others need the listeners meanwhile.
-        let addresses = listeners::resolve_all(&config.listening.address).map_err(failed)?;
-        let (plan, bound) = {
-            let listeners = self.listeners();
-            let plan = listeners.plan(&addresses).map_err(failed)?;
-            let bound = listeners.first(&plan);
-            (plan, bound)
-        };
-        let generation = self.succeed(Arc::clone(&config), bound).map_err(failed)?;
+        let addresses = binding::resolve_all(&config.listening.address).map_err(failed)?;
+        let current = &self.in_force().doors;
+        let plan = self.listeners().plan(&addresses, current).map_err(failed)?;
+        let generation = self.succeed(Arc::clone(&config), plan.first()).map_err(failed)?;
         Ok(Next { generation, listeners: Some(plan) })
     }
 
     /// Builds what the configuration in force says, if its certificates are others now; blocks.
     fn read_certificates(&self) -> Result<Option<Next>, ReloadError> {
-        let before = self.generation();
+        let before = &self.in_force().generation;
         let config = &before.config;
-        let bound = self.listeners().addresses().first().copied();
+        let bound = self.addresses().first().copied();
         let failed = |cause: RelayError| cause.located(config);
         let generation = self.succeed(Arc::clone(config), bound).map_err(failed)?;
-        if generation.has_certificates_of(&before) {
+        if generation.has_certificates_of(before) {
             return Ok(None);
         }
         Ok(Some(Next { generation, listeners: None }))
@@ -263,10 +308,10 @@ impl Configuration {
         config: Arc<Config>,
         bound: Option<SocketAddr>,
     ) -> Result<Generation, RelayError> {
-        Generation::succeed(Some(&self.generation()), config, bound, clock::wall())
+        Generation::succeed(Some(&self.in_force().generation), config, bound, clock::wall())
     }
 
-    fn put_in_force(&self, next: Next, shared: &Arc<Shared>) -> Result<Reloaded, ReloadError> {
+    fn put_in_force(&self, next: Next) -> Result<Reloaded, ReloadError> {
         let Next { generation, listeners: plan } = next;
         let generation = Arc::new(generation);
         let config = &generation.config;
@@ -278,26 +323,39 @@ impl Configuration {
             warnings.extend(self.fixed.changed_in(config));
         }
         // All that may fail comes first.
-        let opened = plan.map(|plan| plan.open(generation.number)).transpose();
+        let opened = plan.map(Plan::open).transpose();
         let opened = opened.map_err(|cause| RelayError::Listen(cause).located(config))?;
-        shared.registry.add_minter(&generation);
-        let next = InForce { generation: Arc::clone(&generation), since: clock::wall() };
+        self.authorities.add(&generation.policy);
+        // Who comes in before the swap is served under the generation before.
+        let doors = match opened {
+            Some(opened) => self.listeners().open(opened, &self.admit, &self.lifecycle),
+            None => Arc::clone(&self.in_force().doors),
+        };
+        let since = clock::wall();
+        let next = InForce { generation: Arc::clone(&generation), doors, since };
         self.in_force.send_replace(Arc::new(next));
-        if let Some(opened) = opened {
-            self.listeners().put_in_force(opened, shared);
-        }
         if renewed_whole {
             (self.source.log_level)(level);
         }
-        shared.probe(&generation);
+        probe(&generation, &self.lifecycle);
         let in_force = self.describe();
         Ok(Reloaded { generation: generation.number, in_force, warnings })
+    }
+
+    /// Runs what blocks on a thread where it may.
+    async fn build<T: Send + 'static>(
+        self: &Arc<Self>,
+        read: impl FnOnce(&Self) -> Result<T, ReloadError> + Send + 'static,
+    ) -> Result<T, ReloadError> {
+        let configuration = Arc::clone(self);
+        let built = tokio::task::spawn_blocking(move || read(&configuration)).await;
+        built.unwrap_or(Err(ReloadError::Interrupted))
     }
 
     /// One line on what is in force.
     fn describe(&self) -> String {
         let in_force = self.in_force();
-        in_force.generation.describe(&self.listeners().addresses())
+        in_force.generation.describe(&addresses(&in_force.doors))
     }
 }
 
@@ -307,14 +365,11 @@ fn mend(failure: &mut Option<Failure>) {
     }
 }
 
-/// Runs what blocks on a thread where it may.
-async fn build<T: Send + 'static>(
-    shared: &Arc<Shared>,
-    read: impl FnOnce(&Configuration) -> Result<T, ReloadError> + Send + 'static,
-) -> Result<T, ReloadError> {
-    let shared = Arc::clone(shared);
-    let built = tokio::task::spawn_blocking(move || read(&shared.configuration)).await;
-    built.unwrap_or(Err(ReloadError::Interrupted))
+/// Says in the log whether the new backends of a generation answer; nobody waits for that.
+fn probe(generation: &Arc<Generation>, lifecycle: &Lifecycle) {
+    let generation = Arc::clone(generation);
+    let probing = async move { generation.stores().probe().await };
+    lifecycle.spawn(lifecycle.stopping.clone().run_until_cancelled_owned(probing));
 }
 
 impl Reloaded {
@@ -347,30 +402,5 @@ impl FixedOptions {
             let place = config.place("Relay", name);
             format!("{place} has changed: that takes effect at the next start")
         })
-    }
-}
-
-/// The phase meanwhile; a relay that drains goes on draining.
-struct Reloading<'a>(&'a Shared);
-
-impl<'a> Reloading<'a> {
-    fn begin(shared: &'a Shared) -> Result<Self, ReloadError> {
-        if *shared.phase.borrow() == Phase::Stopping {
-            return Err(ReloadError::Stopping);
-        }
-        shared.advance(Phase::Reloading);
-        Ok(Self(shared))
-    }
-}
-
-impl Drop for Reloading<'_> {
-    fn drop(&mut self) {
-        self.0.phase.send_if_modified(|phase| {
-            let reloading = *phase == Phase::Reloading;
-            if reloading {
-                *phase = Phase::Running;
-            }
-            reloading
-        });
     }
 }

@@ -9,8 +9,8 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::warn;
 
 use super::{
-    super::{Shared, error},
-    Generation,
+    super::error,
+    Configuration, Generation,
     files::{Change, Verdict},
 };
 use crate::{clock, tls::Finding};
@@ -21,14 +21,14 @@ const PERIOD: Duration = Duration::from_secs(2);
 
 /// Renews the certificates when their files change, and warns before they expire, for ever. May be
 /// dropped at any time.
-pub(in crate::relay) async fn watch(shared: Arc<Shared>) {
+pub(in crate::relay) async fn watch(configuration: Arc<Configuration>) {
     let mut change = Change::default();
     let mut calendar = Calendar::default();
     let mut period = interval(PERIOD);
     period.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         period.tick().await;
-        let in_force = shared.configuration.in_force();
+        let in_force = configuration.in_force();
         let generation = &in_force.generation;
         for finding in calendar.turn(generation, clock::wall()) {
             warn!("{}", error::located(&finding, &generation.config));
@@ -37,9 +37,9 @@ pub(in crate::relay) async fn watch(shared: Arc<Shared>) {
         let Ok(found) = tokio::task::spawn_blocking(move || files.again()).await else { continue };
         match change.judge(&generation.files, found) {
             Verdict::Nothing => {}
-            Verdict::Undone => shared.configuration.mend_renewal(),
+            Verdict::Undone => configuration.mend_renewal(),
             // The outcome is logged there, once for each change.
-            Verdict::Settled => drop(shared.configuration.renew(&shared).await),
+            Verdict::Settled => drop(configuration.renew().await),
         }
     }
 }

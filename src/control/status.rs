@@ -4,14 +4,16 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     process,
-    sync::atomic::Ordering,
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use serde::{Deserialize, Serialize};
 
-use super::{Phase, Shared, configuration::Failure};
-use crate::{clock, tls::Identity};
+use crate::{
+    clock,
+    relay::{Failure, Handle, Phase, Sessions},
+    tls::Identity,
+};
 
 /// The state of a relay at one moment. Moments are in seconds since 1970 (UTC).
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -50,6 +52,9 @@ pub struct Status {
     pub sessions: Sessions,
     /// Sessions made since the start.
     pub sessions_started: u64,
+    /// Faults of the relay since the start, each of which ended one connection or session.
+    #[serde(default)]
+    pub faults: u64,
     /// Bytes on their way through the relay that wait for a peer to take them.
     pub queued_bytes: usize,
     /// The last reload that failed.
@@ -71,15 +76,6 @@ pub struct Certificate {
     pub file: PathBuf,
 }
 
-/// The sessions that are alive.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub struct Sessions {
-    /// Nobody has joined them.
-    pub waiting: usize,
-    /// Somebody has, or is being dialled.
-    pub bound: usize,
-}
-
 /// A reload that changed nothing.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct FailedReload {
@@ -94,36 +90,32 @@ pub struct FailedReload {
 }
 
 impl Status {
-    pub(super) fn of(shared: &Shared) -> Self {
-        let in_force = shared.configuration.in_force();
-        let generation = &in_force.generation;
-        let (addresses, left_addresses) = {
-            let listeners = shared.configuration.listeners();
-            (listeners.addresses(), listeners.left())
-        };
-        let stats = &shared.stats;
-        let failures = shared.configuration.failures().clone();
+    /// That of the relay behind this handle, now.
+    pub fn of(relay: &Handle) -> Self {
+        let (generation, since) = relay.in_force();
+        let counts = relay.counts();
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: process::id(),
-            uptime: clock::now().saturating_duration_since(shared.started).as_secs(),
-            phase: *shared.phase.borrow(),
-            generation: generation.number,
-            generation_since: unix(in_force.since),
-            configuration: generation.config.source().clone(),
-            host_name: generation.policy.host.clone(),
-            port: generation.policy.port,
-            addresses,
-            left_addresses,
-            backends: generation.stores().names().collect(),
-            certificates: generation.identities.iter().map(Certificate::of).collect(),
-            connections: stats.connections.load(Ordering::Relaxed),
-            connections_accepted: stats.accepted.load(Ordering::Relaxed),
-            sessions: shared.registry.sessions(),
-            sessions_started: stats.started.load(Ordering::Relaxed),
-            queued_bytes: stats.queued.load(Ordering::Relaxed),
-            last_failed_reload: failures.reload.map(FailedReload::of),
-            last_failed_renewal: failures.renewal.map(FailedReload::of),
+            uptime: clock::now().saturating_duration_since(relay.started()).as_secs(),
+            phase: *relay.phase().borrow(),
+            generation: generation.number(),
+            generation_since: unix(since),
+            configuration: generation.config().source().clone(),
+            host_name: generation.host_name().to_owned(),
+            port: generation.port(),
+            addresses: relay.addresses(),
+            left_addresses: relay.left_addresses(),
+            backends: generation.backends().collect(),
+            certificates: generation.identities().iter().map(Certificate::of).collect(),
+            connections: counts.connections,
+            connections_accepted: counts.accepted,
+            sessions: relay.sessions(),
+            sessions_started: counts.started,
+            faults: counts.faults,
+            queued_bytes: counts.queued,
+            last_failed_reload: relay.failed_reload().map(FailedReload::of),
+            last_failed_renewal: relay.failed_renewal().map(FailedReload::of),
         }
     }
 }

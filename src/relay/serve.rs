@@ -1,0 +1,150 @@
+//! The relay, listening, and the way of each connection through it.
+
+use std::{
+    io,
+    net::SocketAddr,
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+};
+
+use futures_util::FutureExt as _;
+use tokio::net::TcpStream;
+use tracing::{Instrument, error, info, info_span, warn};
+
+use super::{
+    bridge::{After, Bridge, panic_message},
+    configuration::{self, Bound, Generation, Source},
+    handle::Handle,
+    lifecycle::{Phase, STOP_TIME},
+    lobby::{self, Left},
+    party::Newcomer,
+    process::Process,
+};
+use crate::clock;
+
+/// The relay, listening.
+#[derive(Debug)]
+pub struct Relay {
+    process: Arc<Process>,
+}
+
+impl Relay {
+    /// A relay that accepts connections on listeners which are bound; must be called inside of a
+    /// runtime.
+    pub fn new(source: Source, generation: Generation, listeners: Vec<Bound>) -> io::Result<Self> {
+        let process = Process::new(source, generation, admit);
+        process.configuration.listen(listeners)?;
+        let watching = configuration::watch(Arc::clone(&process.configuration));
+        let stopping = process.lifecycle.stopping.clone();
+        process.lifecycle.spawn(stopping.run_until_cancelled_owned(watching));
+        Ok(Self { process })
+    }
+
+    /// What steers it.
+    pub fn handle(&self) -> Handle {
+        Handle::new(Arc::clone(&self.process))
+    }
+
+    /// Serves until it is told to stop, or has drained; then ends all sessions in order, for
+    /// [`STOP_TIME`] at most.
+    pub async fn run(self) {
+        let Self { process } = self;
+        end_asked_for(&process).await;
+        let lifecycle = &process.lifecycle;
+        lifecycle.advance(Phase::Stopping);
+        info!("stopping: {} sessions", process.registry.len());
+        lifecycle.stopping.cancel();
+        tokio::select! {
+            () = lifecycle.tasks_ended() => info!("stopped"),
+            () = tokio::time::sleep(STOP_TIME) => warn!("stopped; some peers did not take their last bytes"),
+            () = lifecycle.at_once.cancelled() => warn!("stopped at once"),
+        }
+    }
+}
+
+/// Resolves when the sessions that are left are to be ended.
+async fn end_asked_for(process: &Process) {
+    let Process { registry, lifecycle, configuration, .. } = process;
+    let mut phases = lifecycle.phases();
+    let mut patience = None;
+    loop {
+        let now = *phases.borrow_and_update();
+        if now == Phase::Draining {
+            info!("draining: {} sessions", registry.len());
+        }
+        if now == Phase::Stopping && patience.is_none() {
+            let drain_timeout = configuration.in_force().generation.config.process.drain_timeout;
+            patience = Some(clock::now() + drain_timeout);
+        }
+        let out_of_patience = async {
+            match patience {
+                Some(until) => tokio::time::sleep_until(until.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = lifecycle.at_once.cancelled() => return,
+            () = registry.emptied(), if now >= Phase::Draining => return,
+            () = out_of_patience => return,
+            // The sender is ours.
+            _ = phases.changed() => {}
+        }
+    }
+}
+
+/// Gives a connection that has just been accepted a task.
+fn admit(process: &Arc<Process>, tcp: TcpStream, peer: SocketAddr) {
+    let shared = Arc::clone(process);
+    let task = async move {
+        let left = lobby::enter(&shared, tcp, peer).await;
+        serve(&shared, left).await;
+    };
+    let task = guarded(Arc::clone(process), task);
+    process.lifecycle.spawn(task.instrument(info_span!("connection", %peer)));
+}
+
+/// Gives a connection that was to join a session a task of its own again.
+fn readmit(process: &Arc<Process>, newcomer: Box<Newcomer>) {
+    let shared = Arc::clone(process);
+    let task = async move { serve(&shared, Left::Returned(newcomer)).await };
+    // Boxed, because the task can start others of its kind.
+    let task: Pin<Box<dyn Future<Output = ()> + Send>> =
+        Box::pin(guarded(Arc::clone(process), task));
+    process.lifecycle.spawn(task);
+}
+
+/// A connection goes from the lobby to its session, and back if it comes too late to join another
+/// one, until it is closed or belongs to another task.
+async fn serve(process: &Arc<Process>, mut left: Left) {
+    loop {
+        left = match left {
+            Left::Returned(newcomer) => lobby::return_to(process, newcomer).await,
+            Left::Admitted(newcomer, arrival) => {
+                let Some(bridge) = Bridge::new(*newcomer, arrival) else { return };
+                let span = bridge.span();
+                match Box::new(bridge).run(process).instrument(span.clone()).await {
+                    After::Joined => return,
+                    After::Returned(newcomer) => Left::Returned(newcomer),
+                    After::Over(ending, late) => {
+                        if let Some(late) = late {
+                            readmit(process, late);
+                        }
+                        ending.run(&process.lifecycle.stopping).instrument(span).await;
+                        return;
+                    }
+                }
+            }
+            Left::Gone => return,
+        };
+    }
+}
+
+/// A panic closes one connection: it is logged and counted, and the process lives.
+async fn guarded(process: Arc<Process>, task: impl Future<Output = ()>) {
+    if let Err(panic) = AssertUnwindSafe(task).catch_unwind().await {
+        process.stats.faults.fetch_add(1, Ordering::Relaxed);
+        error!("a fault of the relay closes this connection: {}", panic_message(&*panic));
+    }
+}
