@@ -61,7 +61,7 @@ impl Serving {
             Ok::<_, io::Error>(handle)
         });
         if debug_memory && let Ok(handle) = &served {
-            tell_memory(&Status::of(&handle));
+            tell_memory(&Status::of(handle));
         }
         // Look-ups and dials that are under way are not waited for.
         runtime.shutdown_background();

@@ -5,14 +5,14 @@
 //! has joined. When the last of them lets go of it, its task stops accepting.
 
 use std::{
-    io,
+    io, iter,
     net::SocketAddr,
     pin::pin,
     sync::{Arc, Weak},
     time::Duration,
 };
 
-use futures_util::FutureExt as _;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{error, info};
@@ -25,6 +25,9 @@ use crate::transport;
 
 /// Pause after a failed accept: most often there are no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a door that nobody keeps stays open, for clients that have just been told the address.
+const LEAVE: Duration = Duration::from_secs(1);
 
 /// Takes each connection that was accepted, and its other end.
 pub(in crate::relay) type Admit = Arc<dyn Fn(TcpStream, SocketAddr) + Send + Sync>;
@@ -52,6 +55,14 @@ struct Listener {
     local: SocketAddr,
     door: Weak<Door>,
     socket: Weak<TcpListener>,
+}
+
+/// A door at which nobody accepts yet.
+#[derive(Debug)]
+pub(super) struct Entrance {
+    local: SocketAddr,
+    socket: Arc<TcpListener>,
+    closed: CancellationToken,
 }
 
 /// Which listeners a configuration wants, each of them bound.
@@ -161,19 +172,14 @@ impl Listeners {
         (!planned.iter().any(taken)).then_some(Planned::Reopened { requested, socket })
     }
 
-    /// Accepts connections on all listeners of a plan from now on, and hands them to `admit`. Must
-    /// be called inside of a runtime.
-    pub(in crate::relay) fn open(
-        &mut self,
-        opened: Opened,
-        admit: &Admit,
-        lifecycle: &Lifecycle,
-    ) -> Doors {
+    /// The doors of a plan, and the new ones among them. Nobody accepts at those yet: whoever comes
+    /// in first must find the doors in force.
+    pub(super) fn enter(&mut self, opened: Opened) -> (Doors, Vec<Entrance>) {
         self.0.retain(|listener| listener.socket.strong_count() > 0);
+        let mut entrances = Vec::new();
         let doors = opened.0.into_iter().map(|opening| match opening {
             Opening::Kept(door) => door,
             Opening::New { requested, local, socket } => {
-                info!("listening on {local}");
                 let closed = CancellationToken::new();
                 let door = Door { requested, local, _close: closed.clone().drop_guard() };
                 let door = Arc::new(door);
@@ -183,13 +189,11 @@ impl Listeners {
                     door: Arc::downgrade(&door),
                     socket: Arc::downgrade(&socket),
                 });
-                let accepting = accept(socket, closed, Arc::clone(admit));
-                let stopping = lifecycle.stopping.clone();
-                lifecycle.spawn(stopping.run_until_cancelled_owned(accepting));
+                entrances.push(Entrance { local, socket, closed });
                 door
             }
         });
-        doors.collect()
+        (doors.collect(), entrances)
     }
 
     /// The addresses that are still open for sessions given out earlier.
@@ -200,15 +204,34 @@ impl Listeners {
     }
 }
 
+impl Entrance {
+    /// Accepts connections from now on until the door is closed or the relay stops, and hands them
+    /// to `admit`. Must be called inside of a runtime.
+    pub(super) fn open(self, admit: &Admit, lifecycle: &Lifecycle) {
+        let Self { local, socket, closed } = self;
+        info!("listening on {local}");
+        let accepting = accept(socket, local, closed, Arc::clone(admit));
+        lifecycle.spawn(lifecycle.stopping.clone().run_until_cancelled_owned(accepting));
+    }
+}
+
 /// The addresses of these doors.
 pub(in crate::relay) fn addresses(doors: &Doors) -> Vec<SocketAddr> {
     doors.iter().map(|door| door.local).collect()
 }
 
 /// Accepts connections until the door is closed.
-async fn accept(listener: Arc<TcpListener>, closed: CancellationToken, admit: Admit) {
+async fn accept(
+    listener: Arc<TcpListener>,
+    local: SocketAddr,
+    closed: CancellationToken,
+    admit: Admit,
+) {
     let mut failing = false;
-    let mut closing = pin!(closed.cancelled());
+    let mut closing = pin!(async {
+        closed.cancelled().await;
+        tokio::time::sleep(LEAVE).await;
+    });
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -228,27 +251,40 @@ async fn accept(listener: Arc<TcpListener>, closed: CancellationToken, admit: Ad
             }
         }
     }
+    // A reload may have returned to the address; then another task accepts there.
+    let Some(listener) = Arc::into_inner(listener) else { return };
     // The kernel has completed these connections already: closing the listener would reset them.
-    while let Some(Ok((tcp, peer))) = listener.accept().now_or_never() {
+    let late: Vec<_> = iter::from_fn(|| accept_now(&listener)).collect();
+    drop(listener);
+    info!("no longer listening on {local}");
+    for (tcp, peer) in late {
         admit(tcp, peer);
     }
-    // Unless a reload has returned to the address at this very moment.
-    if Arc::strong_count(&listener) == 1
-        && let Ok(local) = listener.local_addr()
-    {
-        info!("no longer listening on {local}");
-    }
+}
+
+/// The next connection that the kernel has completed. It asks the kernel: the runtime may not have
+/// heard of the connection yet.
+fn accept_now(listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
+    let (socket, peer) = SockRef::from(listener).accept().ok()?;
+    socket.set_nonblocking(true).ok()?;
+    Some((TcpStream::from_std(socket.into()).ok()?, peer.as_socket()?))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn open(listeners: &mut Listeners, plan: Plan, lifecycle: &Lifecycle) -> Doors {
+        let admit: Admit = Arc::new(|_, _| {});
+        let (doors, entrances) = listeners.enter(plan.open().unwrap());
+        entrances.into_iter().for_each(|entrance| entrance.open(&admit, lifecycle));
+        doors
+    }
+
     /// Somebody keeps both doors all the while, as a session does that nobody has joined.
     #[tokio::test]
     async fn a_listener_has_one_task_however_often_it_is_returned_to() {
         let lifecycle = Lifecycle::new();
-        let admit: Admit = Arc::new(|_, _| {});
         let mut listeners = Listeners::default();
         let free = || bind_one(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let addresses = [free(), free()].map(|bound| bound.socket.local_addr().unwrap());
@@ -256,15 +292,14 @@ mod tests {
         let mut kept = Vec::new();
         for number in 1..=20 {
             let plan = listeners.plan(&addresses[number % 2..][..1], &current).unwrap();
-            let opened = plan.open().unwrap();
-            current = listeners.open(opened, &admit, &lifecycle);
+            current = open(&mut listeners, plan, &lifecycle);
             kept.push(Arc::clone(&current));
         }
         assert_eq!(lifecycle.tasks(), 2);
         assert_eq!(listeners.left(&current), [addresses[1]]);
         drop(kept);
         while lifecycle.tasks() > 1 {
-            tokio::task::yield_now().await;
+            tokio::time::sleep(ACCEPT_PAUSE).await;
         }
         assert_eq!(listeners.left(&current), []);
         assert!(TcpStream::connect(addresses[1]).await.is_err());
@@ -275,17 +310,16 @@ mod tests {
     #[tokio::test]
     async fn an_address_can_be_returned_to_while_it_is_being_closed() {
         let lifecycle = Lifecycle::new();
-        let admit: Admit = Arc::new(|_, _| {});
         let mut listeners = Listeners::default();
         let bound = bind_one(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let address = bound.socket.local_addr().unwrap();
         let bound = Bound { requested: address, ..bound };
-        let doors = listeners.open(Plan::of(vec![bound]).open().unwrap(), &admit, &lifecycle);
+        let doors = open(&mut listeners, Plan::of(vec![bound]), &lifecycle);
         drop(doors);
         let plan = listeners.plan(&[address], &Doors::from([])).unwrap();
-        let doors = listeners.open(plan.open().unwrap(), &admit, &lifecycle);
+        let doors = open(&mut listeners, plan, &lifecycle);
         while lifecycle.tasks() > 1 {
-            tokio::task::yield_now().await;
+            tokio::time::sleep(ACCEPT_PAUSE).await;
         }
         assert_eq!(self::addresses(&doors), [address]);
         assert!(TcpStream::connect(address).await.is_ok());

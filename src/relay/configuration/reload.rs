@@ -17,7 +17,7 @@ use tracing::{error, info, warn};
 use super::{
     super::{Config, Located, RelayError, lifecycle::Lifecycle},
     Bound, Generation, binding,
-    listeners::{Admit, Doors, Listeners, Plan, addresses},
+    listeners::{Admit, Doors, Listeners, Opened, Plan, addresses},
     policy::Authorities,
 };
 use crate::{auth::Backend, clock, config::ConfigError, logging::LogLevel};
@@ -164,12 +164,23 @@ impl Configuration {
     /// Listens for the first generation. Must be called inside of a runtime.
     pub(in crate::relay) fn listen(&self, listeners: Vec<Bound>) -> io::Result<()> {
         let opened = Plan::of(listeners).open()?;
-        let doors = self.listeners().open(opened, &self.admit, &self.lifecycle);
         let InForce { generation, since, .. } = &*self.in_force();
-        probe(generation, &self.lifecycle);
-        let listening = InForce { generation: Arc::clone(generation), doors, since: *since };
-        self.in_force.send_replace(Arc::new(listening));
+        self.swap(Arc::clone(generation), Some(opened), *since);
         Ok(())
+    }
+
+    /// Puts a generation in force. `opened`: where it listens, if not where the one before does.
+    fn swap(&self, generation: Arc<Generation>, opened: Option<Opened>, since: SystemTime) {
+        let mut listeners = self.listeners();
+        let (doors, entrances) = match opened {
+            Some(opened) => listeners.enter(opened),
+            None => (Arc::clone(&self.in_force().doors), Vec::new()),
+        };
+        probe(&generation, &self.lifecycle);
+        self.in_force.send_replace(Arc::new(InForce { generation, doors, since }));
+        for entrance in entrances {
+            entrance.open(&self.admit, &self.lifecycle);
+        }
     }
 
     /// What new connections are accepted under.
@@ -326,18 +337,10 @@ impl Configuration {
         let opened = plan.map(Plan::open).transpose();
         let opened = opened.map_err(|cause| RelayError::Listen(cause).located(config))?;
         self.authorities.add(&generation.policy);
-        // Who comes in before the swap is served under the generation before.
-        let doors = match opened {
-            Some(opened) => self.listeners().open(opened, &self.admit, &self.lifecycle),
-            None => Arc::clone(&self.in_force().doors),
-        };
-        let since = clock::wall();
-        let next = InForce { generation: Arc::clone(&generation), doors, since };
-        self.in_force.send_replace(Arc::new(next));
+        self.swap(Arc::clone(&generation), opened, clock::wall());
         if renewed_whole {
             (self.source.log_level)(level);
         }
-        probe(&generation, &self.lifecycle);
         let in_force = self.describe();
         Ok(Reloaded { generation: generation.number, in_force, warnings })
     }
