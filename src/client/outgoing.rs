@@ -299,9 +299,101 @@ impl Confirmed {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use std::io::IoSlice;
 
-    use super::*;
+    use proptest::prelude::*;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::{super::own_uri, *};
+    use crate::{
+        msrp::{ChunkQueue, Decoder, Event},
+        transport,
+    };
+
+    /// A session over plain TCP with its peer's end of the connection.
+    async fn session() -> (Session, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (tcp, address) = listener.accept().await.unwrap();
+        let link = transport::accept(tcp, address, None).await.unwrap();
+        let own = own_uri(&link).unwrap();
+        (Session::direct(link, own), peer)
+    }
+
+    /// Decodes one chunk, which must be whole and alone. Returns its start line and its end flag.
+    fn decode_chunk(octets: &[u8]) -> (String, Continuation) {
+        let line_end = octets.iter().position(|octet| *octet == b'\r').unwrap();
+        let line = String::from_utf8(octets[..line_end].to_vec()).unwrap();
+        let mut input = BytesMut::from(octets);
+        let mut decoder = Decoder::default();
+        loop {
+            match decoder.next(&mut input).unwrap() {
+                Some(Event::End(flag)) => {
+                    assert!(input.is_empty(), "the next message begins in the chunk of {line}");
+                    return (line, flag);
+                }
+                Some(Event::Head(_) | Event::Body(_)) => {}
+                other => panic!("{line}: {other:?}"),
+            }
+        }
+    }
+
+    /// The complete chunks of a queue from which nothing was taken, and the octets after them.
+    fn chunks(queue: &ChunkQueue) -> (Vec<(String, Continuation)>, usize) {
+        let mut slices = [IoSlice::new(&[]); 64];
+        let filled = queue.slices(&mut slices);
+        let octets: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.to_vec()).collect();
+        let ends = queue.chunk_ends().map(|end| usize::try_from(end).unwrap());
+        let mut start = 0;
+        let chunks = ends.map(|end| decode_chunk(&octets[std::mem::replace(&mut start, end)..end]));
+        (chunks.collect(), octets.len() - start)
+    }
+
+    /// RFC 7977 §5.1: a transport with messages sends each chunk as one message.
+    #[tokio::test]
+    async fn the_queue_knows_the_end_of_each_chunk() {
+        let (mut session, _peer) = session().await;
+        let mut request = BytesMut::from(
+            &b"MSRP aaaa1111 SEND\r\nTo-Path: msrp://a.example:1/a;tcp\r\n\
+               From-Path: msrp://b.example:2/b;tcp\r\nMessage-ID: m\r\n-------aaaa1111$\r\n"[..],
+        );
+        let Some(Event::Head(head)) = Decoder::default().next(&mut request).unwrap() else {
+            panic!("no head")
+        };
+        session.set_peer(head.from_path.clone());
+        let response = "MSRP aaaa1111 200 OK".to_owned();
+
+        // A response between two chunks.
+        session.respond(&head, StatusCode::OK, "OK").unwrap();
+        let (first, rest) = chunks(session.output());
+        assert_eq!(first, [(response.clone(), Continuation::End)]);
+        assert_eq!((rest, session.output().next_chunk_end()), (0, Some(session.output().end())));
+
+        // An open chunk has no end yet. A response to the peer waits until the chunk is cut.
+        let mut message = Message::file(&session, FilePath::new("x"), 5000);
+        message.push(&mut session, vec![b'x'; 3000].into()).unwrap();
+        session.respond(&head, StatusCode::OK, "OK").unwrap();
+        session.report(&head, ByteRange::WHOLE).unwrap();
+        let (still, rest) = chunks(session.output());
+        assert_eq!(still, first);
+        assert!(rest > 3000, "{rest}");
+
+        message.push(&mut session, vec![b'x'; 1000].into()).unwrap();
+        message.push(&mut session, vec![b'x'; 1000].into()).unwrap();
+        let (all, rest) = chunks(session.output());
+        let kinds = all.iter().map(|(line, flag)| (line.split(' ').nth(2).unwrap(), *flag));
+        assert_eq!(
+            kinds.collect::<Vec<_>>(),
+            [
+                ("200", Continuation::End),
+                ("SEND", Continuation::More),
+                ("200", Continuation::End),
+                ("REPORT", Continuation::End),
+                ("SEND", Continuation::End),
+            ]
+        );
+        assert_eq!(rest, 0);
+    }
 
     fn scan() -> Scan {
         Scan::new(&TransactId::parse(b"abcd").unwrap())

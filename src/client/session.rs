@@ -234,6 +234,11 @@ impl Session {
         self.connection.close(DRAIN).await;
     }
 
+    #[cfg(test)]
+    pub(super) fn output(&self) -> &crate::msrp::ChunkQueue {
+        self.connection.output()
+    }
+
     /// Whether replies wait for a chunk of ours to be interrupted.
     pub(super) fn has_replies(&self) -> bool {
         !self.replies.is_empty()
@@ -256,11 +261,13 @@ impl Session {
         id: TransactId,
         flag: Continuation,
     ) -> Result<(), ClientError> {
-        self.connection.output_mut().write(|out| encode::end_line(out, &id, flag, true));
+        let output = self.connection.output_mut();
+        output.write(|out| encode::end_line(out, &id, flag, true));
+        output.mark_chunk_end();
         self.chunk_open = false;
         self.await_response(id, Purpose::Send)?;
         while let Some(reply) = self.replies.pop_front() {
-            self.connection.output_mut().push(reply);
+            self.push_whole(reply);
         }
         // An AUTH among the replies ends here at the latest.
         let end = self.connection.output().end();
@@ -278,9 +285,16 @@ impl Session {
         if self.chunk_open {
             self.replies.push_back(message);
         } else {
-            self.connection.output_mut().push(message);
+            self.push_whole(message);
         }
         Ok(())
+    }
+
+    /// Queues a message that is one chunk.
+    fn push_whole(&mut self, message: Bytes) {
+        let output = self.connection.output_mut();
+        output.push(message);
+        output.mark_chunk_end();
     }
 
     fn ask(&mut self, id: TransactId, purpose: Purpose, message: Bytes) -> Result<(), ClientError> {
