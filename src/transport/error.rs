@@ -24,14 +24,10 @@ pub enum LinkError {
     Resolve(ResolveError),
     /// The name was not resolved within [`CONNECT_TIMEOUT`].
     #[error("cannot connect to {target}: the name was not resolved within {CONNECT_TIMEOUT:?}")]
-    ResolveTimeout {
-        target: Target,
-    },
+    ResolveTimeout { target: Target },
     /// The host is not a valid server name, so TLS cannot verify it.
     #[error("cannot connect to {target}: no host name that TLS could ask for")]
-    ServerName {
-        target: Target,
-    },
+    ServerName { target: Target },
     /// No address of the target could be used.
     #[error("cannot connect to {target}: {attempts}")]
     Connect {
@@ -79,9 +75,7 @@ pub enum AttemptError {
     Handshake(HandshakeError),
     /// The address did not answer within its share of [`CONNECT_TIMEOUT`].
     #[error("no answer within {after:?}")]
-    Timeout {
-        after: Duration,
-    },
+    Timeout { after: Duration },
 }
 
 /// Why a TLS handshake failed.

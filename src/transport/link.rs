@@ -16,9 +16,9 @@ use tokio_rustls::TlsStream;
 
 use super::carrier::Carrier;
 
-/// Octets that rustls buffers for one connection while the kernel takes none. This is more than one
-/// read block, so that a block leaves in one system call together with the heads and end-lines
-/// around it. A response waits behind at most this much.
+/// Octets that rustls buffers for one connection while the kernel takes none. This is more than the
+/// relay reads at once, so that a read block leaves in one system call together with the heads and
+/// end-lines around it. A response waits behind at most this much.
 pub const TLS_BUFFER: usize = 96 * 1024;
 
 /// One open connection.
@@ -151,10 +151,7 @@ pub enum Security {
     /// Plain TCP, the scheme `msrp`.
     Plain,
     /// TLS, the scheme `msrps`.
-    Tls {
-        version: ProtocolVersion,
-        suite: CipherSuite,
-    },
+    Tls { version: ProtocolVersion, suite: CipherSuite },
 }
 
 impl Security {

@@ -52,9 +52,7 @@ fn distinct(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
 pub enum ResolveError {
     /// Port 0 cannot be dialled.
     #[error("port 0 of {host:?} cannot be dialled")]
-    Port {
-        host: String,
-    },
+    Port { host: String },
     /// The query failed.
     #[error("host {host:?} cannot be resolved: {cause}")]
     Lookup {
@@ -64,9 +62,7 @@ pub enum ResolveError {
     },
     /// The name exists but has no address.
     #[error("host {host:?} has no address")]
-    NoAddress {
-        host: String,
-    },
+    NoAddress { host: String },
 }
 
 #[cfg(test)]
