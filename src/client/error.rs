@@ -61,9 +61,9 @@ pub enum ClientError {
         /// Octets that had arrived by then.
         received: u64,
     },
-    /// The chunks of the peer contradict each other, or this program is at fault. The text says
-    /// how.
-    #[error("the sender's chunks make no sense: {0}")]
+    /// The chunks or REPORTs of the peer contradict each other, or this program is at fault. The
+    /// text says how.
+    #[error("the transfer cannot go on: {0}")]
     Nonsense(&'static str),
     /// An error of a local file or directory.
     #[error("cannot {action} {}: {cause}", path.display())]
@@ -167,8 +167,9 @@ fn certificate_advice(cause: &rustls::CertificateError) -> &'static str {
             "the certificate is not valid yet: is the clock of this machine right?"
         }
         E::UnknownIssuer => {
-            "nobody trusted has signed the certificate: name its authority, or the self-signed \
-             certificate itself, with --ca FILE; for a test only, --insecure skips the check"
+            "no trusted authority has signed the certificate: name its authority, or the \
+             self-signed certificate itself, with --ca FILE; for a test only, --insecure skips \
+             the check"
         }
         _ => "name the certificate's authority with --ca FILE; --insecure skips the check",
     }
