@@ -59,7 +59,8 @@ impl Connection {
         &self.output
     }
 
-    /// The output, to append to. [`turn`](Self::turn) writes it.
+    /// The output, to append to. The caller marks the end of each chunk
+    /// ([`ChunkQueue::mark_chunk_end`]). [`turn`](Self::turn) writes the output.
     pub fn output_mut(&mut self) -> &mut ChunkQueue {
         &mut self.output
     }

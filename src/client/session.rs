@@ -27,7 +27,8 @@ use crate::{
 const SESSION_ID: usize = 24;
 /// Most requests that may wait for a response at one time.
 const MAX_PENDING: usize = 4096;
-/// Most unsent octets, for a peer that does not read.
+/// Most unsent octets. A peer that sends requests but reads no answers cannot make the queue
+/// longer.
 const MAX_UNREAD: usize = 16 * 1024 * 1024;
 /// Longest time for the last octets to leave when a session ends.
 const DRAIN: Duration = Duration::from_secs(10);

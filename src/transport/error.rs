@@ -36,7 +36,7 @@ pub enum LinkError {
         attempts: Attempts,
     },
     /// The peer did not read all that was still to be sent.
-    #[error("connection closed with bytes unsent: the peer read nothing for {after:?}")]
+    #[error("connection closed with octets unsent: the peer did not read them within {after:?}")]
     DrainTimeout {
         /// The time that it had.
         after: Duration,
@@ -85,7 +85,7 @@ pub enum HandshakeError {
     #[error("the peer does not speak TLS here (plain TCP?)")]
     NotTls,
     /// The peer offers TLS below 1.2 only, which RFC 8996 forbids.
-    #[error("the peer offers no TLS version from 1.2 on")]
+    #[error("the peer offers only TLS versions below 1.2")]
     VersionTooOld,
     /// The connection ended during the handshake.
     #[error("the peer closed the connection")]
