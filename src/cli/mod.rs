@@ -1,5 +1,5 @@
-//! The command lines of the programs, as definitions: what parses them, `--help`, the manual pages
-//! and the shell completions all come from here.
+//! The command lines of the programs. Parsing, `--help`, the manual pages and the shell completions
+//! are all made from these definitions.
 
 pub mod msrpclient;
 pub mod msrprelay;

@@ -5,7 +5,7 @@ use std::{path::PathBuf, str::FromStr};
 use crate::msrp::Path;
 use clap::{Parser, Subcommand};
 
-/// MSRP's port (RFC 4975 §15.4).
+/// The default port of MSRP (RFC 4975 §15.4).
 const DEFAULT_PORT: u16 = 2855;
 
 /// Sends and receives files over MSRP, through relays (RFC 4976) or directly (RFC 4975).
@@ -34,8 +34,8 @@ pub enum Command {
     Send(SendArgs),
     /// Receive one file.
     ///
-    /// Prints the path for the sender alone on one line of the standard output; everything else
-    /// goes to the standard error. Ends after one file.
+    /// Prints the path for the sender, and nothing else, as one line on the standard output.
+    /// Everything else goes to the standard error. Ends after one file.
     #[command(after_help = RECEIVE_EXAMPLES)]
     Receive(ReceiveArgs),
 }
@@ -57,8 +57,9 @@ pub struct SendArgs {
     /// Who you are at your relay. Not needed with --direct.
     #[arg(value_name = "USER@DOMAIN", required_unless_present = "direct")]
     pub account: Option<Address>,
-    /// Where to: the line that `receive` prints, as one argument. Or @FILE: the file that its
-    /// --path-file names, waited for up to 60 seconds.
+    /// The path to send to: the line that `msrpclient receive` prints, as one argument. With @FILE,
+    /// it is read from the file that the receiver writes with --path-file. FILE may appear up to 60
+    /// seconds later.
     #[arg(long, value_name = "PATH|@FILE")]
     pub to: To,
     /// Use no relay of your own: connect to the first URI of the path.
@@ -74,15 +75,16 @@ pub struct ReceiveArgs {
     /// Who you are at your relay. Not needed with --listen.
     #[arg(value_name = "USER@DOMAIN", required_unless_present = "listen")]
     pub account: Option<Address>,
-    /// Where the file goes. A directory (the current one by default): under the name that the
-    /// sender gives, never in the place of another file. Anything else: exactly there.
+    /// Where to store the file. In a directory (default: the current one) it gets the name that the
+    /// sender gives, and replaces no other file. Any other value is the file itself, which is
+    /// replaced if it exists.
     #[arg(long, value_name = "FILE|DIR")]
     pub output: Option<PathBuf>,
-    /// Write the path to this file, too; it appears only when it is complete.
+    /// Also write the path to this file. The file appears only when it is complete.
     #[arg(long, value_name = "FILE")]
     pub path_file: Option<PathBuf>,
-    /// Use no relay of your own: wait at this address, which the other side must be able to dial.
-    /// Without a port a free one is taken. Needs --certificate and --key, or --no-tls.
+    /// Use no relay of your own: listen at this address, which the sender must be able to reach.
+    /// Without a port, a free one is chosen. Needs --certificate and --key, or --no-tls.
     #[arg(
         long,
         value_name = "ADDRESS",
@@ -102,25 +104,25 @@ pub struct ReceiveArgs {
 #[derive(Debug, clap::Args)]
 #[expect(missing_docs, reason = "see SendArgs")]
 pub struct RelayArgs {
-    /// Your relay. Without it, the domain itself at port 2855 (no DNS SRV records are asked for).
+    /// Your relay. Default: the domain itself, port 2855. DNS SRV records are not looked up.
     #[arg(long, value_name = "HOST[:PORT]")]
     pub relay: Option<HostPort>,
-    /// Trust these authorities (a PEM file) in the place of the system's; a self-signed
-    /// certificate can be named here itself.
+    /// Trust the certificate authorities in this PEM file instead of those of the system. A
+    /// self-signed certificate can be given here itself.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["insecure", "no_tls"])]
     pub ca: Option<PathBuf>,
-    /// Do not check the certificate of the other side. Anybody could be it.
+    /// Do not check the certificate of the other side. Anybody could pretend to be it.
     #[arg(long, conflicts_with = "no_tls")]
     pub insecure: bool,
-    /// Plain TCP in the place of TLS: everybody on the way can read along.
+    /// Use plain TCP instead of TLS. Everybody on the way can read along.
     #[arg(long)]
     pub no_tls: bool,
-    /// The password is the first line of this file. Without it, the environment variable
-    /// `MSRP_PASSWORD`; without that, you are asked.
+    /// Read the password from the first line of this file. Default: the environment variable
+    /// `MSRP_PASSWORD`. If that is not set, you are asked.
     #[arg(long, value_name = "FILE")]
     pub password_file: Option<PathBuf>,
-    /// Ask for a session of this many seconds (it is renewed in time). Without, as the relay
-    /// likes.
+    /// Ask the relay for a session of this many seconds. It is refreshed in time. Default: the
+    /// relay decides.
     #[arg(long, value_name = "SECONDS")]
     pub expires: Option<u32>,
 }
@@ -128,9 +130,9 @@ pub struct RelayArgs {
 /// `user@domain`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
-    /// What stands before the last `@`.
+    /// User name: the part before the last `@`.
     pub user: String,
-    /// What stands behind it.
+    /// Domain: the part after it.
     pub domain: String,
 }
 
@@ -153,17 +155,17 @@ impl FromStr for Address {
 pub struct HostPort {
     /// A name or an address, without brackets.
     pub host: String,
-    /// `None`: MSRP's.
+    /// `None` stands for the default port of MSRP.
     pub port: Option<u16>,
 }
 
 impl HostPort {
-    /// The port, or MSRP's.
+    /// The port, or the default port of MSRP.
     pub fn port_or_default(&self) -> u16 {
         self.port.unwrap_or(DEFAULT_PORT)
     }
 
-    /// The host itself, at MSRP's port.
+    /// The host of this name, at the default port. Brackets around an IPv6 address are removed.
     pub fn of_domain(domain: &str) -> Self {
         let host = domain.trim_start_matches('[').trim_end_matches(']');
         Self { host: host.to_owned(), port: None }
@@ -193,12 +195,12 @@ impl FromStr for HostPort {
     }
 }
 
-/// Where a file is sent.
+/// Where to send a file.
 #[derive(Debug, Clone, PartialEq)]
 pub enum To {
-    /// Along this path.
+    /// To this path.
     Path(Path),
-    /// A file that holds the path, or will soon.
+    /// To the path in this file, which may not exist yet.
     File(PathBuf),
 }
 
@@ -214,7 +216,7 @@ impl FromStr for To {
     }
 }
 
-/// Reads a path as a person passes it on: URIs for TCP with a space between them.
+/// Parses a path as a person passes it on: URIs separated by spaces. All must use TCP.
 pub fn parse_path(text: &str) -> Result<Path, String> {
     let path = Path::parse(text.trim().as_bytes()).map_err(|cause| {
         format!("{text:?} is no path, as `msrpclient receive` prints it: {cause}")

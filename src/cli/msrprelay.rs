@@ -6,7 +6,8 @@ use clap::Parser;
 
 /// MSRP relay (RFC 4975, RFC 4976): lets people behind NAT chat and exchange files.
 ///
-/// Without --no-fork and --systemd it goes into the background once it listens, and logs to syslog.
+/// Without --no-fork and --systemd it goes into the background as soon as it listens, and logs to
+/// syslog.
 #[derive(Debug, Parser)]
 #[command(name = "msrprelay", version, after_help = AFTER_HELP)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
@@ -14,7 +15,7 @@ pub struct Args {
     /// Stay in the foreground and log to the terminal
     #[arg(long)]
     pub no_fork: bool,
-    /// Stay in the foreground, log to the journal, tell the service manager how it goes
+    /// Stay in the foreground, log to the journal, and report the state to the service manager
     #[arg(long)]
     pub systemd: bool,
     /// Directory that holds config.ini
@@ -29,10 +30,11 @@ pub struct Args {
     /// Log at level DEBUG, whatever the configuration says
     #[arg(long)]
     pub debug: bool,
-    /// Log at the end how much memory is in use, and what is still alive
+    /// Log how much memory is in use and what is still open when the relay stops
     #[arg(long)]
     pub debug_memory: bool,
-    /// Read the configuration, build all that a start would, say what is wrong, and exit
+    /// Check the configuration and everything it names as a start would, print what is wrong, and
+    /// exit
     #[arg(long)]
     pub check_config: bool,
     /// Print the names of the certificates and keys that the configuration uses, for the package

@@ -14,7 +14,6 @@ pub struct Args {
     /// Print one JSON object instead of text
     #[arg(long)]
     pub json: bool,
-    /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -24,13 +23,13 @@ const EXIT_STATUS: &str = "Exit status:
   1  the relay refused, failed, or is not running
   2  wrong usage";
 
-/// What the relay is asked to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
 pub enum Command {
-    /// Show what is in force and what goes on
+    /// Show the state of the relay: configuration, certificates, connections, sessions
     Status,
-    /// Read the configuration and the certificates again; wait, and say why if that fails
+    /// Reload the configuration and the certificates; wait for the outcome, and print why if it
+    /// fails
     Reload,
-    /// Take no new sessions, and stop once the last one has ended
+    /// Accept no new sessions, and stop when the last one has ended
     Drain,
 }

@@ -1,4 +1,4 @@
-//! Frames over one link, both directions in one task.
+//! MSRP frames over one link. One task drives both directions.
 
 use std::{
     future::poll_fn,
@@ -13,35 +13,34 @@ use crate::{
     transport::{Blocks, Link, Loss, Stream},
 };
 
-/// Pieces of a whole block reach the disk unchanged.
+/// Large blocks, because a body piece goes to the disk in the block that it was read into.
 const BLOCKS: Blocks = Blocks { size: 256 * 1024, least: 32 * 1024 };
 
 /// Why a connection can no longer be used.
 #[derive(Debug, Error)]
 pub enum Lost {
-    /// The peer said that it is done, or hung up.
+    /// The peer closed the connection, with or without `close_notify`, or reset it.
     #[error("the other side closed the connection")]
     Closed,
     /// The network failed.
     #[error("the connection broke: {0}")]
     Broken(Loss),
-    /// What came in is not MSRP.
+    /// The input is not MSRP.
     #[error("the other side does not speak MSRP as it should: {0}")]
     Framing(DecodeError),
 }
 
-/// A link with its decoder and what waits to be written.
+/// A link with its decoder and the queue of its output.
 #[derive(Debug)]
 pub struct Connection {
     stream: Stream,
     decoder: Decoder,
     output: ChunkQueue,
-    /// Why nothing can be written any more.
+    /// The error of the first write that failed. Nothing is written after it.
     unwritable: Option<Loss>,
 }
 
 impl Connection {
-    /// Takes over a fresh link.
     pub fn new(link: Link) -> Self {
         Self {
             stream: Stream::new(link),
@@ -51,24 +50,28 @@ impl Connection {
         }
     }
 
-    /// The link.
     pub fn link(&self) -> &Link {
         self.stream.link()
     }
 
-    /// What waits to be written.
+    /// The output that waits to be written.
     pub fn output(&self) -> &ChunkQueue {
         &self.output
     }
 
-    /// To append to what waits to be written; [`turn`](Self::turn) writes it.
+    /// The output, to append to. The caller marks the end of each chunk
+    /// ([`ChunkQueue::mark_chunk_end`]). [`turn`](Self::turn) writes the output.
     pub fn output_mut(&mut self) -> &mut ChunkQueue {
         &mut self.output
     }
 
-    /// Writes what waits and reads, until there is an event, or (`None`) until no more than `mark`
-    /// octets wait, or until the connection is lost, which is told only after the last event. May
-    /// be dropped and called again: nothing is lost.
+    /// Writes and reads until one of these happens:
+    ///
+    /// - a frame event has been read: `Some`
+    /// - the output has fallen to `mark` octets or less: `None`
+    /// - the connection is lost and all its events have been returned: the error
+    ///
+    /// The future may be dropped and called again without losing anything.
     pub async fn turn(&mut self, mark: Option<usize>) -> Result<Option<Event>, Lost> {
         loop {
             let event = self.decoder.next(&mut self.stream.input).map_err(Lost::Framing)?;
@@ -84,26 +87,28 @@ impl Connection {
         }
     }
 
-    /// Waits until everything is written, for the end of a conversation; input is kept.
+    /// Waits until all output is written, at the end of a session. Reads nothing.
     pub async fn flush(&mut self) -> Result<(), Loss> {
         self.stream.write(&mut self.output).await
     }
 
-    /// Closes so that the last octets arrive.
+    /// Writes the output and closes the link, so that the last octets arrive. Each of the two may
+    /// take `drain`.
     pub async fn close(mut self, drain: Duration) {
         let flushed = tokio::time::timeout(drain, self.flush()).await;
         if matches!(flushed, Ok(Ok(()))) {
-            // Everything that had to be said has been said.
+            // Nothing is left to say, so an error while closing does not matter.
             let _: Result<_, _> = self.stream.close(drain).await;
         }
     }
 
-    /// Ready with `false` when there is input (or its end), with `true` when the mark is reached.
+    /// Ready with `false` if there is input or its end, with `true` if the output has fallen to
+    /// `mark`.
     fn poll_turn(&mut self, mark: Option<usize>, cx: &mut Context<'_>) -> Poll<bool> {
         if self.unwritable.is_none()
             && let Err(loss) = self.stream.poll_write(&mut self.output, usize::MAX, cx)
         {
-            // The peer's last words may still be in the socket: the reading end tells.
+            // Go on reading: the last messages of the peer may still be in the socket.
             self.unwritable = Some(loss);
         }
         if self.stream.poll_fill(BLOCKS, cx) > 0 || self.stream.ended().is_some() {
@@ -115,7 +120,7 @@ impl Connection {
         }
     }
 
-    /// Why the connection is lost: where the input ended politely, the write that failed says more.
+    /// Chooses the reason to report. If the peer just closed, an earlier write error says more.
     fn lost(&mut self, ended: Loss) -> Lost {
         match (ended, self.unwritable.take()) {
             (Loss::Closed, Some(loss)) | (loss, _) => loss.into(),
@@ -126,7 +131,7 @@ impl Connection {
 impl From<Loss> for Lost {
     fn from(loss: Loss) -> Self {
         match loss {
-            // Cut off without a word over TLS, or reset: to a person at this end the peer is gone.
+            // For the user, a reset or a missing `close_notify` means the same: the peer has gone.
             Loss::Closed | Loss::Truncated | Loss::Reset => Self::Closed,
             _ => Self::Broken(loss),
         }

@@ -1,17 +1,17 @@
-//! `Content-Disposition` (RFC 2183, as RFC 5547 §7 uses it): the name of a file, and what a name
-//! from a stranger may become on this disk.
+//! `Content-Disposition` (RFC 2183, as used by RFC 5547 §7): the name of a file, and how a name
+//! from a stranger is made safe for this disk.
 
 use std::ffi::OsStr;
 
-/// Longest file name made from a received one, in octets, so that `.part` and ` (999)` fit behind
-/// it in the 255 of common file systems.
+/// Longest file name that is made from a received one, in octets. `.part` and ` (999)` must fit
+/// behind it within the 255 octets of common file systems.
 pub const MAX_NAME: usize = 200;
 
 /// The name for a file that came without one.
 pub const UNNAMED: &str = "unnamed";
 
-/// The header value that offers a file of this name. Octets that are not UTF-8 and control
-/// characters cannot stand in a header and become `_`.
+/// Makes the header value that offers a file of this name. Control characters and octets that are
+/// not UTF-8 are not allowed in a header and become `_`.
 pub fn attachment(name: &OsStr) -> String {
     let mut value = String::from("attachment; filename=\"");
     for c in name.to_string_lossy().chars() {
@@ -25,18 +25,18 @@ pub fn attachment(name: &OsStr) -> String {
     value
 }
 
-/// What a `Content-Disposition` value says.
+/// A parsed `Content-Disposition` value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Disposition {
-    /// `attachment`, `inline`, `render`, in lower case.
+    /// The disposition type in lower case, such as `attachment`, `inline` or `render`.
     pub kind: String,
-    /// The file name as it came: not to be trusted, see [`safe_name`].
+    /// The file name as the sender gave it. Not to be trusted, see [`safe_name`].
     pub name: Option<String>,
 }
 
 impl Disposition {
-    /// Reads a value; what cannot be read is left out. Of `filename` and `filename*` (RFC 6266
-    /// §4.3) the latter wins.
+    /// Parses a value. Parts that cannot be parsed are left out. `filename*` wins over `filename`
+    /// (RFC 6266 §4.3).
     pub fn parse(value: &[u8]) -> Self {
         let text = String::from_utf8_lossy(value);
         let (kind, mut rest) = text.split_once(';').unwrap_or((&text, ""));
@@ -54,7 +54,7 @@ impl Disposition {
     }
 }
 
-/// A value, quoted or not, and what stands behind the `;` after it.
+/// Parses a parameter value, quoted or not. Returns it with the text after the `;` that follows.
 fn parameter_value(text: &str) -> (String, &str) {
     let Some(quoted) = text.strip_prefix('"') else {
         let (value, rest) = text.split_once(';').unwrap_or((text, ""));
@@ -75,7 +75,7 @@ fn parameter_value(text: &str) -> (String, &str) {
     (value, "")
 }
 
-/// `UTF-8''na%C3%AFve` (RFC 8187).
+/// Decodes a value such as `UTF-8''na%C3%AFve` (RFC 8187).
 fn utf8_percent(value: &str) -> Option<String> {
     let encoded = value.get(..7).filter(|p| p.eq_ignore_ascii_case("utf-8''"))?;
     let mut octets = Vec::new();
@@ -93,8 +93,8 @@ fn utf8_percent(value: &str) -> Option<String> {
     String::from_utf8(octets).ok()
 }
 
-/// A name that is safe to create in the current directory: the last component only, without
-/// control characters, not hidden, no longer than [`MAX_NAME`].
+/// Makes a name that is safe to create in the current directory: only the last path component,
+/// without control characters, not hidden, at most [`MAX_NAME`] octets.
 pub fn safe_name(offered: &str) -> String {
     let last = offered.rsplit(['/', '\\']).next().unwrap_or_default();
     let harmless = |c: char| if is_treacherous(c) { '_' } else { c };
@@ -102,7 +102,7 @@ pub fn safe_name(offered: &str) -> String {
     if name.trim_matches('.').is_empty() {
         return UNNAMED.to_owned();
     }
-    // A hidden file could be one that a shell obeys.
+    // A hidden file could be one that a shell runs.
     if name.starts_with('.') {
         name.replace_range(..1, "_");
     }
@@ -110,13 +110,13 @@ pub fn safe_name(offered: &str) -> String {
     name
 }
 
-/// Control characters, and those that make a terminal show another name than there is.
+/// Whether this is a control character, or one that makes a terminal show another name.
 fn is_treacherous(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Cuts from the middle: the extension stays.
+/// Shortens a name in the middle, so that the extension stays.
 fn shorten(name: &mut String) {
     if name.len() <= MAX_NAME {
         return;
@@ -127,7 +127,7 @@ fn shorten(name: &mut String) {
     name.push_str(&extension);
 }
 
-/// A name that was taken: `name (1).txt`.
+/// Adds a number to a name that is taken: `name (1).txt`.
 pub fn numbered(name: &str, number: u32) -> String {
     match name.rfind('.').filter(|&dot| dot > 0) {
         Some(dot) => format!("{} ({number}){}", &name[..dot], &name[dot..]),
@@ -135,7 +135,8 @@ pub fn numbered(name: &str, number: u32) -> String {
     }
 }
 
-/// The media type of a file by the end of its name: a short list, all else is octets.
+/// Guesses the media type of a file from its extension. An unknown one gives
+/// `application/octet-stream`.
 pub fn media_type(name: &OsStr) -> &'static str {
     let name = name.to_string_lossy().to_ascii_lowercase();
     match name.rsplit_once('.').map_or("", |(_, extension)| extension) {

@@ -1,4 +1,4 @@
-//! What can go wrong, in words for whoever runs the program.
+//! Errors of the client, in words for its user.
 
 use std::path::PathBuf;
 
@@ -10,38 +10,37 @@ use crate::{
     transport::{AttemptError, HandshakeError, LinkError},
 };
 
-/// Why something did not work.
+/// Why a session or a transfer failed.
 #[derive(Debug, Error)]
 pub enum ClientError {
-    /// There is no connection.
+    /// The connection could not be made.
     #[error("{0}")]
     Link(#[from] LinkError),
-    /// The connection was there and is gone.
+    /// The connection was lost.
     #[error("{0}")]
     Lost(#[from] Lost),
-    /// The relay does not let us in.
+    /// The relay does not grant AUTH.
     #[error("{0}")]
     Login(#[from] LoginError),
-    /// A response other than 200 to what we sent.
+    /// A SEND was answered with another code than 200.
     #[error("refused with {status}{}: {}", quoted(comment), meaning(*status))]
     Refused {
-        /// The code.
         status: StatusCode,
-        /// The text behind it.
+        /// The text after the status code, as the peer sent it.
         comment: String,
     },
-    /// A failure REPORT: the next hop took the message, but it did not arrive.
+    /// A failure REPORT: the next hop accepted the message, but it was not delivered.
     #[error("not delivered, the report says {status}{}: {}", quoted(comment), meaning(*status))]
     Undelivered {
-        /// The code.
         status: StatusCode,
-        /// The text behind it.
+        /// The text after the status code, as the peer sent it.
         comment: String,
     },
-    /// No response in time (RFC 4975 §7.3).
+    /// No response within [`TRANSACTION_TIMEOUT`] (RFC 4975 §7.3).
     #[error("the next hop did not answer within {} s", TRANSACTION_TIMEOUT.as_secs())]
     NoResponse,
-    /// All was sent and taken, and then there was silence.
+    /// All was sent and accepted, but no success REPORT came for
+    /// [`REPORT_TIMEOUT`](super::REPORT_TIMEOUT).
     #[error(
         "everything was sent, but the receiver confirmed only {confirmed} of {total} octets, and \
          nothing was heard of the rest for {} s",
@@ -53,50 +52,46 @@ pub enum ClientError {
         /// Octets of the message.
         total: u64,
     },
-    /// The peer makes us answer and does not read the answers.
+    /// The peer sends requests but does not read the answers.
     #[error("the other side does not read what it is sent")]
     NotReading,
     /// The sender ended the message with `#`.
     #[error("the sender gave up after {received} octets")]
     GivenUp {
-        /// Octets that had arrived.
+        /// Octets that had arrived by then.
         received: u64,
     },
-    /// The chunks of a message contradict each other.
-    #[error("the sender's chunks make no sense: {0}")]
+    /// The chunks or REPORTs of the peer contradict each other, or this program is at fault. The
+    /// text says how.
+    #[error("the transfer cannot go on: {0}")]
     Nonsense(&'static str),
-    /// A file of this machine.
+    /// An error of a local file or directory.
     #[error("cannot {action} {}: {cause}", path.display())]
     File {
-        /// What was tried: read, write, create.
+        /// The action that failed: read, write, create.
         action: &'static str,
-        /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         cause: std::io::Error,
     },
     /// The file got shorter while it was being read.
     #[error("{} changed while it was being sent", path.display())]
-    Changed {
-        /// The file.
-        path: PathBuf,
-    },
-    /// What was to be a URI is none.
+    Changed { path: PathBuf },
+    /// A host or a path cannot be part of an MSRP URI.
     #[error("{what} cannot stand in an MSRP URI: {cause}")]
     Uri {
-        /// What was read.
+        /// The text that cannot be part of it.
         what: String,
-        /// Why not.
         cause: crate::msrp::UriError,
     },
 }
 
-/// A comment of the peer, fit for a terminal.
+/// Quotes a comment of the peer and escapes it for a terminal.
 pub(super) fn quoted(comment: &str) -> String {
     if comment.is_empty() { String::new() } else { format!(" \"{}\"", comment.escape_debug()) }
 }
 
-/// What a status code means (RFC 4975 §10, RFC 4976 §10).
+/// Says in words what a status code means (RFC 4975 §10, RFC 4976 §10).
 pub fn meaning(status: StatusCode) -> &'static str {
     match status {
         StatusCode::OK => "accepted",
@@ -115,7 +110,7 @@ pub fn meaning(status: StatusCode) -> &'static str {
     }
 }
 
-/// What the operator may do about it, where there is something.
+/// Says what the user can do about an error, if anything.
 pub fn advice(error: &ClientError) -> Option<&'static str> {
     Some(match error {
         ClientError::Link(error) => return link_advice(error),
@@ -172,8 +167,9 @@ fn certificate_advice(cause: &rustls::CertificateError) -> &'static str {
             "the certificate is not valid yet: is the clock of this machine right?"
         }
         E::UnknownIssuer => {
-            "nobody trusted has signed the certificate: name its authority, or the self-signed \
-             certificate itself, with --ca FILE; for a test only, --insecure skips the check"
+            "no trusted authority has signed the certificate: name its authority, or the \
+             self-signed certificate itself, with --ca FILE; for a test only, --insecure skips \
+             the check"
         }
         _ => "name the certificate's authority with --ca FILE; --insecure skips the check",
     }

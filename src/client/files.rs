@@ -1,4 +1,4 @@
-//! Files being read, written and hashed, each in a thread of its own (blocking work).
+//! Reads, writes and hashes files. Each file has a thread of its own, because this work blocks.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -17,12 +17,12 @@ use super::{ClientError, disposition};
 
 /// Octets read at a time.
 const BLOCK: usize = 256 * 1024;
-/// Blocks between disk and network.
+/// Most blocks that wait between disk and network.
 const BLOCKS: usize = 4;
-/// Numbers tried behind a name that is taken.
+/// Highest number that is appended to a name that is taken.
 const MAX_NUMBER: u32 = 999;
 
-/// A regular file, open for sending.
+/// A regular file that is open for sending.
 #[derive(Debug)]
 pub struct FileSource {
     file: File,
@@ -31,7 +31,7 @@ pub struct FileSource {
 }
 
 impl FileSource {
-    /// Opens a regular file.
+    /// Opens a file. Anything but a regular file is an error.
     pub fn open(path: &Path) -> Result<Self, ClientError> {
         let failed = |cause| file_error("read", path, cause);
         let file = File::open(path).map_err(failed)?;
@@ -42,18 +42,19 @@ impl FileSource {
         Ok(Self { file, path: path.to_owned(), octets: metadata.len() })
     }
 
-    /// The size when it was opened: that much is sent.
+    /// Size in octets when the file was opened. This much is sent.
     pub fn octets(&self) -> u64 {
         self.octets
     }
 
-    /// Starts reading: blocks, and the SHA-256 of all of them in the end.
+    /// Starts the reading thread. Returns the blocks of the file and, after the last one, the
+    /// SHA-256 of them all in hexadecimal. A file that got shorter is [`ClientError::Changed`].
     pub fn start(self) -> (mpsc::Receiver<Result<Bytes, ClientError>>, oneshot::Receiver<String>) {
         let (blocks, receiver) = mpsc::channel(BLOCKS);
         let (digest, digested) = oneshot::channel();
         thread::spawn(move || {
             if let Some(hash) = self.read(&blocks) {
-                // Nobody waits any more when the sending failed.
+                // The receiver is gone if the sending has failed.
                 let _: Result<(), String> = digest.send(hash);
             }
         });
@@ -88,12 +89,13 @@ impl FileSource {
     }
 }
 
-/// Where a received file goes.
+/// Where a received file is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
-    /// Under the name that the sender gives, made safe; a name that is taken gets a number.
+    /// In this directory, under the name that the sender gives, made safe. A name that is taken
+    /// gets a number.
     Directory(PathBuf),
-    /// Exactly here, in the place of what may be there.
+    /// As exactly this file. A file that is there is replaced.
     File(PathBuf),
 }
 
@@ -115,7 +117,7 @@ impl Destination {
         }
     }
 
-    /// Says early that nothing could be written there.
+    /// Checks that the directory exists, before anything is received.
     pub fn check(&self) -> Result<(), ClientError> {
         let directory = self.directory();
         let metadata =
@@ -128,20 +130,20 @@ impl Destination {
     }
 }
 
-/// A file being received: written as `NAME.part`, renamed when it is whole, removed when it is
-/// dropped before.
+/// A file that is being received. It is written as `NAME.part`, renamed when it is complete, and
+/// removed if the sink is dropped before.
 #[derive(Debug)]
 pub struct FileSink {
     commands: Option<mpsc::Sender<Command>>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// A file that is whole and has its name.
+/// A file that is complete and has its final name.
 #[derive(Debug)]
 pub struct Kept {
-    /// Where it is.
+    /// Path of the file.
     pub path: PathBuf,
-    /// Its SHA-256.
+    /// SHA-256 in hexadecimal. Closed without a value if the file cannot be read again.
     pub digest: oneshot::Receiver<String>,
 }
 
@@ -153,7 +155,7 @@ enum Command {
 }
 
 impl FileSink {
-    /// Creates the `.part` file for what a sender calls `offered`.
+    /// Creates the `.part` file. `offered` is the name that the sender gives.
     pub fn create(destination: &Destination, offered: &str) -> Result<Self, ClientError> {
         let writer = Writer::create(destination, offered)?;
         let (commands, receiver) = mpsc::channel(BLOCKS * 2);
@@ -161,23 +163,25 @@ impl FileSink {
         Ok(Self { commands: Some(commands), thread: Some(thread) })
     }
 
-    /// Writes octets from number `at` on, counted from 0; failures come out of
-    /// [`sync`](Self::sync).
+    /// Writes octets at position `at`, counted from 0. [`sync`](Self::sync) returns errors of
+    /// earlier writes.
     pub async fn write(&self, at: u64, octets: Bytes) {
         self.send(Command::Write { at, octets }).await;
     }
 
-    /// Waits until all that was written is with the system.
+    /// Waits until all octets have been written to the file. They may still be in the cache of the
+    /// kernel.
     pub async fn sync(&self) -> Result<(), ClientError> {
         let (done, outcome) = oneshot::channel();
         self.send(Command::Sync(done)).await;
         outcome.await.unwrap_or(Err(ClientError::Nonsense("the writing thread ended")))
     }
 
-    /// Gives the file, which has so many octets, its name.
+    /// Gives the complete file of `octets` its final name.
     pub async fn keep(mut self, octets: u64) -> Result<Kept, ClientError> {
         let (kept, outcome) = oneshot::channel();
-        // A file that came out of order is hashed afterwards, and its sender need not wait.
+        // Do not join the thread: it may hash a file that came out of order, and the sender need
+        // not wait for that.
         self.thread = None;
         self.send(Command::Keep { octets, kept }).await;
         outcome.await.unwrap_or(Err(ClientError::Nonsense("the writing thread ended")))
@@ -185,7 +189,7 @@ impl FileSink {
 
     async fn send(&self, command: Command) {
         if let Some(commands) = &self.commands {
-            // A thread that has ended is noticed by whoever waits for its answer.
+            // If the thread has ended, the caller that waits for its answer notices.
             let _: Result<_, _> = commands.send(command).await;
         }
     }
@@ -195,13 +199,14 @@ impl Drop for FileSink {
     fn drop(&mut self) {
         self.commands = None;
         if let Some(thread) = self.thread.take() {
-            // It removes the `.part` file, or finishes its hash; a panic there is printed there.
+            // The thread removes the `.part` file, or finishes the hash. If it panicked, that has
+            // been printed.
             let _: Result<_, _> = thread.join();
         }
     }
 }
 
-/// The other end of [`FileSink`], in its thread.
+/// The thread behind a [`FileSink`].
 struct Writer {
     file: File,
     part: PathBuf,
@@ -235,13 +240,13 @@ impl Writer {
                 Command::Write { at, octets } => self.write(at, &octets),
                 Command::Sync(done) => {
                     let outcome = self.failure.take().map_or(Ok(()), Err);
-                    // The receiver of the file may have been dropped meanwhile.
+                    // The caller may have been dropped in the meantime.
                     let _: Result<_, _> = done.send(outcome);
                 }
                 Command::Keep { octets, kept } => return self.keep(octets, kept),
             }
         }
-        // Best effort: there is nobody left to tell.
+        // Best effort: there is nobody left to report an error to.
         let _: Result<_, _> = fs::remove_file(&self.part);
     }
 
@@ -283,7 +288,7 @@ impl Writer {
     }
 }
 
-/// Hashes what did not arrive in order.
+/// Hashes a file whose octets did not arrive in order.
 fn hash_file(path: &Path) -> std::io::Result<Sha256> {
     let mut file = File::open(path)?;
     let mut hash = Sha256::new();
@@ -306,7 +311,7 @@ fn create_part(directory: &Path, name: &str) -> Result<(File, PathBuf), ClientEr
 fn give_name(part: &Path, to: &Destination, name: &str) -> Result<PathBuf, ClientError> {
     let path = match to {
         Destination::File(path) => path.clone(),
-        // The empty file makes the name ours.
+        // Creating an empty file reserves the name.
         Destination::Directory(directory) => {
             let (_, path) = create_free(directory, |number| match number {
                 0 => name.to_owned(),
@@ -319,7 +324,7 @@ fn give_name(part: &Path, to: &Destination, name: &str) -> Result<PathBuf, Clien
     Ok(path)
 }
 
-/// Creates the first file that is not there yet, by number: nothing is ever overwritten.
+/// Creates the first file, by number, whose name is free. Never overwrites a file.
 fn create_free(
     directory: &Path,
     name: impl Fn(u32) -> String,

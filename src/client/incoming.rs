@@ -1,4 +1,5 @@
-//! Receiving: one file, in chunks of any order, and lines of text meanwhile (RFC 4975 §7.3.1).
+//! Receives one file, its chunks in any order, and the text messages that come before and between
+//! them (RFC 4975 §7.3.1).
 
 use bytes::Bytes;
 
@@ -9,29 +10,31 @@ use super::{
 };
 use crate::msrp::{ByteRange, Continuation, Head, Name, StatusCode};
 
-/// Longest text message shown, in octets.
+/// Longest text message that is shown, in octets.
 const MAX_TEXT: usize = 64 * 1024;
 
-/// Whoever watches a file arrive.
+/// Follows a transfer, to show it to the user.
 pub trait Watcher {
-    /// A file is offered, and will be taken.
+    /// The peer has offered a file, which is being accepted. `total` is its size in octets, if the
+    /// peer gives it.
     fn offered(&mut self, name: &str, total: Option<u64>);
-    /// So many octets of it have arrived.
+    /// `octets` of the file have arrived so far.
     fn arrived(&mut self, octets: u64);
-    /// The other side says something. The text is as it came: make it fit for a terminal.
+    /// The peer has sent a text message. The text is unfiltered: remove control characters before
+    /// showing it on a terminal.
     fn said(&mut self, text: &str);
 }
 
-/// What a SEND is (its headers say).
+/// What a SEND carries, judged by its headers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Kind {
-    /// No body: it keeps a connection alive, or joins a session.
+    /// No body. Such a SEND keeps a connection alive or joins a session.
     Bodiless,
-    /// A line of a conversation.
+    /// A text message.
     Text,
-    /// Signs that somebody is typing, and the like.
+    /// Typing notifications (RFC 3994).
     Aside,
-    /// A file of this name.
+    /// A file with the name that the sender gave.
     File(String),
 }
 
@@ -67,8 +70,8 @@ fn disposition(head: &Head) -> Option<Disposition> {
     })
 }
 
-/// Receives one file. Text that comes before it or meanwhile goes to `watcher`. When this
-/// returns, whole or not, `arrived` says how much there was of it.
+/// Receives one file. Text messages that come in the meantime go to `watcher`. Returns when the
+/// file is complete and has its name, or with the error that ended the transfer.
 pub async fn receive_file(
     session: &mut Session,
     destination: &Destination,
@@ -84,7 +87,7 @@ pub async fn receive_file(
                     return Ok(kept);
                 }
             }
-            // We send nothing that these could belong to.
+            // This end sends no SEND, so these mean nothing.
             Step::Report(_)
             | Step::Response { .. }
             | Step::NoResponse(_)
@@ -101,7 +104,7 @@ struct Receiver<'a, W> {
     chunk: Option<Chunk>,
 }
 
-/// The file.
+/// The file that is being received.
 struct Incoming {
     message_id: Bytes,
     sink: FileSink,
@@ -109,7 +112,7 @@ struct Incoming {
     total: Option<u64>,
 }
 
-/// The SEND under way.
+/// The chunk that is being received.
 struct Chunk {
     head: Head,
     range: ByteRange,
@@ -117,12 +120,12 @@ struct Chunk {
     part: Part,
 }
 
-/// What its octets are.
+/// What is done with the octets of a chunk.
 enum Part {
     File,
     Text(Vec<u8>),
     Ignored,
-    /// Answered already, and not with 200.
+    /// The chunk was answered with an error. The rest of it is ignored.
     Refused,
 }
 
@@ -205,7 +208,7 @@ impl<W: Watcher> Receiver<'_, W> {
         Ok(())
     }
 
-    /// Answers the chunk; the file, if this made it whole.
+    /// Ends and answers the chunk. Returns the file if this chunk completed it.
     async fn end(
         &mut self,
         session: &mut Session,
@@ -242,7 +245,7 @@ impl<W: Watcher> Receiver<'_, W> {
         if flag == Continuation::End {
             file.total.get_or_insert(chunk.at());
         }
-        // Only what the disk has taken is confirmed.
+        // Confirm only what has been written to the file.
         let stored = file.sink.sync().await;
         let total = file.total.filter(|&total| file.arrived.covers(total));
         let kept = match (stored, total) {
@@ -263,12 +266,13 @@ impl<W: Watcher> Receiver<'_, W> {
 }
 
 impl Chunk {
-    /// The number, counted from 0, of the octet that comes next.
+    /// Position in the message, counted from 0, of the next octet of the chunk.
     fn at(&self) -> u64 {
         (self.range.start.max(1) - 1).saturating_add(self.octets)
     }
 
-    /// 200, and the success REPORT if one is asked for (RFC 4975 §7.1.3): for just this chunk.
+    /// Answers 200, and sends a success REPORT for this chunk if the SEND asks for one (RFC 4975
+    /// §7.1.3).
     fn accept(&self, session: &mut Session, total: Option<u64>) -> Result<(), ClientError> {
         session.respond(&self.head, StatusCode::OK, "OK")?;
         let wanted = self.head.headers.value(Name::SuccessReport);
@@ -281,7 +285,7 @@ impl Chunk {
     }
 }
 
-/// Ends it all: such a sender cannot be helped.
+/// Answers 400 and ends the transfer: the chunks of the sender contradict each other.
 fn refuse<T>(session: &mut Session, head: &Head, what: &'static str) -> Result<T, ClientError> {
     session.respond(head, StatusCode::BAD_REQUEST, what)?;
     Err(ClientError::Nonsense(what))

@@ -1,4 +1,4 @@
-//! AUTH: how an endpoint gets a URI from its relay and keeps it (RFC 4976 §5.1, §5.1.1).
+//! AUTH: an endpoint gets a URI from its relay and keeps it (RFC 4976 §5.1, §5.1.1).
 
 use std::time::{Duration, Instant};
 
@@ -14,44 +14,43 @@ use crate::msrp::{
     encode,
 };
 
-/// A session is refreshed this long before it ends, or after half of its life if that is later.
+/// A session is refreshed this long before it expires, or after half of its lifetime if that is
+/// later.
 const REFRESH_AHEAD: Duration = Duration::from_secs(30);
-/// Requests of one exchange: a challenge, an answer, once more for a stale nonce and for 423.
+/// Most requests in one exchange: without credentials, with credentials, and again after a stale
+/// nonce and after 423.
 const MAX_REQUESTS: u8 = 6;
 
-/// Who asks.
+/// The account that authenticates.
 #[derive(Debug, Clone)]
 pub struct Account {
-    /// The part before the `@`.
+    /// User name: the part before the `@`.
     pub user: String,
-    /// The domain, which is also the host of the relay's URI in AUTH.
+    /// Domain. It is also the host of the relay's URI in AUTH.
     pub domain: String,
-    /// The password.
     pub password: SecretString,
-    /// The life of the session asked for, in seconds; the relay's default without.
+    /// Lifetime to ask for, in seconds. `None`: the default of the relay.
     pub expires: Option<u64>,
 }
 
-/// Why the relay does not let us in.
+/// Why the relay does not grant AUTH.
 #[derive(Debug, Error)]
 pub enum LoginError {
-    /// A second 401: wrong user or wrong password.
+    /// A second 401: the user or the password is wrong.
     #[error("the relay refuses user {user:?} of realm {realm:?}: wrong user or wrong password")]
     Refused {
-        /// The user.
         user: String,
-        /// The realm of the challenge that was answered.
+        /// The realm of the challenge that we answered.
         realm: String,
     },
-    /// Any code but 200, 401 and 423.
+    /// Any status code but 200, 401 and 423.
     #[error("the relay answers AUTH with {status}{}: {}", quoted(comment), meaning(*status))]
     Status {
-        /// The code.
         status: StatusCode,
-        /// The text behind it.
+        /// The text after the status code, as the relay sent it.
         comment: String,
     },
-    /// 423 to a lifetime that the relay itself proposed, or without a proposal.
+    /// 423 without a proposal, or to a lifetime that the relay itself proposed.
     #[error("the relay refuses the lifetime of the session without saying what it would accept")]
     Lifetime,
     /// A challenge that cannot be answered.
@@ -60,21 +59,21 @@ pub enum LoginError {
     /// A 200 without a usable Use-Path.
     #[error("the relay accepts, but gives no usable path: {0}")]
     UsePath(UriError),
-    /// Challenge after challenge.
+    /// The relay asks for more than `MAX_REQUESTS` requests.
     #[error("the relay goes on asking for authentication after {MAX_REQUESTS} requests")]
     Endless,
 }
 
-/// What a response to AUTH leads to.
+/// What follows from a response to AUTH.
 #[derive(Debug)]
 pub(super) enum Answer {
-    /// Another request is to be sent.
+    /// Send this request next.
     Again(TransactId, BytesMut),
-    /// The relay's URIs, the nearest first.
+    /// Granted. The URIs of the relays, the nearest first.
     Granted(Path),
 }
 
-/// One endpoint's standing with its relay.
+/// State of the authentication of one endpoint at its relay.
 #[derive(Debug)]
 pub(super) struct Login {
     account: Account,
@@ -87,25 +86,25 @@ pub(super) struct Login {
 }
 
 impl Login {
-    /// `relay` is the URI that AUTH goes to, without a session-id.
+    /// `relay` is the URI that AUTH is addressed to, without a session-id.
     pub(super) fn new(account: Account, relay: Uri, own: Uri) -> Self {
         let expires = account.expires;
         Self { account, relay, own, expires, answered: None, requests: 0, refresh_at: None }
     }
 
-    /// When the session must be refreshed.
+    /// When to refresh. `None` during an exchange, or if the session does not expire.
     pub(super) fn refresh_at(&self) -> Option<Instant> {
         self.refresh_at
     }
 
-    /// The first request of an exchange, without credentials.
+    /// Starts an exchange, with a request without credentials.
     pub(super) fn start(&mut self) -> (TransactId, BytesMut) {
         self.requests = 0;
         self.refresh_at = None;
         self.request(None)
     }
 
-    /// Takes the response.
+    /// Takes the response to the last request.
     pub(super) fn answer(&mut self, head: &Head, now: Instant) -> Result<Answer, LoginError> {
         let Start::Response { status, comment } = &head.start else {
             unreachable!("a pending AUTH is found by a response");
@@ -142,7 +141,7 @@ impl Login {
         Ok(Answer::Again(id, request))
     }
 
-    /// RFC 4976 §5.1: the relay says what it would accept, and the exchange starts again.
+    /// Starts again with the lifetime that the relay proposes in its 423 (RFC 4976 §5.1).
     fn out_of_bounds(&mut self, head: &Head) -> Result<Answer, LoginError> {
         let bound = |name| head.headers.seconds(name).ok().flatten().map(|bound| bound.as_secs());
         let offered = bound(Name::MinExpires).or_else(|| bound(Name::MaxExpires));
@@ -177,7 +176,7 @@ impl Login {
 }
 
 fn refresh_after(life: Duration) -> Duration {
-    // Never at once, whatever the relay says: that would be a tight loop.
+    // Never at once, whatever lifetime the relay grants: that would be a tight loop.
     life.saturating_sub(REFRESH_AHEAD).max(life / 2).max(Duration::from_secs(1))
 }
 

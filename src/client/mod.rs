@@ -1,16 +1,16 @@
-//! A model MSRP endpoint (RFC 4975), with or without a relay of its own (RFC 4976 §5).
+//! An MSRP endpoint (RFC 4975), with or without a relay of its own (RFC 4976 §5).
 //!
 //! ```text
-//!   send_file   receive_file            what a program wants
+//!   send_file   receive_file            what a program calls
 //!        |            |
-//!        +-- Session -+                 paths, AUTH and its refresh, requests that are for us
+//!        +-- Session -+                 paths, AUTH and its refresh; filters the requests meant for us
 //!               |
-//!          Connection                   frames over a Link; never blocks, never drops a byte
+//!          Connection                   frames over a Link; never blocks, never drops an octet
 //! ```
 //!
-//! Everything runs in the task of the caller. Files are read, written and hashed elsewhere and
-//! reach this room as channels, so that neither a slow disk nor a slow peer holds up the other.
-//! The relay itself uses nothing of this room.
+//! The network side runs in the task of the caller. Files are read, written and hashed in threads
+//! of their own, connected by bounded channels. So a slow disk does not hold up the network, nor a
+//! slow peer the disk. The relay uses nothing of this room.
 
 mod connection;
 pub mod disposition;
@@ -34,9 +34,9 @@ pub use self::{
     session::{Report, Session, Step, mint, own_uri},
 };
 
-/// How long a request may wait for its response (RFC 4975 §7.3).
+/// Longest wait for the response to a request, from its last octet sent (RFC 4975 §7.3).
 pub const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a sender waits, after its last byte, for the next success REPORT. Not a rule of the
-/// RFC: the relays on the way may still be passing on what they hold.
+/// Longest time without news that a sender waits for success REPORTs after its last octet. The RFC
+/// sets no limit: relays on the way may hold octets and pass them on much later.
 pub const REPORT_TIMEOUT: Duration = Duration::from_mins(5);

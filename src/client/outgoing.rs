@@ -13,17 +13,17 @@ use crate::{
     msrp::{ByteRange, Continuation, Head, Method, Name, StatusCode, TransactId, Uri, encode},
 };
 
-/// Octets from which on a chunk must be interrupted when something else is to be sent (RFC 4975
-/// §7.1.1); shorter ones need not be interruptible.
+/// A chunk with at least this many octets is interrupted when something else waits to be sent (RFC
+/// 4975 §7.1.1). Shorter chunks need not be interruptible.
 const INTERRUPTIBLE: u64 = 2048;
-/// Octets waiting to be written above which the source waits.
+/// Above this many unsent octets no more of the file is taken.
 const ENOUGH: usize = 512 * 1024;
-/// Octets waiting to be written at which the source goes on.
+/// Once it has paused, the file goes on when the unsent octets have fallen to this.
 const FEW: usize = 256 * 1024;
-/// What an end-line begins with.
+/// Start of each end-line.
 const SEVEN_DASHES: &[u8] = b"-------";
 
-/// A message on its way out.
+/// A message that is being sent.
 #[derive(Debug)]
 pub struct Message {
     to: Vec<Uri>,
@@ -36,7 +36,7 @@ pub struct Message {
     ended: bool,
 }
 
-/// The chunk under way.
+/// The chunk that is being written.
 #[derive(Debug)]
 struct OpenChunk {
     transact_id: TransactId,
@@ -45,7 +45,7 @@ struct OpenChunk {
 }
 
 impl Message {
-    /// A file of `total` octets for the session's peer.
+    /// Makes a message from a file of `total` octets, addressed to the peer of the session.
     pub fn file(session: &Session, name: &FilePath, total: u64) -> Self {
         let name = name.file_name().unwrap_or_default();
         // Content-Type is the last header (RFC 4975 §7.1).
@@ -67,11 +67,12 @@ impl Message {
         }
     }
 
-    /// Appends octets of the message, and its end behind the last one.
+    /// Appends octets of the message. Ends the message after its last octet.
     fn push(&mut self, session: &mut Session, mut octets: Bytes) -> Result<(), ClientError> {
         loop {
             let chunk = self.open_chunk(session);
-            // RFC 4975 §7.1: the end-line of the chunk must not occur in it.
+            // RFC 4975 §7.1: the end-line of a chunk must not occur in its body. Start a new chunk
+            // before.
             let cut = chunk.scan.collision(&octets).unwrap_or(octets.len());
             let piece = octets.split_to(cut);
             chunk.octets += piece.len() as u64;
@@ -88,7 +89,8 @@ impl Message {
         self.let_replies_pass(session)
     }
 
-    /// RFC 4975 §7.1.1: what else waits must not wait for the end of a long message.
+    /// Interrupts a long chunk if replies wait, so that they need not wait for the end of the
+    /// message (RFC 4975 §7.1.1).
     fn let_replies_pass(&mut self, session: &mut Session) -> Result<(), ClientError> {
         let long = self.chunk.as_ref().is_some_and(|chunk| chunk.octets >= INTERRUPTIBLE);
         if long && session.has_replies() {
@@ -97,7 +99,7 @@ impl Message {
         Ok(())
     }
 
-    /// Ends the message: whole, or given up.
+    /// Ends the message with `flag`: [`Continuation::End`] or [`Continuation::Abort`].
     fn end(&mut self, session: &mut Session, flag: Continuation) -> Result<(), ClientError> {
         if self.ended {
             return Ok(());
@@ -107,9 +109,9 @@ impl Message {
         self.end_chunk(session, flag)
     }
 
-    /// Gives the message up, if its end has not been written yet.
+    /// Aborts the message with `#`, unless its end has been written.
     fn abort(&mut self, session: &mut Session) -> Result<(), ClientError> {
-        // Nothing has been said of a message without a chunk.
+        // Before its first chunk the peer does not know the message, so there is nothing to abort.
         let begun = self.pushed > 0 || self.chunk.is_some();
         if begun { self.end(session, Continuation::Abort) } else { Ok(()) }
     }
@@ -143,12 +145,13 @@ impl Message {
     }
 }
 
-/// Looks for what would be the end-line of the chunk in its own body.
+/// Searches the body of a chunk for what would be the end-line of this chunk.
 #[derive(Debug)]
 struct Scan {
     needle: memmem::Finder<'static>,
     len: usize,
-    /// The last octets that passed, one less than the needle has.
+    /// The last octets that passed, one less than the needle has, to find a needle across two
+    /// blocks.
     tail: Vec<u8>,
 }
 
@@ -159,13 +162,13 @@ impl Scan {
         Self { needle: memmem::Finder::new(&needle).into_owned(), len, tail: Vec::new() }
     }
 
-    /// How many of these octets may still go into the chunk; `None` if all of them may.
+    /// Returns how many of these octets may still go into the chunk, or `None` if all of them may.
     fn collision(&mut self, octets: &[u8]) -> Option<usize> {
         let keep = self.len - 1;
         let mut seam = std::mem::take(&mut self.tail);
         seam.extend_from_slice(&octets[..octets.len().min(keep)]);
         if self.needle.find(&seam).is_some() {
-            // It begins in what has left already, so it must not be completed.
+            // The needle began in octets that are already sent. Its end must go into another chunk.
             return Some(0);
         }
         let found = self.needle.find(octets);
@@ -175,17 +178,20 @@ impl Scan {
     }
 }
 
-/// How far a message has come, in octets.
+/// Progress of a message, in octets.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// With the system, on their way.
+    /// Handed to the kernel.
     pub sent: u64,
     /// Confirmed by success REPORTs.
     pub confirmed: u64,
 }
 
-/// Sends `message`, whose octets come out of `blocks`, and waits until success REPORTs cover all
-/// of them. `progress` is told how far it came, whatever happens then.
+/// Sends `message`, whose octets come from `blocks`, and waits until success REPORTs cover all of
+/// them. `progress` is called after each step, also before an error is returned.
+///
+/// An error response, a failure REPORT, a missing response or REPORT, and an error from `blocks`
+/// end the message.
 pub async fn send_file(
     session: &mut Session,
     mut message: Message,
@@ -240,8 +246,8 @@ pub async fn send_file(
     Ok(())
 }
 
-/// Answers a SEND of the peer: one without a body keeps the session alive, anything else has
-/// nobody here to take it.
+/// Answers a SEND of the peer. A SEND without a body only keeps the session alive: 200. Any other
+/// SEND is refused, because this end only sends.
 fn answer(session: &mut Session, head: Option<Box<Head>>) -> Result<(), ClientError> {
     match head {
         Some(head) if head.headers.value(Name::ContentType).is_none() => {
@@ -252,7 +258,7 @@ fn answer(session: &mut Session, head: Option<Box<Head>>) -> Result<(), ClientEr
     }
 }
 
-/// What the receiver has confirmed.
+/// The octets that the receiver has confirmed.
 #[derive(Debug, Default)]
 struct Confirmed {
     ranges: RangeSet,
@@ -260,14 +266,14 @@ struct Confirmed {
 }
 
 impl Confirmed {
-    /// Takes what was heard; an error is the end of the message.
+    /// Takes in what was received. An error means that the message has failed.
     fn take(&mut self, step: Step, message: &Message) -> Result<(), ClientError> {
         match step {
             Step::Response { status, .. } if status.is_ok() => Ok(()),
             Step::Response { status, comment, .. } => Err(ClientError::Refused { status, comment }),
             Step::NoResponse(_) => Err(ClientError::NoResponse),
             Step::Report(report) if report.message_id == message.id => self.report(report, message),
-            // A REPORT on something that we know nothing of (RFC 4975 §7.1.2).
+            // RFC 4975 §7.1.2: a REPORT on an unknown message is ignored.
             _ => Ok(()),
         }
     }
@@ -278,7 +284,7 @@ impl Confirmed {
             return Err(ClientError::Undelivered { status, comment });
         }
         let range = range.unwrap_or(ByteRange::WHOLE);
-        // What has not been sent cannot have arrived.
+        // Octets that were not sent cannot have arrived.
         let end = range.end.or(range.total).unwrap_or(message.total).min(message.pushed);
         if !self.ranges.insert(range.start.max(1) - 1, end) {
             return Err(ClientError::Nonsense("the success reports have too many gaps"));
@@ -287,7 +293,8 @@ impl Confirmed {
         Ok(())
     }
 
-    /// An empty message is confirmed as well.
+    /// Whether all octets of a finished message are confirmed. An empty message needs a REPORT,
+    /// too.
     fn covers(&self, message: &Message) -> bool {
         self.any && message.ended && self.ranges.covers(message.total)
     }
@@ -299,16 +306,108 @@ impl Confirmed {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use std::io::IoSlice;
 
-    use super::*;
+    use proptest::prelude::*;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::{super::own_uri, *};
+    use crate::{
+        msrp::{ChunkQueue, Decoder, Event},
+        transport,
+    };
+
+    /// A session over plain TCP with its peer's end of the connection.
+    async fn session() -> (Session, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (tcp, address) = listener.accept().await.unwrap();
+        let link = transport::accept(tcp, address, None).await.unwrap();
+        let own = own_uri(&link).unwrap();
+        (Session::direct(link, own), peer)
+    }
+
+    /// Decodes one chunk, which must be whole and alone. Returns its start line and its end flag.
+    fn decode_chunk(octets: &[u8]) -> (String, Continuation) {
+        let line_end = octets.iter().position(|octet| *octet == b'\r').unwrap();
+        let line = String::from_utf8(octets[..line_end].to_vec()).unwrap();
+        let mut input = BytesMut::from(octets);
+        let mut decoder = Decoder::default();
+        loop {
+            match decoder.next(&mut input).unwrap() {
+                Some(Event::End(flag)) => {
+                    assert!(input.is_empty(), "the next message begins in the chunk of {line}");
+                    return (line, flag);
+                }
+                Some(Event::Head(_) | Event::Body(_)) => {}
+                other => panic!("{line}: {other:?}"),
+            }
+        }
+    }
+
+    /// The complete chunks of a queue from which nothing was taken, and the octets after them.
+    fn chunks(queue: &ChunkQueue) -> (Vec<(String, Continuation)>, usize) {
+        let mut slices = [IoSlice::new(&[]); 64];
+        let filled = queue.slices(&mut slices);
+        let octets: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.to_vec()).collect();
+        let ends = queue.chunk_ends().map(|end| usize::try_from(end).unwrap());
+        let mut start = 0;
+        let chunks = ends.map(|end| decode_chunk(&octets[std::mem::replace(&mut start, end)..end]));
+        (chunks.collect(), octets.len() - start)
+    }
+
+    /// RFC 7977 §5.1: a transport with messages sends each chunk as one message.
+    #[tokio::test]
+    async fn the_queue_knows_the_end_of_each_chunk() {
+        let (mut session, _peer) = session().await;
+        let mut request = BytesMut::from(
+            &b"MSRP aaaa1111 SEND\r\nTo-Path: msrp://a.example:1/a;tcp\r\n\
+               From-Path: msrp://b.example:2/b;tcp\r\nMessage-ID: m\r\n-------aaaa1111$\r\n"[..],
+        );
+        let Some(Event::Head(head)) = Decoder::default().next(&mut request).unwrap() else {
+            panic!("no head")
+        };
+        session.set_peer(head.from_path.clone());
+        let response = "MSRP aaaa1111 200 OK".to_owned();
+
+        // A response between two chunks.
+        session.respond(&head, StatusCode::OK, "OK").unwrap();
+        let (first, rest) = chunks(session.output());
+        assert_eq!(first, [(response.clone(), Continuation::End)]);
+        assert_eq!((rest, session.output().next_chunk_end()), (0, Some(session.output().end())));
+
+        // An open chunk has no end yet. A response to the peer waits until the chunk is cut.
+        let mut message = Message::file(&session, FilePath::new("x"), 5000);
+        message.push(&mut session, vec![b'x'; 3000].into()).unwrap();
+        session.respond(&head, StatusCode::OK, "OK").unwrap();
+        session.report(&head, ByteRange::WHOLE).unwrap();
+        let (still, rest) = chunks(session.output());
+        assert_eq!(still, first);
+        assert!(rest > 3000, "{rest}");
+
+        message.push(&mut session, vec![b'x'; 1000].into()).unwrap();
+        message.push(&mut session, vec![b'x'; 1000].into()).unwrap();
+        let (all, rest) = chunks(session.output());
+        let kinds = all.iter().map(|(line, flag)| (line.split(' ').nth(2).unwrap(), *flag));
+        assert_eq!(
+            kinds.collect::<Vec<_>>(),
+            [
+                ("200", Continuation::End),
+                ("SEND", Continuation::More),
+                ("200", Continuation::End),
+                ("REPORT", Continuation::End),
+                ("SEND", Continuation::End),
+            ]
+        );
+        assert_eq!(rest, 0);
+    }
 
     fn scan() -> Scan {
         Scan::new(&TransactId::parse(b"abcd").unwrap())
     }
 
     proptest! {
-        /// RFC 4975 §7.1: whatever the blocks, no chunk holds its own end-line.
+        /// RFC 4975 §7.1: however the body is cut into blocks, no chunk contains its own end-line.
         #[test]
         fn r4975_7_1_no_end_line_in_a_chunk(
             noise in "[-abcdx]{0,30}", before in 0usize..30, block in 1usize..40

@@ -1,16 +1,18 @@
-//! Which octets of a message have arrived, or have been reported.
+//! Sets of octet numbers: which octets of a message have arrived, or are confirmed.
 
-/// A set of octet numbers, counted from 0, as disjoint ranges in order.
+/// A set of octet numbers, counted from 0. Kept as disjoint ranges in ascending order.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct RangeSet {
     ranges: Vec<(u64, u64)>,
 }
 
 impl RangeSet {
-    /// Most disjoint ranges remembered: whoever leaves more gaps is not sending a file.
+    /// Most disjoint ranges that a set remembers. A peer that leaves more gaps is not sending a
+    /// file.
     pub const MAX: usize = 4096;
 
-    /// Adds the octets from `start` up to and without `end`; `false` if there are too many gaps.
+    /// Adds the octets from `start` up to but not including `end`. Returns `false` if that would
+    /// make more than [`MAX`](Self::MAX) ranges; then the set is unchanged.
     #[must_use]
     pub fn insert(&mut self, start: u64, end: u64) -> bool {
         if start >= end {
@@ -30,7 +32,7 @@ impl RangeSet {
         true
     }
 
-    /// How many octets are in the set.
+    /// Number of octets in the set.
     pub fn octets(&self) -> u64 {
         self.ranges.iter().map(|(start, end)| end - start).sum()
     }

@@ -1,4 +1,5 @@
-//! One conversation: paths, authentication, and which requests are for us (RFC 4975 §7.3).
+//! One MSRP session: paths, authentication, and which requests are meant for this end (RFC 4975
+//! §7.3).
 
 use std::{
     collections::VecDeque,
@@ -22,38 +23,39 @@ use crate::{
     transport::Link,
 };
 
-/// Characters of a session-id, letters and digits: 142 bits.
+/// Length of a session-id. 24 letters and digits hold 142 random bits.
 const SESSION_ID: usize = 24;
-/// Requests without a response at one time.
+/// Most requests that may wait for a response at one time.
 const MAX_PENDING: usize = 4096;
-/// Octets of answers to a peer that does not read them.
+/// Most unsent octets. A peer that sends requests but reads no answers cannot make the queue
+/// longer.
 const MAX_UNREAD: usize = 16 * 1024 * 1024;
-/// How long the last bytes may take when a conversation ends.
+/// Longest time for the last octets to leave when a session ends.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// What happened.
+/// What happened in a session.
 #[derive(Debug)]
 pub enum Step {
-    /// A SEND for us starts; its [`Body`](Self::Body) and [`ChunkEnd`](Self::ChunkEnd) follow.
+    /// A SEND for this end starts. Its [`Body`](Self::Body) and [`ChunkEnd`](Self::ChunkEnd)
+    /// follow.
     Chunk(Box<Head>),
-    /// Octets of the SEND under way.
+    /// Octets of the SEND that has started.
     Body(Bytes),
-    /// The SEND under way ends.
+    /// The SEND ends with this flag.
     ChunkEnd(Continuation),
-    /// Somebody tells what became of a message of ours.
+    /// A REPORT on a message.
     Report(Report),
-    /// The response to a SEND of ours.
+    /// A response to a SEND of this end.
     Response {
-        /// Which one.
+        /// That of the SEND.
         transact_id: TransactId,
-        /// The code.
         status: StatusCode,
-        /// The text behind it.
+        /// The text after the status code, as the peer sent it.
         comment: String,
     },
-    /// There was no response to a SEND of ours within [`TRANSACTION_TIMEOUT`].
+    /// A SEND of this end got no response within [`TRANSACTION_TIMEOUT`].
     NoResponse(TransactId),
-    /// Our relay has let us in, or has renewed our session.
+    /// Our relay has granted AUTH, or its refresh.
     Registered,
     /// The output has fallen to the mark.
     Drained,
@@ -62,17 +64,17 @@ pub enum Step {
 /// A REPORT (RFC 4975 §7.1.2).
 #[derive(Debug)]
 pub struct Report {
-    /// Of which message.
+    /// Message-ID of the message.
     pub message_id: Bytes,
-    /// What became of it.
+    /// Status code: what became of the message.
     pub status: StatusCode,
-    /// The text behind it.
+    /// The text after the status code, as the peer sent it.
     pub comment: String,
-    /// Of which octets; all of them without.
+    /// The octets that the REPORT is about. `None`: all of the message.
     pub range: Option<ByteRange>,
 }
 
-/// A conversation over one connection.
+/// An MSRP session over one connection.
 #[derive(Debug)]
 pub struct Session {
     connection: Connection,
@@ -81,7 +83,7 @@ pub struct Session {
     peer: Option<Path>,
     login: Option<Login>,
     pending: Vec<Pending>,
-    /// Waiting for a chunk of ours to end or to be interrupted.
+    /// Responses and requests that wait until our open chunk ends or is interrupted.
     replies: VecDeque<Bytes>,
     chunk_open: bool,
     reading_ours: bool,
@@ -92,7 +94,8 @@ pub struct Session {
 struct Pending {
     transact_id: TransactId,
     purpose: Purpose,
-    /// Where it ends in the output: its time starts when that is written.
+    /// Position of its end in the output; `u64::MAX` while it waits behind an open chunk. The
+    /// timeout starts when the output has been written up to here.
     end: u64,
     deadline: Option<Instant>,
 }
@@ -104,7 +107,7 @@ enum Purpose {
 }
 
 impl Session {
-    /// A conversation without a relay of our own, over a link that was dialled or accepted.
+    /// Starts a session without a relay of our own, over a link that was dialled or accepted.
     pub fn direct(link: Link, own: Uri) -> Self {
         Self {
             connection: Connection::new(link),
@@ -119,8 +122,11 @@ impl Session {
         }
     }
 
-    /// Authenticates at the relay that `link` leads to. AUTH names the account's domain, and
-    /// `port` (RFC 4976 §5.1); the session is refreshed as long as [`step`](Self::step) is called.
+    /// Authenticates at the relay that `link` leads to, and returns when AUTH is granted.
+    ///
+    /// The To-Path of AUTH has the domain of the account and `port` (RFC 4976 §5.1). The relay's
+    /// session is refreshed in time as long as [`step`](Self::step) is called. The errors are a
+    /// refusal, a relay that does not answer, and a lost connection.
     pub async fn login(link: Link, account: Account, port: u16) -> Result<Self, ClientError> {
         let own = own_uri(&link)?;
         let scheme = if link.security().is_tls() { "msrps" } else { "msrp" };
@@ -133,45 +139,49 @@ impl Session {
         session.login = Some(login);
         session.ask(id, Purpose::Auth, request.freeze())?;
         while session.relays.is_empty() {
-            // Nobody knows our URI yet: what else comes has no meaning.
+            // Nobody knows our URI yet, so anything but the answer to AUTH can be ignored.
             session.step(None).await?;
         }
         Ok(session)
     }
 
-    /// Our own URI.
+    /// The URI of this end.
     pub fn own(&self) -> &Uri {
         &self.own
     }
 
-    /// Our relays, the nearest first; none without.
+    /// The URIs of our relays, the nearest first. Empty without a relay.
     pub fn relays(&self) -> &[Uri] {
         &self.relays
     }
 
-    /// What a peer has to put into To-Path: our relays, the farthest first, then ourselves.
+    /// The To-Path for a peer that wants to reach us: our relays, the farthest first, then our own
+    /// URI.
     pub fn path(&self) -> Path {
         let uris: Vec<Uri> = self.relays.iter().rev().chain([&self.own]).cloned().collect();
         Path::from_uris(&uris).unwrap_or_else(|| unreachable!("our own URI is in it"))
     }
 
-    /// The other side, once it is known.
+    /// The path to the peer, once it is known.
     pub fn peer(&self) -> Option<&Path> {
         self.peer.as_ref()
     }
 
-    /// Names the other side: its relays, the nearest to us first, and itself.
+    /// Sets the path to the peer: its relays, the nearest to us first, then its own URI.
     pub fn set_peer(&mut self, peer: Path) {
         self.peer = Some(peer);
     }
 
-    /// Octets that wait to be written.
+    /// Number of octets that wait to be written.
     pub fn unsent(&self) -> usize {
         self.connection.output().len()
     }
 
-    /// Goes on until something happens that the caller must know. May be dropped and called
-    /// again. With a mark, that the output has fallen to so many octets is something, too.
+    /// Drives the session until something happens that the caller must know.
+    ///
+    /// If there is a `mark`, the call also returns, with [`Step::Drained`], when no more than
+    /// `mark` octets wait to be written. The future may be dropped and called again without losing
+    /// anything.
     pub async fn step(&mut self, mark: Option<usize>) -> Result<Step, ClientError> {
         loop {
             self.start_timers();
@@ -181,7 +191,7 @@ impl Session {
                 biased;
                 event = self.connection.turn(wake) => match event? {
                     Some(event) => self.read(event)?,
-                    // It may have been a mark of our own.
+                    // The mark may have been that of a timeout, which is not the caller's business.
                     None => mark.filter(|&mark| self.unsent() <= mark).map(|_| Step::Drained),
                 },
                 () = sleep_until(deadline.unwrap_or_else(clock::now).into()), if deadline.is_some() => {
@@ -194,8 +204,11 @@ impl Session {
         }
     }
 
-    /// Sends a response (RFC 4975 §7.2): to the previous hop only, from the URI it named. A SEND
-    /// that wants none, or only bad news, gets what it wants (RFC 4975 §7.1.4).
+    /// Responds to a request (RFC 4975 §7.2). The response goes to the previous hop only, and comes
+    /// from the URI that the previous hop addressed.
+    ///
+    /// Sends nothing where the Failure-Report of the request excludes this response (RFC 4975
+    /// §7.1.4).
     pub fn respond(
         &mut self,
         request: &Head,
@@ -214,8 +227,8 @@ impl Session {
         self.say(response.freeze())
     }
 
-    /// Sends a success REPORT for these octets of the message that `chunk` is of (RFC 4975
-    /// §7.1.3).
+    /// Sends a success REPORT for the octets in `range` of the message to which `chunk` belongs
+    /// (RFC 4975 §7.1.3).
     pub fn report(&mut self, chunk: &Head, range: ByteRange) -> Result<(), ClientError> {
         let id = TransactId::random();
         let mut out = BytesMut::with_capacity(512);
@@ -229,40 +242,47 @@ impl Session {
         self.say(out.freeze())
     }
 
-    /// Ends the conversation so that the last bytes arrive.
+    /// Closes the session so that the last octets arrive.
     pub async fn close(self) {
         self.connection.close(DRAIN).await;
     }
 
-    /// Whether replies wait for a chunk of ours to be interrupted.
+    #[cfg(test)]
+    pub(super) fn output(&self) -> &crate::msrp::ChunkQueue {
+        self.connection.output()
+    }
+
+    /// Whether replies wait for our open chunk to be interrupted.
     pub(super) fn has_replies(&self) -> bool {
         !self.replies.is_empty()
     }
 
-    /// Writes the head of a chunk; until [`end_chunk`](Self::end_chunk) nothing else is written.
+    /// Queues the head of a chunk. Until [`end_chunk`](Self::end_chunk) only its body may follow.
     pub(super) fn begin_chunk(&mut self, head: &[u8]) {
         self.chunk_open = true;
         self.connection.output_mut().push_slice(head);
     }
 
-    /// Writes octets of the open chunk.
+    /// Queues octets of the open chunk.
     pub(super) fn push_body(&mut self, octets: Bytes) {
         self.connection.output_mut().push(octets);
     }
 
-    /// Writes the end-line of the open chunk, then the replies that waited for it.
+    /// Queues the end-line of the open chunk, then the replies that waited for it.
     pub(super) fn end_chunk(
         &mut self,
         id: TransactId,
         flag: Continuation,
     ) -> Result<(), ClientError> {
-        self.connection.output_mut().write(|out| encode::end_line(out, &id, flag, true));
+        let output = self.connection.output_mut();
+        output.write(|out| encode::end_line(out, &id, flag, true));
+        output.mark_chunk_end();
         self.chunk_open = false;
         self.await_response(id, Purpose::Send)?;
         while let Some(reply) = self.replies.pop_front() {
-            self.connection.output_mut().push(reply);
+            self.push_whole(reply);
         }
-        // An AUTH among the replies ends here at the latest.
+        // If an AUTH is among the replies, it ends here at the latest.
         let end = self.connection.output().end();
         for pending in self.pending.iter_mut().filter(|pending| pending.end == u64::MAX) {
             pending.end = end;
@@ -278,9 +298,16 @@ impl Session {
         if self.chunk_open {
             self.replies.push_back(message);
         } else {
-            self.connection.output_mut().push(message);
+            self.push_whole(message);
         }
         Ok(())
+    }
+
+    /// Queues a message that is one chunk.
+    fn push_whole(&mut self, message: Bytes) {
+        let output = self.connection.output_mut();
+        output.push(message);
+        output.mark_chunk_end();
     }
 
     fn ask(&mut self, id: TransactId, purpose: Purpose, message: Bytes) -> Result<(), ClientError> {
@@ -292,13 +319,13 @@ impl Session {
         if self.pending.len() == MAX_PENDING {
             return Err(ClientError::NotReading);
         }
-        // A request that waits behind a chunk gets its place when the chunk ends.
+        // A request that waits behind an open chunk gets its position when the chunk ends.
         let end = if self.chunk_open { u64::MAX } else { self.connection.output().end() };
         self.pending.push(Pending { transact_id: id, purpose, end, deadline: None });
         Ok(())
     }
 
-    /// RFC 4975 §7.3: the time of a transaction starts with the last octet sent.
+    /// Starts the timeouts of requests whose last octet has been sent (RFC 4975 §7.3).
     fn start_timers(&mut self) {
         let taken = self.connection.output().taken();
         let unstarted = |p: &&mut Pending| p.deadline.is_none() && p.end <= taken;
@@ -307,7 +334,8 @@ impl Session {
         }
     }
 
-    /// The caller's mark, or the one at which the next timer starts if that comes first.
+    /// The mark at which [`step`](Self::step) must look again: that of the caller, or the one at
+    /// which the next timeout starts if that is reached first.
     fn next_mark(&self, mark: Option<usize>) -> Option<usize> {
         let output = self.connection.output();
         let unstarted = self.pending.iter().filter(|p| p.deadline.is_none() && p.end < u64::MAX);
@@ -382,8 +410,9 @@ impl Session {
         Ok(Some(Step::Chunk(Box::new(head))))
     }
 
-    /// The session-id names us (RFC 6714: hosts and ports may have been rewritten on the way);
-    /// the peer is the one this session belongs to.
+    /// Whether a request is for this session. The session-id identifies this end, because hosts and
+    /// ports may be rewritten on the way (RFC 6714). The sender must be the known peer, if there is
+    /// one.
     fn is_for_us(&self, head: &Head) -> bool {
         let ours =
             head.to_path.len() == 1 && head.to_path.first().session_id() == self.own.session_id();
@@ -413,7 +442,7 @@ impl Session {
                 return Ok(None);
             }
             Answer::Granted(path) if self.relays.is_empty() => self.relays = path.to_vec(),
-            // A refresh that gives another URI is of no use: the old one has been told.
+            // A refresh may return another path, but peers have been told the first one.
             Answer::Granted(_) => {}
         }
         Ok(Some(Step::Registered))
@@ -447,13 +476,14 @@ fn read_report(head: &Head) -> Option<Report> {
     })
 }
 
-/// A URI of our own for this link: never dialled when there is a relay or the link is ours.
+/// Makes a URI for this end of a link. Nothing dials it: a peer either uses the link itself or goes
+/// through our relay.
 pub fn own_uri(link: &Link) -> Result<Uri, ClientError> {
     let local = link.local();
     mint(link.security().is_tls(), &local.ip().to_string(), local.port())
 }
 
-/// A URI with a fresh session-id that cannot be guessed.
+/// Makes a URI with a random session-id that cannot be guessed.
 pub fn mint(secure: bool, host: &str, port: u16) -> Result<Uri, ClientError> {
     let id = Alphanumeric.sample_string(&mut rand::rng(), SESSION_ID);
     Uri::mint(secure, host, port, &id)

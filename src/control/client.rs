@@ -1,4 +1,4 @@
-//! The other end of the control socket, for `msrprelayctl`.
+//! The client side of the control socket, for `msrprelayctl`.
 
 use std::{
     io::{self, BufRead as _, BufReader, Write as _},
@@ -12,45 +12,43 @@ use thiserror::Error;
 
 use super::{Request, Response};
 
-/// What a relay may take to respond. A reload resolves names and reads files.
+/// Longest wait for the response. A reload resolves names and reads files.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// Why there is no response.
+/// Why there is no response. Each error names the socket.
 #[derive(Debug, Error)]
 pub enum AskError {
-    /// Nobody listens on the socket.
+    /// No relay listens on the socket.
     #[error("no relay is running at {}: {cause}", path.display())]
     NotRunning {
-        /// The socket.
         path: PathBuf,
-        /// How the system puts it.
+        /// The error of the system.
         cause: io::Error,
     },
-    /// The socket is there, and not for this user.
+    /// The socket exists, but this user may not connect to it.
     #[error(
         "{}: permission denied; become root, the relay's user or a member of its group",
         .0.display()
     )]
     Forbidden(PathBuf),
-    /// Anything else that went wrong on the way.
+    /// Any other error while connecting, writing or reading.
     #[error("{}: {cause}", path.display())]
     System {
-        /// The socket.
         path: PathBuf,
-        /// What.
+        /// The error of the system.
         cause: io::Error,
     },
-    /// The relay said nothing, or something else.
+    /// The response is not a valid [`Response`].
     #[error("{}: the relay's response is not understood: {cause}", path.display())]
     Unintelligible {
-        /// The socket.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with the response.
         cause: serde_json::Error,
     },
 }
 
-/// Asks the relay that listens on the socket `path`, and waits for its response.
+/// Sends `request` to the relay that listens on the socket `path`, and waits for the response for
+/// up to two minutes.
 pub fn ask(path: &Path, request: Request) -> Result<Response, AskError> {
     let system = |cause| AskError::System { path: path.to_owned(), cause };
     let stream = UnixStream::connect(path).map_err(|cause| match cause.kind() {
@@ -82,7 +80,7 @@ fn exchange(mut stream: &UnixStream, request: Request, patience: Duration) -> io
     if response.is_empty() {
         return Err(io::Error::new(
             io::ErrorKind::UnexpectedEof,
-            "the relay hung up without a word",
+            "the relay closed the connection without a response",
         ));
     }
     Ok(response)

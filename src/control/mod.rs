@@ -1,8 +1,8 @@
 //! Watching and steering a relay through its control socket.
 //!
-//! A unix socket; a client writes one [`Request`] as a line of JSON and reads one [`Response`] as
-//! another. Who may connect is said by the socket's mode (0660) and checked again by the peer's
-//! credentials.
+//! The control socket is a Unix socket. A client writes one [`Request`] as a line of JSON and reads
+//! one [`Response`] as another. The mode of the socket (0660) limits who may connect, and the relay
+//! also checks the credentials of the peer.
 
 pub mod client;
 mod server;
@@ -15,44 +15,44 @@ pub use self::{
     status::{Certificate, FailedReload, Status},
 };
 
-/// Name of the socket in the runtime directory.
+/// File name of the socket in the runtime directory.
 pub const SOCKET_NAME: &str = "msrprelay.sock";
 
-/// What a client asks for.
+/// What a client asks the relay to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "kebab-case")]
 pub enum Request {
-    /// What is in force and what goes on.
+    /// Report the state of the relay: configuration, connections, sessions.
     Status,
-    /// Read the configuration again; the response comes when that is done, or has failed.
+    /// Reload the configuration. The response comes when the reload has succeeded or failed.
     Reload,
-    /// No new sessions, and an end when the last one has ended.
+    /// Accept no new sessions, and stop when the last one has ended.
     Drain,
 }
 
-/// What it is told.
+/// The response of the relay.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "result", rename_all = "kebab-case")]
 pub enum Response {
-    /// To [`Request::Status`].
+    /// Answers [`Request::Status`].
     Status(Box<Status>),
-    /// To [`Request::Reload`].
+    /// Answers [`Request::Reload`].
     Reloaded {
-        /// Number of the generation in force now.
+        /// Number of the generation that is in force now.
         generation: u64,
-        /// One line on what that is.
+        /// The new configuration in one line.
         in_force: String,
-        /// What an operator should look at.
+        /// Findings that the operator should look at.
         warnings: Vec<String>,
     },
-    /// To [`Request::Drain`].
+    /// Answers [`Request::Drain`].
     Draining {
-        /// Sessions that the relay waits for.
+        /// Number of sessions that the relay waits for.
         sessions: usize,
     },
-    /// It was not done.
+    /// The request was refused, or has failed.
     Failed {
-        /// Why, a line for each fault.
+        /// Why. One line for each fault.
         error: String,
     },
 }

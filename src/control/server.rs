@@ -1,4 +1,4 @@
-//! The relay's side of the control socket.
+//! The server side of the control socket.
 
 use std::{
     fs, io,
@@ -28,42 +28,45 @@ use tracing::{debug, warn};
 use super::{Request, Response, Status};
 use crate::relay::Handle;
 
-/// Owner and group may connect.
+/// Mode of the socket: its owner and its group may connect.
 const MODE: u32 = 0o660;
-/// Clients served at the same time; the others wait.
+/// Most clients served at the same time. Further ones wait in the backlog.
 const MAX_CLIENTS: usize = 32;
-/// Longest request, in bytes.
+/// Longest request, in octets.
 const MAX_REQUEST: u64 = 4096;
-/// What a client may take for its request, and for reading the response.
+/// Longest time that a client may take to send its request, and to read the response.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// What the last clients may take once the relay ends.
+/// Time for the last clients to read their responses when the relay ends.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// Pause after a failed accept.
+/// Pause after a failed accept, so that a lasting failure causes no busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Why there is no control socket.
+/// Why the control socket cannot be opened.
 #[derive(Debug, Error)]
 pub enum BindError {
-    /// Some process answers there.
+    /// Another process listens on the socket.
     #[error("control socket {}: another relay is listening there", .0.display())]
     InUse(PathBuf),
-    /// A file that we did not make.
+    /// The path leads to a file that is not a socket. It is not ours to remove.
     #[error("control socket {}: there is a file of that name that is no socket", .0.display())]
     NotASocket(PathBuf),
-    /// The system says no.
+    /// The system refuses.
     #[error("control socket {}: {cause}", path.display())]
     System {
-        /// Where it was to be.
+        /// The path of the socket.
         path: PathBuf,
-        /// Why not.
+        /// The error of the system.
         cause: io::Error,
     },
 }
 
-/// Makes the control socket, not blocking and with mode 0660. One that a dead relay has left is
-/// replaced. Made before privileges are dropped, it belongs to root until its owner is changed.
+/// Opens the control socket: listening, non-blocking, with mode 0660. A socket that a dead relay
+/// has left behind is replaced.
+///
+/// If the relay is still root, the socket belongs to root until its owner is changed.
 pub fn bind(path: &Path) -> Result<UnixListener, BindError> {
-    // The relay may change its directory, and removes the socket at its end.
+    // Absolute, because the daemon changes its working directory but has to remove the socket in
+    // the end.
     let path = path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let failed = |cause| BindError::System { path: path.clone(), cause };
     match fs::symlink_metadata(&path) {
@@ -74,7 +77,7 @@ pub fn bind(path: &Path) -> Result<UnixListener, BindError> {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 fs::remove_file(&path).map_err(failed)?;
             }
-            // Somebody listens, who is slow to answer.
+            // Another process listens, but its backlog is full.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 return Err(BindError::InUse(path));
             }
@@ -85,7 +88,7 @@ pub fn bind(path: &Path) -> Result<UnixListener, BindError> {
     open(&path).map_err(failed)
 }
 
-/// Finds out, without waiting, whether somebody listens.
+/// Connects without waiting, to find out whether another process listens.
 fn connect(path: &Path) -> io::Result<()> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
@@ -94,19 +97,20 @@ fn connect(path: &Path) -> io::Result<()> {
 
 fn open(path: &Path) -> io::Result<UnixListener> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // Linux makes the file with the mode of the socket, less the umask: at no time may it be more
-    // open than it is meant to be.
+    // Linux creates the file with the mode of the socket, less the umask. So the file is never open
+    // to more users than intended.
     let mode = Mode::from_bits_truncate(MODE);
     fchmod(&socket, mode)?;
     socket.bind(&SockAddr::unix(path)?)?;
-    // What the umask took away. The relay's user may have put a link in the place of the socket.
+    // Add what the umask has removed. Follow no link: the relay's user may have put one in the
+    // place of the socket.
     fchmodat(AT_FDCWD, path, mode, FchmodatFlags::NoFollowSymlink)?;
     socket.set_nonblocking(true)?;
     socket.listen(i32::try_from(MAX_CLIENTS).unwrap_or(i32::MAX))?;
     Ok(socket.into())
 }
 
-/// Serves clients until the relay ends, then removes the socket. Must be called inside of a
+/// Serves clients until the relay ends, then removes the socket. Must be called within a tokio
 /// runtime.
 pub async fn serve(listener: UnixListener, handle: Handle) {
     let place = Place::of(&listener);
@@ -131,7 +135,7 @@ pub async fn serve(listener: UnixListener, handle: Handle) {
                 clients.spawn(attend(client, handle.clone(), place.as_ref().map(|p| p.group)));
             }
             Err(error) => {
-                // One line for a series of failures.
+                // Log one line for a series of failures.
                 if !std::mem::replace(&mut failing, true) {
                     warn!("control socket: {error}");
                 }
@@ -144,11 +148,11 @@ pub async fn serve(listener: UnixListener, handle: Handle) {
     }
     let last = async { while clients.join_next().await.is_some() {} };
     if timeout(FAREWELL, last).await.is_err() {
-        debug!("a client of the control socket did not take its response");
+        debug!("a client of the control socket did not read its response");
     }
 }
 
-/// The file of a socket.
+/// The file of a socket, with its device and inode numbers and its group.
 struct Place {
     path: PathBuf,
     identity: (u64, u64),
@@ -163,12 +167,12 @@ impl Place {
         Some(Self { path, identity: (found.dev(), found.ino()), group })
     }
 
-    /// Removes the file, if it is still this one.
+    /// Removes the file, unless another one has taken its place.
     fn clear(&self) {
         let ours = fs::symlink_metadata(&self.path)
             .is_ok_and(|found| (found.dev(), found.ino()) == self.identity);
         if ours && let Err(error) = fs::remove_file(&self.path) {
-            debug!("control socket {} stays behind: {error}", self.path.display());
+            debug!("control socket {} could not be removed: {error}", self.path.display());
         }
     }
 }
@@ -185,9 +189,10 @@ async fn converse(
     group: Option<Gid>,
 ) -> io::Result<()> {
     let peer = client.peer_cred()?;
-    // Read in any case: what is closed with input unread takes its last words along.
+    // Read the request even if the client will be refused: closing with unread input would destroy
+    // the response.
     let Some(line) = request(client).await? else { return Ok(()) };
-    // Groups are looked up where the system keeps them, which may take its time.
+    // The look-up of groups may block, for example on LDAP.
     let allowed = tokio::task::spawn_blocking(move || is_allowed(&peer, group)).await;
     let response = if allowed.unwrap_or(false) {
         match serde_json::from_str(&line) {
@@ -204,7 +209,8 @@ async fn converse(
     say(client, &response).await
 }
 
-/// One line; none where somebody only looked whether we are there.
+/// Reads one line. `None` if the client closed without sending anything: it only checked whether a
+/// relay listens.
 async fn request(client: &mut tokio::net::UnixStream) -> io::Result<Option<String>> {
     let mut line = Vec::new();
     let mut input = BufReader::new(client).take(MAX_REQUEST);
@@ -217,14 +223,15 @@ fn failed(error: &str) -> Response {
     Response::Failed { error: error.to_owned() }
 }
 
-/// Root, the relay's own user, and the members of the socket's group and of the relay's.
+/// Whether the peer may steer the relay: root, the relay's own user, and the members of the group
+/// of the socket or of the relay.
 fn is_allowed(peer: &UCred, socket_group: Option<Gid>) -> bool {
     let (user, group) = (Uid::from_raw(peer.uid()), Gid::from_raw(peer.gid()));
     let ours = |group: Gid| group == getegid() || Some(group) == socket_group;
     user.is_root() || user == geteuid() || ours(group) || groups(user, group).into_iter().any(ours)
 }
 
-/// The groups of a user, by the system's own account of them.
+/// All groups of a user, from the user database of the system.
 fn groups(user: Uid, group: Gid) -> Vec<Gid> {
     let Ok(Some(account)) = User::from_uid(user) else { return Vec::new() };
     let Ok(name) = std::ffi::CString::new(account.name) else { return Vec::new() };

@@ -1,12 +1,13 @@
-//! Into the background: the launching process learns whether the relay listens, and ends.
+//! Goes into the background. The launching process waits until it knows whether the relay listens,
+//! then exits.
 //!
 //! ```text
 //! launched --fork--> leader of a new session --fork--> the daemon
-//!    |                       ends at once                  |
+//!    |                       exits at once                 |
 //!    +---- waits at a pipe <--- READY, FAILED or nothing --+
 //! ```
 //!
-//! The daemon is no leader of its session, so it never gets a terminal.
+//! The daemon is not the leader of its session, so it can never get a controlling terminal.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -20,17 +21,17 @@ use nix::{
     unistd::{ForkResult, chdir, close, dup2_stderr, dup2_stdin, dup2_stdout, setsid},
 };
 
-/// It listens.
+/// The daemon listens.
 const READY: u8 = b'+';
-/// It ended, and has said why.
+/// The daemon has failed and has reported why.
 const FAILED: u8 = b'-';
 
-/// The daemon's end of the pipe to the process that was launched; dropping it says that the start
-/// failed.
+/// The daemon's end of the pipe to the launching process. Dropping it reports a failed start.
 #[derive(Debug)]
 pub(super) struct Launcher(Option<PipeWriter>);
 
-/// Goes on as a daemon; the process that was launched ends in here. No thread may run yet.
+/// Continues as the daemon and returns only there. The launching process exits in here. No other
+/// thread may run yet.
 pub(super) fn detach() -> io::Result<Launcher> {
     let (daemon, launcher) = io::pipe()?;
     if let ForkResult::Parent { .. } = fork()? {
@@ -41,7 +42,7 @@ pub(super) fn detach() -> io::Result<Launcher> {
     let launcher = Launcher(Some(launcher));
     setsid()?;
     if let ForkResult::Parent { .. } = fork()? {
-        // Without a word to the launching process: the other one has the say.
+        // Tells the launching process nothing: that is up to the daemon.
         process::exit(0);
     }
     chdir("/")?;
@@ -49,7 +50,7 @@ pub(super) fn detach() -> io::Result<Launcher> {
 }
 
 impl Launcher {
-    /// Lets go of the terminal, and says that all went well.
+    /// Releases the terminal and reports that the start succeeded.
     pub(super) fn ready(mut self) -> io::Result<()> {
         let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
         replace_standard_streams(&null)?;
@@ -71,14 +72,15 @@ impl Drop for Launcher {
     }
 }
 
-/// Closes the files that the launching process has left open, but for the standard streams and those
-/// in `kept`, and resets the umask, which could hide the pid file.
+/// Closes the files that were open at the start, except the standard streams and `kept`. Also
+/// resets the umask, which could make the pid file unreadable.
 pub(super) fn leave_behind(kept: &[RawFd]) {
     umask(Mode::from_bits_truncate(0o022));
     close_strays(kept);
 }
 
-/// A pipe kept open for ever would make him wait for ever.
+/// Closes the inherited files. If the parent waits for the end of a pipe, a daemon that kept it
+/// open would block the parent for ever.
 fn close_strays(kept: &[RawFd]) {
     let Ok(entries) = fs::read_dir("/proc/self/fd") else { return };
     let open: Vec<RawFd> = entries
@@ -86,12 +88,12 @@ fn close_strays(kept: &[RawFd]) {
         .filter(|fd| *fd > 2 && !kept.contains(fd))
         .collect();
     for fd in open {
-        // The one that listed the directory is closed already.
+        // The descriptor of the directory listing is in the list, but is already closed.
         let _ = close(fd);
     }
 }
 
-/// What the launching process ends with.
+/// The exit status of the launching process.
 fn outcome(mut daemon: PipeReader) -> i32 {
     let mut word = Vec::new();
     let read = daemon.read_to_end(&mut word);
@@ -99,7 +101,7 @@ fn outcome(mut daemon: PipeReader) -> i32 {
         (Ok(_), Some(&READY)) => 0,
         (Ok(_), Some(&FAILED)) => 1,
         _ => {
-            let text = "msrprelay: it ended while starting; the system's log may tell why";
+            let text = "msrprelay: the relay ended while starting; the system's log may say why";
             let _ = writeln!(io::stderr(), "{text}");
             1
         }
@@ -115,7 +117,8 @@ fn replace_standard_streams(by: &File) -> io::Result<()> {
 
 #[expect(unsafe_code, reason = "there is no safe fork")]
 fn fork() -> io::Result<ForkResult> {
-    // SAFETY: the child of a fork may do only what is safe in a signal handler if other threads
-    // run. None does: the runtime is made later, and nothing before starts a thread.
+    // SAFETY: after a fork in a process with several threads, the child may only do what is safe in
+    // a signal handler. This process has one thread: the runtime is made later, and nothing before
+    // it starts a thread.
     Ok(unsafe { nix::unistd::fork() }?)
 }

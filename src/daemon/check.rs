@@ -1,4 +1,5 @@
-//! `--check-config`: everything that a start would find wrong, in one go, and nothing bound.
+//! `--check-config`: reports everything that would be wrong at a start, all at once, and binds no
+//! socket.
 
 use std::{
     io::{self, Write},
@@ -18,7 +19,7 @@ use crate::{
     relay::{self, Config, Generation, RelayError},
 };
 
-/// Findings go to the standard error, the verdict to the standard output.
+/// Prints the findings on standard error and the verdict on standard output.
 pub(super) fn run(arguments: &Args) -> ExitCode {
     let mut findings = Findings::default();
     match load(arguments) {
@@ -34,7 +35,7 @@ pub(super) fn run(arguments: &Args) -> ExitCode {
     if findings.errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// `--list-files`: what the relay's user must be able to read.
+/// `--list-files`: the files that the relay's user must be able to read.
 pub(super) fn list_files(arguments: &Args) -> ExitCode {
     match load(arguments) {
         Ok(Config { tls, .. }) => {
@@ -54,12 +55,12 @@ pub(super) fn list_files(arguments: &Args) -> ExitCode {
 struct Findings {
     errors: Vec<String>,
     warnings: Vec<String>,
-    /// What would be in force.
+    /// The configuration that would be in force, in one line.
     in_force: Option<String>,
 }
 
 impl Findings {
-    /// What only the world can tell: users, names, files.
+    /// Checks what depends on this machine: users, names, files.
     fn look_at(&mut self, config: &Arc<Config>) {
         self.warnings.extend(config.remarks());
         let owner = Owner::of(config, &mut self.warnings);
@@ -86,7 +87,7 @@ impl Findings {
         }
     }
 
-    /// What the relay will not be able to read once it is not root any more.
+    /// Becomes the relay's user, and checks which files it cannot read.
     fn look_as(&mut self, owner: Option<&Owner>, config: &Config) -> Result<(), Failure> {
         if let Some(owner) = owner {
             owner.take_over()?;

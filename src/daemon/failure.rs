@@ -1,4 +1,4 @@
-//! Why the relay ends with status 1, in the words of an operator.
+//! Why the relay ends with exit status 1, in the words of an operator.
 
 use std::{io, path::PathBuf};
 
@@ -11,11 +11,11 @@ use crate::{
     relay::Located,
 };
 
-/// What to do about a runtime directory that does not serve.
+/// Advice for a runtime directory that cannot be used.
 pub(super) const RUNTIME_DIR_ADVICE: &str =
     "start the relay as root, or let --runtime-dir name a directory that it may write to";
 
-/// One reason, or several, one on each line.
+/// The text has one line for each reason.
 #[derive(Debug, Error)]
 pub(super) enum Failure {
     #[error(transparent)]
@@ -35,9 +35,7 @@ pub(super) enum Failure {
          that, or whoever starts the relay must do it"
     )]
     TakeOver { owner: String, cause: Errno },
-    #[error(
-        "could become root again after it had become {0}: the kernel does not let go of privileges"
-    )]
+    #[error("became {0}, but could become root again: the system did not drop the privileges")]
     StillRoot(String),
     #[error("{what}: {cause}")]
     System { what: &'static str, cause: io::Error },

@@ -1,4 +1,4 @@
-//! Listening sockets: those that a service manager hands over, and our own.
+//! Listening sockets: those that a service manager hands over, and those that the relay opens.
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -13,13 +13,13 @@ use crate::{
     relay::{self, Bound, RelayError},
 };
 
-/// Sockets that listen already (`sd_listen_fds(3)`): connections wait in them while the relay is
-/// replaced.
+/// Listening sockets from the service manager (`sd_listen_fds(3)`). Connections wait in them while
+/// the relay is restarted.
 #[derive(Debug)]
 pub(super) struct Inherited(Vec<(SocketAddr, TcpListener)>);
 
 impl Inherited {
-    /// Takes what was handed over. Must be called once, before any file is opened.
+    /// Takes the sockets that were handed over. Must be called once, before any file is opened.
     pub(super) fn take(warnings: &mut Vec<String>) -> Self {
         let mut handed = ListenFd::from_env();
         let mut sockets = Vec::new();
@@ -32,8 +32,8 @@ impl Inherited {
             match taken {
                 Ok(socket) => sockets.extend(socket),
                 Err(error) => warnings.push(format!(
-                    "a socket that was handed over is not used: {error}; TCP is what the relay \
-                     listens on"
+                    "a socket that was handed over is not used: {error}; the relay listens \
+                     on TCP only"
                 )),
             }
         }
@@ -44,7 +44,8 @@ impl Inherited {
         self.0.iter().map(|(_, socket)| socket.as_raw_fd()).collect()
     }
 
-    /// Listens on all addresses of the option `address`, on inherited sockets where they fit.
+    /// Listens on all addresses of the option `address`. Uses an inherited socket where its address
+    /// matches.
     pub(super) fn bind(
         mut self,
         addresses: &[ListenAddress],

@@ -1,9 +1,9 @@
 //! The process around the relay: start-up, privileges, signals, the service manager.
 //!
 //! ```text
-//!   configuration -> log -> pid file -> sockets -> generation     what an operator can get wrong
-//!        -> fork (none in the foreground) -> pid -> user          no thread runs up to here
-//!        -> runtime -> the relay listens -> "ready"               the launching process ends
+//!   configuration -> log -> pid file -> sockets -> generation     most mistakes show here
+//!        -> fork (in background) -> write pid -> change user      no other thread up to here
+//!        -> runtime -> the relay listens -> "ready"               the launching process exits
 //!        -> signals, until the relay has stopped
 //! ```
 
@@ -62,7 +62,7 @@ pub fn run(arguments: &Args) -> ExitCode {
     if mode == Mode::Background {
         background::leave_behind(&inherited.descriptors());
     }
-    // A signal that the parent process has blocked would never arrive.
+    // A signal that the parent process has blocked would never be delivered.
     let _ = SigSet::empty().thread_set_mask();
 
     let loaded = load(arguments);
@@ -78,13 +78,13 @@ pub fn run(arguments: &Args) -> ExitCode {
             return report(&failure, Target::Terminal);
         }
     };
-    // Outlives the report of a failure, which the launching process waits for.
+    // Dropped after the failure has been reported: the launching process waits for that.
     let mut launcher = None;
     let mut start = Start { arguments, mode, level, remarks };
     match loaded.and_then(|config| start.run(config, inherited, &mut launcher)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            // One of these may be why.
+            // A warning may explain the failure, so log the warnings first.
             start.warn();
             report(&failure, target)
         }
@@ -98,7 +98,7 @@ enum Mode {
     Foreground,
     /// By a service manager (`--systemd`).
     Service,
-    /// As a daemon of its own.
+    /// As a daemon, in the background (without either option).
     Background,
 }
 
@@ -112,7 +112,7 @@ impl Mode {
     }
 }
 
-/// One start, from the configuration on.
+/// A start of the relay, once the configuration has been read.
 struct Start<'a> {
     arguments: &'a Args,
     mode: Mode,
@@ -134,7 +134,7 @@ impl Start<'_> {
         self.remarks.extend(config.remarks());
         let owner = Owner::of(&config, &mut self.remarks)?;
         let given = &self.arguments.runtime_dir;
-        // The daemon changes its working directory.
+        // Absolute, because the daemon changes its working directory.
         let directory = path::absolute(given).unwrap_or_else(|_| given.clone());
         let made = make_runtime_dir(&directory, owner.as_ref());
         let mut pid_file = match self.mode {
@@ -142,7 +142,7 @@ impl Start<'_> {
                 made?;
                 Some(PidFile::claim(&directory)?)
             }
-            // Whether there can be a control socket shows when it is bound.
+            // A bad runtime directory shows when the control socket is bound.
             Mode::Foreground | Mode::Service => None,
         };
 
@@ -185,7 +185,7 @@ impl Start<'_> {
         })
     }
 
-    /// Binds the control socket. A failure is a warning: the relay serves without it.
+    /// Opens the control socket. A failure is a warning, because the relay can serve without it.
     fn control_socket(
         &mut self,
         config: &Config,
@@ -200,14 +200,15 @@ impl Start<'_> {
         });
         let failed = |error| {
             self.remarks.push(format!(
-                "no {error}; msrprelayctl will not reach this relay, --runtime-dir or [Relay] \
-                 control_socket name another place"
+                "no {error}; msrprelayctl cannot reach this relay. Set another place with \
+                 --runtime-dir or [Relay] control_socket"
             ));
         };
         bound.map_err(failed).ok()
     }
 
-    /// Writes the warnings to the log, and to the terminal where a daemon is started from one.
+    /// Logs the warnings, and prints them if the relay was started as a daemon, whose log is
+    /// elsewhere.
     fn warn(&mut self) {
         for remark in self.remarks.drain(..) {
             warn!("{remark}");
@@ -231,8 +232,7 @@ fn start_log(
             let found = Target::of_the_system();
             if found.is_none() {
                 remarks.push(
-                    "there is no system log, /dev/log leads nowhere: what the relay says is lost \
-                     until one is there"
+                    "there is no system log at /dev/log: log lines are lost until there is one"
                         .to_owned(),
                 );
             }
@@ -248,7 +248,8 @@ fn start_log(
     }
 }
 
-/// Says why the relay ends: to the log, and on the standard error unless that is the log.
+/// Reports why the relay ends: in the log and on standard error, but only once if these are the
+/// same.
 fn report(failure: &Failure, target: Target) -> ExitCode {
     for line in failure.to_string().lines() {
         if target != Target::Terminal {
@@ -261,8 +262,8 @@ fn report(failure: &Failure, target: Target) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Makes the directory if it is missing, for the relay's user to write in. One that is there stays
-/// whose it is: it may be everybody's.
+/// Creates the runtime directory if it is missing, and gives it to the relay's user. An existing
+/// directory keeps its owner, because other programs may use it.
 fn make_runtime_dir(path: &Path, owner: Option<&Owner>) -> Result<(), Failure> {
     if path.is_dir() {
         return Ok(());

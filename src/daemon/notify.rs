@@ -1,24 +1,25 @@
-//! What a service manager is told (`sd_notify(3)`), and its watchdog.
+//! Reports to the service manager (`sd_notify(3)`), and its watchdog.
 
 use std::{env, time::Duration};
 
 use sd_notify::NotifyState;
 use tracing::warn;
 
-/// The service manager, if one asked to be told.
+/// The service manager. If none asked for reports, nothing is sent.
 #[derive(Debug)]
 pub(super) struct Manager {
     enabled: bool,
-    /// What it shows.
+    /// The status line that was sent last.
     status: String,
-    /// It knows of a reload that is not over.
+    /// The start of a reload has been sent, its end has not.
     reloading: bool,
-    /// It knows that the end is near.
+    /// The end of the relay has been announced.
     stopping: bool,
 }
 
 impl Manager {
-    /// `wanted` is the command line's wish; the manager's is that `NOTIFY_SOCKET` is set.
+    /// Sends reports only if the command line (`wanted`) and the service manager (`NOTIFY_SOCKET`)
+    /// both ask for them.
     pub(super) fn new(wanted: bool) -> Self {
         let enabled = wanted && env::var_os("NOTIFY_SOCKET").is_some();
         Self { enabled, status: String::new(), reloading: false, stopping: false }
@@ -28,13 +29,14 @@ impl Manager {
         self.enabled
     }
 
-    /// How often the watchdog wants a sign of life: twice in its time, so that one may be late.
+    /// How often to tell the watchdog that the relay lives. Half of its timeout, so that one report
+    /// may be late.
     pub(super) fn watchdog(&self) -> Option<Duration> {
         let time = sd_notify::watchdog_enabled().filter(|time| !time.is_zero());
         time.filter(|_| self.enabled).map(|time| time / 2)
     }
 
-    /// The relay listens, also after a reload.
+    /// Reports that the relay listens: after the start, and after each reload.
     pub(super) fn ready(&mut self) {
         self.reloading = false;
         self.tell(&[NotifyState::Ready]);
@@ -44,7 +46,7 @@ impl Manager {
         if std::mem::replace(&mut self.reloading, true) {
             return;
         }
-        // Type=notify-reload asks for the time, to tell this reload from the one before.
+        // `Type=notify-reload` needs the time, to tell this reload from an earlier one.
         match NotifyState::monotonic_usec_now() {
             Ok(time) => self.tell(&[NotifyState::Reloading, time]),
             Err(_) => self.tell(&[NotifyState::Reloading]),
@@ -57,7 +59,7 @@ impl Manager {
         }
     }
 
-    /// What it is doing takes this much longer.
+    /// Asks the service manager to wait this much longer.
     pub(super) fn needs(&self, time: Duration) {
         let time = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
         self.tell(&[NotifyState::ExtendTimeoutUsec(time)]);
@@ -67,7 +69,7 @@ impl Manager {
         self.tell(&[NotifyState::Watchdog]);
     }
 
-    /// One line for `systemctl status`.
+    /// Sends the status line for `systemctl status`, if it is new.
     pub(super) fn status(&mut self, text: String) {
         if self.status != text {
             self.tell(&[NotifyState::Status(&text)]);
@@ -80,7 +82,7 @@ impl Manager {
             return;
         }
         if let Err(error) = sd_notify::notify(states) {
-            warn!("the service manager cannot be told: {error}");
+            warn!("cannot report to the service manager: {error}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Who the relay runs as: root only for as long as it takes to bind and to read.
+//! The user that the relay runs as. It is root only while it binds sockets and reads files.
 
 use std::{ffi::CString, fmt, io, os::unix::fs::lchown, path::Path};
 
@@ -7,19 +7,21 @@ use nix::unistd::{Gid, Group, Uid, User, geteuid, initgroups, setgid, setgroups,
 use super::Failure;
 use crate::relay::Config;
 
-/// The user and group where neither is configured.
+/// Name of the user and the group if none is configured.
 const DEFAULT: &str = "msrprelay";
 
-/// Whom a relay that was started as root becomes.
+/// The user and group that the relay switches to after a start as root.
 #[derive(Debug)]
 pub(super) struct Owner {
-    /// None: root, in another group.
+    /// `None`: it stays root and changes only its group.
     user: Option<User>,
     group: Gid,
 }
 
 impl Owner {
-    /// None: the relay remains who it is; a warning says so where that is not as it should be.
+    /// The owner that the configuration asks for, or `None` if the relay keeps its user. A warning
+    /// says so if the configuration names another user, or if the relay stays root because no user
+    /// was found.
     pub(super) fn of(config: &Config, warnings: &mut Vec<String>) -> Result<Option<Self>, Failure> {
         let place = |option| config.place("Relay", option);
         let user = match &config.process.user {
@@ -32,7 +34,7 @@ impl Owner {
         };
         if !geteuid().is_root() {
             if user.is_some_and(|user| user.uid != geteuid()) {
-                let text = "has no effect: the relay was not started as root, and stays who it is";
+                let text = "has no effect: the relay was not started as root, so it keeps its user";
                 warnings.push(format!("{} {text}", place("user")));
             }
             return Ok(None);
@@ -60,18 +62,18 @@ impl Owner {
         Ok(group.map(|group| Self { user, group }))
     }
 
-    /// Gives a file that root made to the relay; no link is followed, which another user might have put
-    /// in its place.
+    /// Gives a file that root has made to the relay's user. Follows no link, because another user
+    /// could have put one in its place.
     pub(super) fn give(&self, path: &Path) -> io::Result<()> {
         let uid = self.user.as_ref().map(|user| user.uid.as_raw());
         lchown(path, uid, Some(self.group.as_raw()))
     }
 
-    /// Becomes that user and group, supplementary groups included, for good.
+    /// Becomes the user and group for good, including the supplementary groups.
     pub(super) fn take_over(&self) -> Result<(), Failure> {
         let failed = |cause| Failure::TakeOver { owner: self.to_string(), cause };
         self.give_up_root().map_err(failed)?;
-        // What a careless kernel or capability leaves would undo all of this.
+        // Make sure that there is no way back to root, whatever the kernel or a capability allows.
         match &self.user {
             Some(user) if !user.uid.is_root() && setuid(Uid::from_raw(0)).is_ok() => {
                 Err(Failure::StillRoot(user.name.clone()))
@@ -85,7 +87,7 @@ impl Owner {
             setgroups(&[])?;
             return setgid(self.group);
         };
-        // A name of the user database has no NUL.
+        // A name from the user database contains no NUL.
         let name = CString::new(user.name.as_str()).unwrap_or_default();
         initgroups(&name, self.group)?;
         setgid(self.group)?;

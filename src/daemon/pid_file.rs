@@ -1,4 +1,4 @@
-//! The pid file: which process is the relay, and that there is only one.
+//! The pid file. It tells which process is the relay, and its lock makes sure that only one runs.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -12,16 +12,16 @@ use std::{
 use nix::{errno::Errno, fcntl::OFlag, sys::signal::kill, unistd::Pid};
 use thiserror::Error;
 
-/// Its name in the runtime directory.
+/// File name in the runtime directory.
 const FILE_NAME: &str = "msrprelay.pid";
-/// More than any pid.
+/// Most octets that are read. More than any pid has.
 const LONGEST: u64 = 32;
-/// How long a process that was killed may hold the lock while its threads end.
+/// How long a killed process may still hold the lock, while its threads end.
 const DYING: Duration = Duration::from_secs(2);
-/// Between looking and looking again.
+/// Pause between two attempts in that time.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Why there can be no pid file, or none of ours.
+/// Why this process cannot have the pid file.
 #[derive(Debug, Error)]
 pub(super) enum PidFileError {
     #[error(
@@ -35,8 +35,8 @@ pub(super) enum PidFileError {
     Unwritable { path: PathBuf, cause: io::Error },
 }
 
-/// The file, locked for as long as a process of ours has it open: also over a fork, and also when
-/// the process dies before it can remove the file.
+/// The pid file, locked while any process of ours has it open. The lock passes to the daemon at the
+/// fork. It also ends when the daemon dies without removing the file.
 #[derive(Debug)]
 pub(super) struct PidFile {
     file: File,
@@ -44,8 +44,8 @@ pub(super) struct PidFile {
 }
 
 impl PidFile {
-    /// Takes the file for this process, unless a living one is named in it. Nothing is written yet:
-    /// the process that goes on is another one.
+    /// Opens and locks the file, unless it names a living process. Does not write the pid yet,
+    /// because the daemon will have another one.
     pub(super) fn claim(directory: &Path) -> Result<Self, PidFileError> {
         let path = directory.join(FILE_NAME);
         let mut patience = DYING;
@@ -59,7 +59,7 @@ impl PidFile {
             };
             let named = pid_in(&mut file).map_err(unwritable)?;
             if locked && !is_at(&file, &path) {
-                // Its owner removed it in between.
+                // Its owner removed the file before it was locked here. Try the new one.
                 continue;
             }
             let dying = !locked && named.is_some_and(|pid| !is_another_alive(pid));
@@ -91,15 +91,16 @@ impl PidFile {
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        // Without the right to remove it from its directory: an empty one names nobody.
+        // The relay's user may have no right to remove a file from this directory. An empty file
+        // names no process.
         if is_at(&self.file, &self.path) && fs::remove_file(&self.path).is_err() {
             let _ = self.file.set_len(0);
         }
     }
 }
 
-/// No link is followed and no pipe read: the directory belongs to the relay's user, the process may
-/// be root.
+/// Opens the file without following a link or waiting at a pipe. The directory belongs to the
+/// relay's user while this process may be root, so nothing in it can be trusted.
 fn open(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new()
         .read(true)
@@ -111,12 +112,12 @@ fn open(path: &Path) -> io::Result<File> {
         .open(path)?;
     let found = file.metadata()?;
     if !found.is_file() || found.nlink() > 1 {
-        return Err(io::Error::other("there is something of that name that is no file of its own"));
+        return Err(io::Error::other("it is not a regular file, or it has several hard links"));
     }
     Ok(file)
 }
 
-/// None where it says nothing that could be a pid.
+/// Reads the pid, or `None` if the file has no valid one.
 fn pid_in(file: &mut File) -> io::Result<Option<Pid>> {
     let mut text = Vec::new();
     file.take(LONGEST).read_to_end(&mut text)?;
@@ -124,14 +125,15 @@ fn pid_in(file: &mut File) -> io::Result<Option<Pid>> {
     Ok(pid.filter(|pid| *pid > 0).map(Pid::from_raw))
 }
 
-/// A process of another user lives, too; one that only waits to be reaped does not. Our own pid is
-/// a stale one that was given out again, as it happens in containers.
+/// Whether `pid` is a living process other than this one. A process of another user counts, a
+/// zombie does not. If the file has our own pid, it was left by an earlier process with the same
+/// number, as happens in containers.
 fn is_another_alive(pid: Pid) -> bool {
     pid != Pid::this() && kill(pid, None) != Err(Errno::ESRCH) && !is_zombie(pid)
 }
 
 fn is_zombie(pid: Pid) -> bool {
-    // The state follows the name, which is in parentheses and may hold some itself.
+    // The state follows the name, which is in parentheses and may contain some.
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('Z'))
 }
@@ -175,7 +177,7 @@ mod tests {
         ended.wait().unwrap();
         let mut zombie =
             process::Command::new("true").stdout(process::Stdio::piped()).spawn().unwrap();
-        // Its end shows before it is reaped.
+        // Wait until it has ended but is not reaped.
         io::copy(&mut zombie.stdout.take().unwrap(), &mut io::sink()).unwrap();
         while !is_zombie(Pid::from_raw(zombie.id().cast_signed())) {
             std::thread::yield_now();
@@ -193,7 +195,8 @@ mod tests {
         zombie.wait().unwrap();
 
         let directory = tempfile::tempdir().unwrap();
-        // The parent of the tests lives as long as they do; 1.x wrote no lock.
+        // The parent of the test process lives as long as the test. There is no lock: 1.x took
+        // none.
         let parent = nix::unistd::getppid();
         fs::write(file_in(directory.path()), format!("{parent}\n")).unwrap();
         let refused = PidFile::claim(directory.path()).unwrap_err();
@@ -218,7 +221,7 @@ mod tests {
         assert!(matches!(refused, PidFileError::Unwritable { .. }), "{refused}");
         assert_eq!(fs::read_to_string(&target).unwrap(), "kept");
 
-        // Nor another name of it, nor a pipe, which would keep us waiting.
+        // A hard link, and a pipe that would block the reader.
         let put = |what: &dyn Fn(&Path)| {
             fs::remove_file(file_in(directory.path())).unwrap();
             what(&file_in(directory.path()));

@@ -1,4 +1,4 @@
-//! Reading the configuration at a start, and what can be read once the relay is another user.
+//! Reads the configuration at the start, and checks what the relay can still read as another user.
 
 use std::{env, fs::File, io, iter, path::Path};
 
@@ -13,7 +13,8 @@ pub(super) fn load(arguments: &Args) -> Result<Config, Failure> {
     Ok(Config::load(&file)?)
 }
 
-/// The files that the relay has read as root and cannot read again as another user.
+/// Warnings about files that root has read at the start, but that the relay's user cannot read at a
+/// reload.
 pub(super) fn unreadable(config: &Config, owner: &Owner) -> Vec<String> {
     let tls = &config.tls;
     let of = |option| move |path| (Some(option), path);

@@ -1,11 +1,12 @@
-//! What the kernel grants the process.
+//! Limits and memory of the process.
 
 use std::fs;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tracing::{debug, warn};
 
-/// Each connection is a file descriptor: as many as root or the service manager allows.
+/// Raises the limit on open files as far as root or the service manager allows. Each connection
+/// needs a file descriptor.
 pub(super) fn raise_descriptor_limit() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
         if soft < hard {
@@ -19,7 +20,7 @@ pub(super) fn raise_descriptor_limit() {
     }
 }
 
-/// Resident memory in KiB, now and at its peak; none where the kernel does not tell.
+/// Resident memory in KiB: now, and at its peak. `None` if the kernel does not tell.
 pub(super) fn resident_memory() -> Option<(u64, u64)> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let value = |name: &str| {

@@ -1,4 +1,4 @@
-//! From the runtime on: the relay serves, signals steer it, and its manager hears how it goes.
+//! Runs the relay: makes the runtime, passes on signals, and reports to the service manager.
 
 use std::{
     future::{Future, pending},
@@ -23,21 +23,21 @@ use crate::{
     relay::{Handle, Phase, Relay},
 };
 
-/// How often `systemctl status` may show something new.
+/// How often the status line for `systemctl status` is updated.
 const STATUS_PERIOD: Duration = Duration::from_secs(10);
 
-/// What goes on around a relay that serves.
+/// What a running relay needs from the process around it.
 #[derive(Debug)]
 pub(super) struct Serving {
     pub(super) manager: Manager,
-    /// Tell at the end what is still alive.
+    /// Log at the end how much memory is in use and what is still open.
     pub(super) debug_memory: bool,
     pub(super) control: Option<UnixListener>,
 }
 
 impl Serving {
-    /// Makes the runtime, and in it the relay, which serves until it is told to stop. The launching
-    /// process hears of it as soon as connections are accepted.
+    /// Makes the runtime and the relay in it, and runs the relay until it is told to stop. The
+    /// launching process is told as soon as the relay accepts connections.
     pub(super) fn run(
         self,
         launcher: &mut Option<Launcher>,
@@ -50,7 +50,8 @@ impl Serving {
             .map_err(failed("cannot start threads"))?;
         let debug_memory = self.debug_memory;
         let served = runtime.block_on(async {
-            // An operator who reads that the relay listens may send signals at once.
+            // Handle signals before the relay says that it listens: an operator may send one at
+            // once.
             let signals = Signals::new([SIGHUP, SIGUSR1, SIGUSR2, SIGTERM, SIGINT])?;
             let relay = relay()?;
             let handle = relay.handle();
@@ -63,7 +64,7 @@ impl Serving {
         if debug_memory && let Ok(handle) = &served {
             tell_memory(&Status::of(handle));
         }
-        // Look-ups and dials that are under way are not waited for.
+        // Do not wait for look-ups and dials that are still under way.
         runtime.shutdown_background();
         served.map(drop).map_err(failed("cannot begin to serve"))
     }
@@ -75,7 +76,8 @@ impl Serving {
         let mut steering = Steering::new(handle.clone());
         let mut news = every(STATUS_PERIOD);
         let mut beat = pin!(beat(handle.clone(), manager.watchdog().map(every)));
-        // The control socket goes a little after the relay: it may be what asked for the end.
+        // The control socket ends a little after the relay, because its client may have asked for
+        // the end and waits for the response.
         let mut running = pin!(async {
             tokio::join!(relay.run(), async {
                 if let Some(socket) = control {
@@ -106,17 +108,19 @@ impl Serving {
                 }
             }
         }
-        // A relay without sessions ends before its phase is seen.
+        // A relay without sessions may end before the loop has seen that it is stopping.
         manager.stopping();
     }
 }
 
-/// What signals ask of the relay.
+/// Carries out what signals ask for.
 struct Steering {
     handle: Handle,
-    /// A reload that is going on; polled to its end, or it would not be logged as a failure.
+    /// The reload under way. It must be polled to its end: dropping it would leave its outcome out
+    /// of the log.
     reloading: Option<Pin<Box<dyn Future<Output = ()>>>>,
-    /// Asked for since it began: the file may have changed again.
+    /// Another reload was asked for meanwhile. The file may have changed again, so it is done
+    /// afterwards.
     reload_again: bool,
     stopping: bool,
 }
@@ -133,15 +137,15 @@ impl Steering {
                 info!("SIGUSR1: no new sessions from now on");
                 self.handle.drain();
             }
-            // It would kill; 1.x as a daemon passed over it.
+            // Ignored, as the daemon of 1.x did. The default action would end the process.
             SIGUSR2 => {}
-            // SIGTERM and SIGINT
+            // SIGTERM or SIGINT; the second one stops at once.
             _ if std::mem::replace(&mut self.stopping, true) => self.handle.stop_now(),
             _ => self.handle.stop(),
         }
     }
 
-    /// Resolves after each reload; its outcome is logged by the relay.
+    /// Resolves when a reload has ended. The relay logs the outcome.
     async fn reload(&mut self) {
         if self.reloading.is_none() && std::mem::take(&mut self.reload_again) {
             let handle = self.handle.clone();
@@ -157,7 +161,8 @@ impl Steering {
     }
 }
 
-/// Resolves when the watchdog is due a sign of life, and only if the relay has one to give.
+/// Resolves when it is time to tell the watchdog that the relay lives, and only if the relay
+/// responds. Returns the interval for the next round.
 async fn beat(handle: Handle, mut watchdog: Option<Interval>) -> Option<Interval> {
     match &mut watchdog {
         Some(watchdog) => watchdog.tick().await,
@@ -176,7 +181,8 @@ fn every(period: Duration) -> Interval {
 fn tell_phase(manager: &mut Manager, phase: Phase) {
     match phase {
         Phase::Running => {
-            // A short reload may be over before it is seen; the manager waits for both its ends.
+            // A short reload may be over before it was seen, but the service manager waits for its
+            // start and its end. So both are sent.
             manager.reloading();
             manager.ready();
         }
@@ -186,7 +192,7 @@ fn tell_phase(manager: &mut Manager, phase: Phase) {
     }
 }
 
-/// One line for `systemctl status`.
+/// Makes the status line for `systemctl status`.
 fn in_words(status: &Status) -> String {
     let doing = match status.phase {
         Phase::Running | Phase::Reloading => "relaying",

@@ -1,8 +1,14 @@
-//! Where log lines go, and which.
+//! Where log lines go, and which lines are logged.
 //!
-//! *error*: an operator must fix it. *warn*: refused peers, doubtful configuration. *info*: start,
-//! stop, each session's start and end. *debug*: what happens to requests. Never, at any level:
-//! bodies, credentials, nonces, whole session-ids; and no control byte of a peer.
+//! | level | for |
+//! |---|---|
+//! | *error* | what an operator must fix |
+//! | *warn* | refused peers, doubtful configuration |
+//! | *info* | start, stop, start and end of each session |
+//! | *debug* | what happens to requests |
+//!
+//! No level logs bodies, credentials, nonces, whole session-ids, or control characters that a peer
+//! sent.
 
 mod options;
 mod syslog;
@@ -25,26 +31,27 @@ use tracing_subscriber::{
 
 pub use self::options::{LogLevel, LogOptions};
 
-/// Who the lines are from, for syslog and the journal.
+/// The name of the relay in syslog and the journal.
 const IDENTIFIER: &CStr = c"msrprelay";
-/// Where programs leave what is meant for the system's log.
+/// The socket of the system's log, see syslog(3).
 const SYSLOG_SOCKET: &str = "/dev/log";
-/// What journald listens on lies here, [`SYSLOG_SOCKET`] included where it is the system's log.
+/// Directory of the sockets of journald. Where journald is the system's log, [`SYSLOG_SOCKET`] is a
+/// link into it.
 const JOURNALD_DIRECTORY: &str = "/run/systemd/journal";
 
-/// Where the lines go.
+/// Where log lines go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
-    /// The standard error: human-readable, in colour only on a terminal.
+    /// Standard error, for people. In colour only on a terminal.
     Terminal,
-    /// journald by its own protocol: what spans know becomes `MSRP_` fields.
+    /// journald, in its own protocol. The fields of spans become fields that begin with `MSRP_`.
     Journal,
-    /// syslog, facility *daemon*, through `/dev/log`.
+    /// syslog with the facility *daemon*, through `/dev/log`.
     Syslog,
 }
 
 impl Target {
-    /// The system's log; none where nobody listens for it.
+    /// The log of the system: journald or syslog. `None` if neither accepts connections.
     pub fn of_the_system() -> Option<Self> {
         let leads_to = fs::canonicalize(SYSLOG_SOCKET);
         let elsewhere = leads_to.is_ok_and(|path| !path.starts_with(JOURNALD_DIRECTORY));
@@ -56,7 +63,7 @@ impl Target {
         listens.then_some(Self::Syslog)
     }
 
-    /// Whether what is written to the standard error arrives there, too.
+    /// Whether standard error leads to the same place.
     pub fn has_stderr(self) -> bool {
         match self {
             Self::Terminal => true,
@@ -66,25 +73,27 @@ impl Target {
     }
 }
 
-/// Changes the least severity while the log is written.
+/// Changes the level while the relay runs.
 #[derive(Debug, Clone)]
 pub struct Level {
     filter: reload::Handle<LevelFilter, Registry>,
-    /// Nothing above this is left out.
+    /// The level is never set to less than this. It comes from the command line.
     at_least: LevelFilter,
 }
 
 impl Level {
-    /// What `log_level` says, or more where the command line asked for it.
+    /// Sets the level to that of the option `log_level`, or to a more verbose one if the command
+    /// line asked for it.
     pub fn set(&self, level: LogLevel) {
-        // It fails only when nobody logs any more.
+        // Fails only if the subscriber is gone; then nothing is logged any more.
         let _ = self.filter.reload(filter(level).max(self.at_least));
     }
 }
 
-/// Logs from now on. `at_least` is logged whatever the level.
+/// Starts logging at `level`, or at `at_least` if that is more verbose.
 ///
-/// Fails where the journal cannot be reached, or a second time in a process.
+/// Fails if journald or syslog cannot be reached, or if logging has already been started in this
+/// process.
 pub fn start(target: Target, level: LogLevel, at_least: LevelFilter) -> io::Result<Level> {
     let (filter, handle) = reload::Layer::new(filter(level).max(at_least));
     let registry = tracing_subscriber::registry().with(filter);
@@ -100,12 +109,12 @@ pub fn start(target: Target, level: LogLevel, at_least: LevelFilter) -> io::Resu
     Ok(Level { filter: handle, at_least })
 }
 
-/// A panic is told on the standard error, which in the background nobody sees.
+/// Logs panics. By default they go to standard error, which is lost in the background.
 fn log_panics(target: Target) {
     let tell = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {
         let place =
-            panic.location().map_or_else(|| "a place unknown".to_owned(), Location::to_string);
+            panic.location().map_or_else(|| "an unknown place".to_owned(), Location::to_string);
         let reason = panic.payload_as_str().unwrap_or("no reason given");
         error!("a fault in the relay itself, at {place}: {}", reason.escape_debug());
         if !target.has_stderr() {
@@ -130,7 +139,7 @@ fn journal() -> io::Result<tracing_journald::Layer> {
         debug: Priority::Debug,
         trace: Priority::Debug,
     };
-    // The facility counts where journald hands lines on to a syslog daemon.
+    // journald passes the facility on to a syslog daemon, if there is one.
     let facility = (nix::syslog::Facility::LOG_DAEMON as i32 >> 3).to_string();
     Ok(tracing_journald::layer()?
         .with_syslog_identifier(IDENTIFIER.to_string_lossy().into_owned())
@@ -139,15 +148,16 @@ fn journal() -> io::Result<tracing_journald::Layer> {
         .with_priority_mappings(priorities))
 }
 
-/// systemd tells its services in `JOURNAL_STREAM` which file leads to the journal; a process that is
-/// started by a service may have the variable and another file (systemd.exec(5)).
+/// Whether standard error is connected to the journal (systemd.exec(5)). systemd sets
+/// `JOURNAL_STREAM` to the device and inode of that connection. A child of a service inherits the
+/// variable, but may have another standard error, so both are compared.
 fn stderr_is_the_journal() -> bool {
     let Some(stream) = env::var_os("JOURNAL_STREAM") else { return false };
     let Ok(stderr) = nix::sys::stat::fstat(io::stderr()) else { return false };
     stream.to_str() == Some(&format!("{}:{}", stderr.st_dev, stderr.st_ino))
 }
 
-/// The levels of 1.x in those of tracing.
+/// Translates the levels of 1.x to those of tracing.
 fn filter(level: LogLevel) -> LevelFilter {
     match level {
         LogLevel::Critical | LogLevel::Error => LevelFilter::ERROR,

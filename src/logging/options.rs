@@ -1,4 +1,4 @@
-//! The options of `[Relay]` that concern the log.
+//! Options of the section `[Relay]` that concern the log.
 
 use crate::config::{
     Refused, options,
@@ -6,7 +6,6 @@ use crate::config::{
 };
 
 options! {
-    /// What is logged.
     pub struct LogOptions {
         log_level: LogLevel = "INFO", log_level,
             "accepted is CRITICAL, ERROR, WARNING, INFO, DEBUG, NOTSET or a number from 0 \
@@ -16,24 +15,24 @@ options! {
     }
 }
 
-/// Least severity that is logged, by the names of 1.x. Ordered: a later one logs more.
+/// Least severity that is logged, with the names of 1.x. A greater value logs more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LogLevel {
-    /// Only what ends the relay.
+    /// The name of 1.x for failures that end the relay. Logs the same as `Error`.
     Critical,
-    /// What an operator must fix.
+    /// Faults that an operator must fix.
     Error,
-    /// Refused peers, bad configuration.
+    /// Refused peers, doubtful configuration.
     Warning,
-    /// Start, reload, sessions.
+    /// Start, reload, start and end of sessions.
     Info,
-    /// A line for each request.
+    /// What happens to each request.
     Debug,
     /// Everything.
     NotSet,
 }
 
-/// A name, or a number on the scale of 1.x: the least severity that it lets pass.
+/// Parses a name, or a number on the scale of 1.x, which is the least severity that is logged.
 fn log_level(text: &str) -> Result<LogLevel, Refused> {
     let kinds = [
         ("CRITICAL", LogLevel::Critical),

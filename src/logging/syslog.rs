@@ -1,4 +1,4 @@
-//! syslog(3): what a daemon of its own logs to.
+//! Logging to syslog(3).
 
 use std::{
     ffi::CStr,
@@ -12,7 +12,7 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-/// Lines as in the foreground, but for the time, which syslog has.
+/// Formats lines as on a terminal, but without the time, which syslog adds.
 pub(super) fn layer<S: Subscriber + for<'a> LookupSpan<'a>>(
     identifier: &'static CStr,
 ) -> io::Result<impl tracing_subscriber::Layer<S>> {
@@ -22,7 +22,7 @@ pub(super) fn layer<S: Subscriber + for<'a> LookupSpan<'a>>(
 
 struct Syslog;
 
-/// Collects one event, which becomes one entry per line when it is dropped.
+/// Collects the text of one event. When it is dropped, each line becomes an entry in syslog.
 struct Entry {
     severity: Severity,
     text: Vec<u8>,
@@ -60,13 +60,13 @@ impl Write for Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         for line in lines(&self.text) {
-            // There is nobody to tell that the log does not work.
+            // An error of the log itself cannot be reported anywhere.
             let _ = syslog(Priority::new(self.severity, Facility::LOG_DAEMON), &line);
         }
     }
 }
 
-/// The lines of a text as strings of C: a NUL is shown as `#000`, as 1.x did.
+/// Splits a text into lines without NUL, for C. A NUL becomes `#000`, as in 1.x.
 fn lines(text: &[u8]) -> impl Iterator<Item = String> {
     let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     lines.map(|line| String::from_utf8_lossy(line).replace('\0', "#000"))

@@ -1,4 +1,4 @@
-//! From an accepted TCP connection to a link: the server side of TLS.
+//! Makes a link from an accepted TCP connection: the server side of TLS.
 
 use std::{io, net::SocketAddr, sync::Arc};
 
@@ -14,10 +14,11 @@ use super::{
     socket::set_options,
 };
 
-/// Makes a link of an accepted connection: over TLS with `config`, plain without.
+/// Makes a link from an accepted connection: over TLS if there is a `config`, else over plain TCP.
 ///
-/// `peer` is the client as the caller knows it, who may have it from a load balancer. The handshake
-/// is as slow as the peer likes: the caller holds the deadline (RFC 4976 §6.1).
+/// `peer` is the address of the client. It may differ from that of the socket, behind a load
+/// balancer for example. A slow client can make the handshake last for ever, so the caller must set
+/// a deadline (RFC 4976 §6.1).
 pub async fn accept(
     tcp: TcpStream,
     peer: SocketAddr,
@@ -38,11 +39,11 @@ pub async fn accept(
     }
 }
 
-/// Whether the first bytes are a `ClientHello` whose highest version is below TLS 1.2.
+/// Whether the first octets are a `ClientHello` whose highest version is below TLS 1.2.
 ///
-/// rustls misses the signature algorithms first, which those versions do not have, and sends
-/// `handshake_failure`; RFC 8996 §4 and §5 want `protocol_version`. A hello that comes in crumbs is
-/// left to rustls.
+/// Those versions have no signature algorithms. rustls notices that first and sends the alert
+/// `handshake_failure`, but RFC 8996 §4 and §5 require `protocol_version`. A hello that arrives in
+/// pieces of less than 11 octets is left to rustls.
 async fn starts_with_old_hello(tcp: &TcpStream) -> io::Result<bool> {
     const HANDSHAKE: u8 = 22;
     const CLIENT_HELLO: u8 = 1;
@@ -55,7 +56,7 @@ async fn starts_with_old_hello(tcp: &TcpStream) -> io::Result<bool> {
 }
 
 async fn refuse_version(tcp: TcpStream, peer: SocketAddr) -> io::Result<()> {
-    // RFC 5246 §7.2: an alert record of version 3.1; fatal, protocol_version.
+    // RFC 5246 §7.2: an alert record of version 3.1 with the fatal alert protocol_version.
     const ALERT: [u8; 7] = [21, 3, 1, 0, 2, 2, 70];
     let mut link = Link::plain(tcp, peer)?;
     link.write_all(&ALERT).await?;
@@ -91,7 +92,7 @@ mod tests {
         assert_eq!((link.peer(), link.local()), (behind_the_balancer, address));
     }
 
-    /// What `openssl s_client` prints with a protocol option.
+    /// Output of `openssl s_client` with an option that chooses the protocol version.
     fn s_client(port: u16, version: &'static str) -> JoinHandle<String> {
         tokio::task::spawn_blocking(move || {
             let output = Command::new("openssl")

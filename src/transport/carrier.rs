@@ -1,4 +1,4 @@
-//! The TCP connection under a link.
+//! The TCP connection under a link, with read-ahead for TLS.
 
 use std::{
     io::{self, IoSlice},
@@ -13,19 +13,19 @@ use tokio::{
 };
 use tokio_util::io::poll_read_buf;
 
-/// Most octets read at once.
+/// Most octets read ahead at once.
 const MOST: usize = 64 * 1024;
 
-/// A TCP connection that can be read ahead of who asks, and counts what it has sent.
+/// A TCP connection that reads ahead and counts what it has sent.
 ///
-/// rustls asks for 4 KiB at a time, which is five system calls for a full record. Here as much is
-/// read at once as the user of TLS has room for, and kept until rustls has taken it.
+/// rustls asks for 4 KiB at a time, which makes five system calls for a full record. The carrier
+/// reads as much at once as the caller of TLS has room for, and keeps it until rustls has taken it.
 #[derive(Debug)]
 pub(super) struct Carrier {
     tcp: TcpStream,
-    /// What was read and not taken: no memory while there is nothing.
+    /// Octets that were read but not taken yet. Holds no memory while it is empty.
     block: BytesMut,
-    /// Octets to read at once.
+    /// How many octets to read ahead.
     room: usize,
     sent: u64,
 }
@@ -35,13 +35,13 @@ impl Carrier {
         Self { tcp, block: BytesMut::new(), room: 0, sent: 0 }
     }
 
-    /// How many octets of plaintext there is room for. Records are longer than what is in them, so
-    /// all that is read then is used up soon.
+    /// Sets how much to read ahead: as many octets as the caller has room for plaintext. A record
+    /// is longer than its plaintext, so what is read ahead is soon used up.
     pub(super) fn set_room(&mut self, octets: usize) {
         self.room = octets.min(MOST);
     }
 
-    /// Octets that the kernel took so far.
+    /// Octets that the kernel has accepted so far.
     pub(super) fn sent(&self) -> u64 {
         self.sent
     }
@@ -73,7 +73,7 @@ impl AsyncRead for Carrier {
             if *room <= buf.remaining() {
                 return Pin::new(tcp).poll_read(cx, buf);
             }
-            // No block is taken for a socket that has nothing.
+            // Allocate nothing for a socket without input.
             ready!(tcp.poll_read_ready(cx))?;
             block.reserve(*room);
             match poll_read_buf(Pin::new(tcp), cx, block) {

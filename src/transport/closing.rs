@@ -1,4 +1,4 @@
-//! The end of a link: its last bytes arrive.
+//! Closing a link so that its last octets arrive.
 
 use std::time::Duration;
 
@@ -10,17 +10,18 @@ use tokio::{
 
 use super::{error::LinkError, link::Link};
 
-/// How long a connection that was closed politely is read and discarded, see [`close`].
+/// How long [`close`] reads and discards what the peer still sends.
 pub const LINGER: Duration = Duration::from_secs(2);
 
-/// How many bytes are discarded meanwhile.
+/// How many octets [`close`] discards at most.
 pub const LINGER_BYTES: usize = 1024 * 1024;
 
-/// Closes politely: what was written is sent, `close_notify` and FIN follow, then the peer's bytes
-/// are read and discarded until it hangs up, for [`LINGER`] or [`LINGER_BYTES`] at most.
+/// Closes a link: sends what was written, then `close_notify` and FIN, then reads and discards what
+/// the peer sends until the peer closes, for [`LINGER`] or [`LINGER_BYTES`] at most.
 ///
-/// A close with unread input makes the kernel send RST, which destroys what the peer has not read
-/// yet: the last REPORT. Sending may take `drain`; a peer that does not read in that time loses it.
+/// If a socket is closed with unread input, the kernel sends RST. That destroys what the peer has
+/// not read yet: the last REPORT. Sending may take `drain`. If the peer does not read within that
+/// time, the rest is lost and the error is [`LinkError::DrainTimeout`].
 pub async fn close(mut link: Link, drain: Duration) -> Result<(), LinkError> {
     match timeout(drain, link.shutdown()).await {
         Ok(outcome) => outcome.map_err(LinkError::Closed)?,
@@ -30,12 +31,12 @@ pub async fn close(mut link: Link, drain: Duration) -> Result<(), LinkError> {
     Ok(())
 }
 
-/// Under TLS too the bytes are only counted, so they need not be decrypted.
+/// Reads and discards without decrypting: under TLS, too, the octets are only counted.
 pub(super) async fn linger(link: &mut Link) {
     let _: Result<(), _> = timeout(LINGER, discard(link.tcp())).await;
 }
 
-/// Ends with the peer's end, an error (the peer is gone) or [`LINGER_BYTES`].
+/// Reads until the peer closes, the connection fails, or [`LINGER_BYTES`] have come.
 async fn discard(tcp: &mut TcpStream) {
     let mut waste = vec![0; 16 * 1024];
     let mut left = LINGER_BYTES;
@@ -59,7 +60,7 @@ mod tests {
     };
     use crate::clock;
 
-    /// What a peer that has sent input which nobody read gets to see: bytes, and how they ended.
+    /// What the peer receives if this end closes with unread input: the octets, and how they ended.
     async fn last_words(tls: bool, polite: bool) -> (Vec<u8>, io::Result<usize>) {
         let (mut peer, mut link) = pair(tls).await;
         peer.write_all(&vec![b'x'; 200_000]).await.unwrap();

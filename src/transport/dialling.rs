@@ -1,4 +1,5 @@
-//! From a target to a link: its addresses one after the other, and the client side of TLS.
+//! Opens a connection to a next hop: tries its addresses one after the other, with the client side
+//! of TLS.
 
 use std::{
     fmt,
@@ -23,15 +24,15 @@ use super::{
 };
 use crate::clock;
 
-/// Time for a dial as a whole: names, all addresses, TLS.
+/// Time for one dial in all: name look-up, all addresses, TLS handshakes.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Where to dial.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// A name or an address; an IPv6 address without its brackets.
+    /// A name or an address. An IPv6 address has no brackets.
     pub host: String,
-    /// The port; 0 is an error.
+    /// The TCP port. Port 0 is refused.
     pub port: u16,
     /// Whether the scheme is `msrps`. There is no fallback to plain TCP (RFC 4975 §5.4).
     pub tls: bool,
@@ -50,9 +51,10 @@ impl fmt::Display for Target {
 
 /// Opens a connection to `target` within [`CONNECT_TIMEOUT`].
 ///
-/// All addresses are tried in the order of the records (RFC 4975 §6.2), each with its share of the
-/// time that is left; one that refuses, is silent or fails at TLS is followed by the next. The
-/// server name sent is the host of the target (RFC 4976 §9.2), and none where that is an address.
+/// The addresses are tried one after the other, in the order of the DNS records (RFC 4975 §6.2).
+/// Each gets an equal share of the time that is left. If one refuses, stays silent or fails at TLS,
+/// the next one is tried. The server name that TLS sends is the host of the target (RFC 4976 §9.2),
+/// or none if the host is an address.
 pub async fn connect(target: &Target, config: &Arc<ClientConfig>) -> Result<Link, LinkError> {
     let deadline = clock::now() + CONNECT_TIMEOUT;
     let tls = target.tls.then(|| ClientTls::new(target, config)).transpose()?;
@@ -66,7 +68,7 @@ pub async fn connect(target: &Target, config: &Arc<ClientConfig>) -> Result<Link
         .map_err(|attempts| LinkError::Connect { target: target.clone(), attempts })
 }
 
-/// What TLS needs for each of a target's addresses.
+/// The part of TLS that is the same for all addresses of a target.
 struct ClientTls {
     connector: TlsConnector,
     name: ServerName<'static>,
@@ -149,7 +151,7 @@ mod tests {
         tls.get_ref().1.peer_certificates().map(|chain| chain[0].clone().into_owned())
     }
 
-    /// A port of the loopback interface where nobody listens.
+    /// A port of the loopback interface on which nothing listens.
     fn closed_port() -> SocketAddr {
         listener().local_addr().unwrap()
     }
@@ -160,7 +162,7 @@ mod tests {
         let second = identity(&["localhost"]);
         let third = identity(&["*.example.org"]);
         let identities = [first.clone(), second.clone(), third.clone()];
-        // An address sends no name; a name nobody has gets the default.
+        // An address sends no server name. An unknown name gets the default identity.
         let cases = [
             ("127.0.0.1", &first),
             ("localhost", &second),
@@ -182,7 +184,7 @@ mod tests {
         }
     }
 
-    /// A dial with `verification` of a server whose certificate is for `name`.
+    /// Dials `server` as `localhost` with `verification`.
     async fn verified_dial(
         server: &Identity,
         verification: Verification,
@@ -265,7 +267,7 @@ mod tests {
         let tls = ClientTls::new(&target("localhost", port, true), &trusting_anyone()).unwrap();
         let good = SocketAddr::from(([127, 0, 0, 1], port));
 
-        // Refused; speaking no TLS; saying nothing at all.
+        // One address refuses, one speaks no TLS, one says nothing at all.
         let refusing = closed_port();
         let (plain_port, plain) = serve(&[]);
         let silent = listener();

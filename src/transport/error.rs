@@ -1,4 +1,4 @@
-//! Why there is no connection, or none any more.
+//! Errors of links: no connection could be made, or it could not be closed properly.
 
 use std::{fmt, io, net::SocketAddr, time::Duration};
 
@@ -9,47 +9,41 @@ use super::{
     resolve::ResolveError,
 };
 
-/// Why there is no connection, or none any more. Causes are part of the message.
+/// Why no connection could be made, or why it could not be closed properly. The text of each error
+/// includes its cause.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
-    /// The connection ended before it could be used, or while it was being closed.
+    /// TCP failed before the link could be used, or while it was being closed.
     #[error("connection closed: {0}")]
     Closed(io::Error),
     /// The TLS handshake of an accepted connection failed.
     #[error("TLS handshake failed: {0}")]
     Handshake(HandshakeError),
-    /// The host of the next hop has no address.
+    /// The host of the next hop could not be resolved.
     #[error("{0}")]
     Resolve(ResolveError),
-    /// The resolver took all the time there was.
+    /// The name was not resolved within [`CONNECT_TIMEOUT`].
     #[error("cannot connect to {target}: the name was not resolved within {CONNECT_TIMEOUT:?}")]
-    ResolveTimeout {
-        /// What was to be dialled.
-        target: Target,
-    },
-    /// The host cannot stand in a certificate, so TLS cannot be spoken with it.
+    ResolveTimeout { target: Target },
+    /// The host is not a valid server name, so TLS cannot verify it.
     #[error("cannot connect to {target}: no host name that TLS could ask for")]
-    ServerName {
-        /// What was to be dialled.
-        target: Target,
-    },
-    /// Every address failed.
+    ServerName { target: Target },
+    /// No address of the target could be used.
     #[error("cannot connect to {target}: {attempts}")]
     Connect {
-        /// What was to be dialled.
         target: Target,
-        /// Each address and what became of it.
+        /// Each address with its error, in the order of the attempts.
         attempts: Attempts,
     },
-    /// The peer did not read what was still to be sent.
-    #[error("connection closed with bytes unsent: the peer read nothing for {after:?}")]
+    /// The peer did not read all that was still to be sent.
+    #[error("connection closed with octets unsent: the peer did not read them within {after:?}")]
     DrainTimeout {
-        /// How long was waited.
+        /// The time that it had.
         after: Duration,
     },
 }
 
-/// The addresses that were tried in vain, in order.
+/// The failed attempts of one dial, in order.
 #[derive(Debug)]
 pub struct Attempts(pub Vec<Attempt>);
 
@@ -63,51 +57,47 @@ impl fmt::Display for Attempts {
     }
 }
 
-/// One address that was tried in vain.
+/// One address that was tried, and why it could not be used.
 #[derive(Debug)]
 pub struct Attempt {
-    /// Where.
     pub address: SocketAddr,
-    /// Why not.
     pub failure: AttemptError,
 }
 
 /// Why an address could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum AttemptError {
-    /// TCP failed: refused, unreachable, reset.
+    /// TCP failed: for example refused, unreachable or reset.
     #[error("{0}")]
     Connect(io::Error),
-    /// TCP was there, TLS failed.
+    /// The TCP connection was made, but the TLS handshake failed.
     #[error("TLS handshake failed: {0}")]
     Handshake(HandshakeError),
-    /// Its share of the time was over.
+    /// The address did not answer within its share of [`CONNECT_TIMEOUT`].
     #[error("no answer within {after:?}")]
-    Timeout {
-        /// The share.
-        after: Duration,
-    },
+    Timeout { after: Duration },
 }
 
 /// Why a TLS handshake failed.
 #[derive(Debug, thiserror::Error)]
 pub enum HandshakeError {
-    /// The first bytes are not TLS.
+    /// The first octets of the peer are not TLS.
     #[error("the peer does not speak TLS here (plain TCP?)")]
     NotTls,
-    /// RFC 8996: nothing below TLS 1.2.
-    #[error("the peer offers no TLS version from 1.2 on")]
+    /// The peer offers TLS below 1.2 only, which RFC 8996 forbids.
+    #[error("the peer offers only TLS versions below 1.2")]
     VersionTooOld,
-    /// The connection ended in the middle.
+    /// The connection ended during the handshake.
     #[error("the peer closed the connection")]
     Closed,
-    /// The peer sent an alert; after `UnknownCA` and the like it does not trust our certificate.
+    /// The peer sent this alert. Alerts such as `UnknownCA` mean that it does not trust our
+    /// certificate.
     #[error("refused by the peer with the alert {0:?}")]
     Refused(AlertDescription),
-    /// The peer's certificate did not verify (`verify_next_hop = enforce`).
+    /// The certificate of the peer did not verify (`verify_next_hop = enforce`).
     #[error("the certificate of the peer is not acceptable: {0}")]
     Certificate(rustls::CertificateError),
-    /// Anything else.
+    /// Any other error.
     #[error("{0}")]
     Other(io::Error),
 }

@@ -1,4 +1,4 @@
-//! A connection, whatever secures it.
+//! An open connection, over plain TCP or TLS.
 
 use std::{
     fmt, io,
@@ -16,18 +16,20 @@ use tokio_rustls::TlsStream;
 
 use super::carrier::Carrier;
 
-/// Bytes that rustls holds per connection while the kernel takes none. More than is read at once,
-/// so that it leaves with the heads and end-lines around it in one system call; a response waits
-/// behind at most this much.
+/// Octets that rustls buffers for one connection while the kernel takes none. This is more than the
+/// relay reads at once, so that a read block leaves in one system call together with the heads and
+/// end-lines around it. A response waits behind at most this much.
 pub const TLS_BUFFER: usize = 96 * 1024;
 
 /// One open connection.
 ///
-/// Writing is vectored, and pieces are gathered into as few TLS records as they fill. Over TLS a
-/// write buffers like a `BufWriter`: bytes may have been taken and not sent, so end every run of
-/// writes with a flush. Reading ends with `Ok(0)` where the peer said that it is done (FIN,
-/// `close_notify`), and over TLS with `UnexpectedEof` where it hung up without a word; MSRP's
-/// frames tell for themselves whether they are whole.
+/// Writes are vectored: slices are gathered into as few TLS records as possible. Over TLS a write
+/// buffers like a `BufWriter`: octets that it accepted may not have been sent, so end each run of
+/// writes with a flush.
+///
+/// A read returns `Ok(0)` when the peer has ended its output with FIN or `close_notify`. Over TLS,
+/// a FIN without `close_notify` is the error `UnexpectedEof`. That need not be fatal: MSRP frames
+/// show whether they are complete.
 #[derive(Debug)]
 pub struct Link {
     pub(super) layer: Layer,
@@ -55,22 +57,21 @@ impl Link {
         Ok(Self { layer: Layer::Tls(Box::new(tls)), peer, local, security })
     }
 
-    /// The other end, as the caller of [`accept`](super::accept) named it or as it was dialled.
+    /// Address of the other end: the one given to [`accept`](super::accept), or the one dialled.
     pub fn peer(&self) -> SocketAddr {
         self.peer
     }
 
-    /// This end.
+    /// Address of this end.
     pub fn local(&self) -> SocketAddr {
         self.local
     }
 
-    /// How the connection is secured.
     pub fn security(&self) -> Security {
         self.security
     }
 
-    /// Octets that the kernel took so far, of what was written and of TLS around it.
+    /// Octets that the kernel has taken so far. Over TLS these are octets of records.
     pub fn sent(&self) -> u64 {
         match &self.layer {
             Layer::Plain(carrier) => carrier.sent(),
@@ -144,18 +145,13 @@ impl AsyncWrite for Link {
     }
 }
 
-/// How a connection is secured.
+/// How a connection is secured. Its text form is for logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Security {
-    /// Not at all: plain TCP, the scheme `msrp`.
+    /// Plain TCP, the scheme `msrp`.
     Plain,
     /// TLS, the scheme `msrps`.
-    Tls {
-        /// The version that was negotiated.
-        version: ProtocolVersion,
-        /// The cipher suite that was negotiated.
-        suite: CipherSuite,
-    },
+    Tls { version: ProtocolVersion, suite: CipherSuite },
 }
 
 impl Security {
@@ -168,7 +164,6 @@ impl Security {
         }
     }
 
-    /// Whether it is TLS.
     pub fn is_tls(self) -> bool {
         matches!(self, Self::Tls { .. })
     }
@@ -204,7 +199,8 @@ mod tests {
     };
     use crate::tls::tests::{identity, trusting};
 
-    /// A TLS 1.2 client (whose handshake records are told apart from data) that keeps what it reads.
+    /// A TCP stream that keeps all it reads. Its client uses TLS 1.2, where handshake records can
+    /// be told from data.
     struct Tap {
         tcp: std::net::TcpStream,
         seen: Vec<u8>,
@@ -229,7 +225,7 @@ mod tests {
     }
 
     impl Tap {
-        /// How many records of application data came.
+        /// Number of records of application data that were read.
         fn data_records(&self) -> usize {
             let mut rest = &self.seen[..];
             let mut count = 0;
@@ -241,7 +237,8 @@ mod tests {
         }
     }
 
-    /// Reads `length` bytes from a server that `anchors` vouch for; the bytes and their records.
+    /// Reads `length` octets from a server whose certificate `anchors` verify. Returns the octets,
+    /// and in how many records they came.
     fn tapped_read(port: u16, anchors: RootCertStore, length: usize) -> (Vec<u8>, usize) {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
@@ -261,7 +258,7 @@ mod tests {
     #[tokio::test]
     async fn vectored_writes_fill_records() {
         let server = identity(&["localhost"]);
-        // Pieces of a hundred bytes in one record; 40 KiB in three.
+        // A hundred slices of 100 octets fit into one record; 40 KiB need three.
         for (count, size, records) in [(100, 100, 1), (40, 1024, 3)] {
             let (port, accepted) = serve(std::slice::from_ref(&server));
             let anchors = trusting(&server);
@@ -290,7 +287,7 @@ mod tests {
         assert_eq!(&heard, b"MSRP 1234 SEND\r\n");
     }
 
-    /// Whether bytes that were taken by a write still wait for a flush.
+    /// Whether octets that a write accepted still wait for a flush.
     fn has_unsent(link: &Link) -> bool {
         match &link.layer {
             Layer::Plain(_) => false,
@@ -298,13 +295,14 @@ mod tests {
         }
     }
 
-    /// tokio-rustls buffers like a `BufWriter`: what a write took is not all sent without a flush.
+    /// tokio-rustls buffers like a `BufWriter`: without a flush, not all that a write accepted is
+    /// sent.
     #[tokio::test]
     async fn a_flush_sends_what_a_write_took() {
         let (mut link, mut peer) = pair(true).await;
         let body: Vec<u8> = (0..1024 * 1024_u32).map(|n| n.to_le_bytes()[n as usize % 3]).collect();
         let mut taken = 0;
-        // Small buffers in the kernel would make this quick; full ones make it certain.
+        // Fill the buffers of the kernel, so that TLS has to keep some octets.
         while let Some(n) = poll_once(&mut link, &body[taken % body.len()..]).await {
             taken += n;
         }
@@ -316,7 +314,7 @@ mod tests {
             arrived += read.unwrap();
         }
         assert!(arrived < taken, "nothing was buffered, so nothing is shown");
-        // What waits in rustls, and a record of which the peer has a part.
+        // What waits is in rustls, and in a record that has reached the peer only in part.
         let waiting = taken - arrived;
         assert!(waiting <= TLS_BUFFER + 16 * 1024, "{waiting} bytes");
 

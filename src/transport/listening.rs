@@ -1,4 +1,4 @@
-//! Listeners.
+//! Listening sockets.
 
 use std::{
     io,
@@ -8,27 +8,30 @@ use std::{
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-/// Connections that the kernel completes and keeps until they are accepted.
+/// Connections that the kernel completes and holds until they are accepted.
 pub const BACKLOG: i32 = 1024;
 
-/// A bound listener, not blocking, made without a runtime: the daemon binds before it forks.
+/// Opens a non-blocking listening socket. Needs no runtime, because the daemon binds before it
+/// forks.
 ///
-/// An IPv6 address takes IPv6 only, so that `0.0.0.0` and `[::]` can be bound side by side.
+/// An IPv6 address accepts IPv6 only, so that `0.0.0.0` and `[::]` can be bound side by side. The
+/// error names the address and says what an operator can do.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     bind(address, false).map_err(|cause| advised(&cause, address))
 }
 
-/// [`listen`] beside `own`, listeners on the same port whose addresses cover this one or are
-/// covered by it, such as 0.0.0.0.
+/// Like [`listen`], while `own` holds our listeners on the same port whose addresses overlap with
+/// this one. `0.0.0.0` overlaps with every IPv4 address.
 ///
-/// The kernel allows that only while all agree, and where the same user made them.
+/// The kernel allows an overlap only if all sockets have `SO_REUSEPORT` set and belong to the same
+/// user. The option is set on `own` only while this socket is bound.
 pub fn listen_beside(address: SocketAddr, own: &[impl AsFd]) -> io::Result<TcpListener> {
     let agree = |agree: bool| {
         own.iter().try_for_each(|listener| SockRef::from(listener).set_reuse_port(agree))
     };
     agree(true)?;
     let bound = bind(address, true);
-    // Nobody else is to share the port.
+    // Otherwise other programs of the same user could bind the port, too.
     agree(false)?;
     let listener = bound.map_err(|cause| advised(&cause, address))?;
     SockRef::from(&listener).set_reuse_port(false)?;
@@ -40,7 +43,7 @@ fn advised(cause: &io::Error, address: SocketAddr) -> io::Error {
     io::Error::new(cause.kind(), format!("cannot listen on {address}: {cause}{advice}"))
 }
 
-/// What an operator can do about an address that cannot be bound; begins with its own `: `.
+/// Advice for the operator about an address that cannot be bound. Begins with `: `, or is empty.
 fn bind_advice(cause: &io::Error, port: u16) -> String {
     match cause.kind() {
         io::ErrorKind::AddrInUse => format!(

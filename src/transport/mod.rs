@@ -1,18 +1,20 @@
 //! Open connections: plain TCP or TLS, accepted or dialled (RFC 4975 §5.4, RFC 4976 §6.1).
 //!
-//! Everything about sockets is decided here: their options, TLS, which address of a next hop
-//! answers, and how a connection is closed so that its last bytes arrive. What MSRP is, this room
-//! does not know. Deadlines of accepted connections belong to the caller; dialling has its own.
+//! This room decides everything about sockets: their options, TLS, which address of a next hop is
+//! used, and how a connection is closed so that its last octets arrive. It does not know what MSRP
+//! messages mean; all it shares with the wire is the [`ChunkQueue`](crate::msrp::ChunkQueue) that
+//! it writes. The caller sets the deadline of an accepted connection. Dialling has its own,
+//! [`CONNECT_TIMEOUT`].
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `listening` | listeners, and what to do where one cannot be had |
-//! | `accepting` | an accepted connection becomes a [`Link`] |
-//! | `dialling`, [`resolve`] | a next hop becomes a [`Link`] |
-//! | `link`, `carrier`, `socket` | the open connection: TLS or not, TCP under it, the kernel's options |
-//! | `stream` | the one driver of a [`Link`]: filling, writing, flushing |
-//! | `closing` | a [`Link`] ends |
-//! | `error` | why there is no [`Link`] |
+//! | `listening` | listening sockets, and advice for the operator when one cannot be opened |
+//! | `accepting` | from an accepted TCP connection to a [`Link`]: the server side of TLS |
+//! | `dialling`, [`resolve`] | from a next hop to a [`Link`]: resolving, connecting, the client side of TLS |
+//! | `link`, `carrier`, `socket` | an open connection; the TCP connection under it; the socket options |
+//! | `stream` | the one driver of a [`Link`]: reads, writes, flushes |
+//! | `closing` | how a [`Link`] is closed |
+//! | `error` | why a [`Link`] could not be made, or could not be closed properly |
 
 pub use self::{
     accepting::accept,
@@ -64,7 +66,7 @@ mod tests {
         client_config(Verification::Off, None).unwrap()
     }
 
-    /// Accepts one connection; without identities, in plain TCP.
+    /// Accepts one connection: over TLS with `identities`, over plain TCP if there are none.
     pub(super) fn serve(identities: &[Identity]) -> (u16, JoinHandle<Result<Link, LinkError>>) {
         let config = (!identities.is_empty()).then(|| server_config(identities).unwrap());
         let listener = listener();
@@ -76,7 +78,7 @@ mod tests {
         (port, tokio::spawn(accepting))
     }
 
-    /// Both ends of a connection: dialled, accepted.
+    /// The two ends of one connection: the dialling one, then the accepting one.
     pub(super) async fn pair(tls: bool) -> (Link, Link) {
         let identities = if tls { vec![identity(&["localhost"])] } else { vec![] };
         let (port, accepted) = serve(&identities);
@@ -84,7 +86,7 @@ mod tests {
         (dialled, accepted.await.unwrap().unwrap())
     }
 
-    /// One poll of a write: the bytes it took, none if it would have waited.
+    /// Polls a write once. Returns how many octets it took, or `None` if it would have waited.
     pub(super) async fn poll_once(link: &mut Link, bytes: &[u8]) -> Option<usize> {
         poll_fn(|cx| match Pin::new(&mut *link).poll_write(cx, bytes) {
             Poll::Ready(written) => Poll::Ready(Some(written.unwrap())),
@@ -106,7 +108,7 @@ mod tests {
             let mut heard = [0; 4];
             accepted.read_exact(&mut heard).await.unwrap();
             assert_eq!(&heard, b"ping");
-            // One direction ends, the other goes on.
+            // After one direction has ended, the other one still works.
             dialled.shutdown().await.unwrap();
             assert_eq!(accepted.read(&mut heard).await.unwrap(), 0);
             accepted.write_all(b"pong").await.unwrap();

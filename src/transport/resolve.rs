@@ -1,7 +1,7 @@
-//! From a host to the addresses that are dialled (RFC 4975 §6.2).
+//! Resolves the host of a next hop to the addresses that are dialled (RFC 4975 §6.2).
 //!
-//! The one place where names become addresses: what comes out of here is what is dialled, never
-//! resolved again, so an address that was checked is the address that is used.
+//! Names are resolved here and nowhere else. The dialler connects to exactly the addresses returned
+//! here, so an address that was checked is the address that is used.
 
 use std::{
     io,
@@ -10,13 +10,16 @@ use std::{
 
 use tokio::net::lookup_host;
 
-/// Most addresses tried for one host: whoever owns a name decides how many it has.
+/// Most addresses tried for one host. The owner of a name chooses how many addresses it has, so the
+/// number needs a limit.
 pub const MAX_ADDRESSES: usize = 8;
 
-/// The addresses of `host`, each once, in the order of the records, at most [`MAX_ADDRESSES`].
+/// Resolves `host` to its addresses: without duplicates, in the order of the DNS records, at most
+/// [`MAX_ADDRESSES`].
 ///
-/// A literal address (IPv6 without brackets) is taken as it is, without a query. SRV is for hosts
-/// without a port and is not looked up here.
+/// A literal address (IPv6 without brackets) needs no query. SRV records apply to hosts without a
+/// port, and are not looked up here. Port 0, a failed query and a name without an address are
+/// errors.
 pub async fn addresses(host: &str, port: u16) -> Result<Vec<SocketAddr>, ResolveError> {
     if port == 0 {
         return Err(ResolveError::Port { host: host.to_owned() });
@@ -49,24 +52,17 @@ fn distinct(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
 pub enum ResolveError {
     /// Port 0 cannot be dialled.
     #[error("port 0 of {host:?} cannot be dialled")]
-    Port {
-        /// The host it was asked of.
-        host: String,
-    },
-    /// The resolver answered with an error.
+    Port { host: String },
+    /// The query failed.
     #[error("host {host:?} cannot be resolved: {cause}")]
     Lookup {
-        /// The host that was looked up.
         host: String,
-        /// What the resolver said.
+        /// The error of the resolver.
         cause: io::Error,
     },
-    /// The name exists and has no address.
+    /// The name exists but has no address.
     #[error("host {host:?} has no address")]
-    NoAddress {
-        /// The host that was looked up.
-        host: String,
-    },
+    NoAddress { host: String },
 }
 
 #[cfg(test)]

@@ -1,30 +1,31 @@
-//! What every connection gets from the kernel.
+//! Socket options that every connection gets.
 
 use std::{io, time::Duration};
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
-/// Silence after which the kernel asks whether the peer still lives; short enough to keep the
-/// entry of most NATs alive.
+/// Time without traffic after which the kernel sends its first keep-alive probe. Short enough to
+/// keep the entry of most NATs alive.
 pub const KEEPALIVE_IDLE: Duration = Duration::from_mins(1);
 
-/// Distance of the kernel's further questions.
+/// Time between two keep-alive probes.
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Questions without an answer after which the connection is lost: two minutes in all.
+/// Unanswered probes after which the kernel gives the connection up. Together with the other two
+/// values that is two minutes.
 pub const KEEPALIVE_PROBES: u32 = 4;
 
-/// How long bytes that were sent may stay unacknowledged, or a peer's window closed, before the
-/// connection is lost. Without it the kernel goes on trying for a quarter of an hour.
+/// How long sent octets may stay unacknowledged, or the peer's window closed, before the kernel
+/// gives the connection up. The default of the kernel is a quarter of an hour.
 pub const USER_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// Unsent bytes the kernel takes on per connection. A response waits behind these, so there must
-/// not be megabytes of them.
+/// Unsent octets that the kernel buffers for one connection. A response waits behind these, so they
+/// must not be megabytes.
 pub const NOTSENT_LOWAT: u32 = 128 * 1024;
 
-/// What every connection gets before its first byte: the handshake is slow under Nagle's
-/// algorithm, and a peer that vanishes during it must be noticed too.
+/// Sets the options before the first octet is sent or read. Nagle's algorithm would slow down the
+/// handshake, and a peer may vanish during the handshake, too.
 pub(super) fn set_options(tcp: &TcpStream) -> io::Result<()> {
     let socket = SockRef::from(tcp);
     let keepalive = TcpKeepalive::new()

@@ -1,8 +1,8 @@
-//! The one driver of a link: what was read and not taken, and what waits to be written.
+//! The one driver of a link, with its unread input.
 //!
-//! A [`Stream`] reads into blocks of memory that it hands on without a copy, and writes a queue of
-//! chunks. It knows what TLS needs (a flush after each run of writes) and keeps the reason when
-//! the connection is lost. When to read and to write is decided by its user.
+//! A [`Stream`] reads into blocks of memory that are passed on without a copy, and writes a queue
+//! of chunks. It flushes after each run of writes, which TLS needs, and keeps the reason when the
+//! connection is lost. Its user decides when to read and when to write.
 
 use std::{
     future::poll_fn,
@@ -23,24 +23,25 @@ use tokio_util::io::poll_read_buf;
 use super::{closing::close, error::LinkError, link::Link};
 use crate::msrp::ChunkQueue;
 
-/// Most pieces handed to the socket at once.
+/// Most slices given to the socket in one write.
 const SLICES: usize = 64;
 
-/// One open connection with its unread input.
+/// One open connection with its unread input and its counters.
 #[derive(Debug)]
 pub struct Stream {
     link: Link,
-    /// Octets that were read and that nobody has taken.
+    /// Octets that were read and not taken yet. The user takes them from the front.
     pub input: BytesMut,
     ended: Option<Loss>,
-    /// TLS has taken octets that may not be with the kernel.
+    /// TLS has accepted octets that it may not have passed to the kernel yet.
     unflushed: bool,
-    /// [`Link::sent`] when the socket last took no more.
+    /// The value of [`Link::sent`] when the socket last blocked.
     blocked_at: Option<u64>,
     traffic: Arc<Traffic>,
 }
 
-/// Octets of MSRP that one connection carried. One task writes, any may read.
+/// Octets of MSRP that one connection has carried, without TLS. One task writes them; any task may
+/// read them.
 #[derive(Debug, Default)]
 pub struct Traffic {
     received: AtomicU64,
@@ -50,16 +51,16 @@ pub struct Traffic {
 /// Sizes of the blocks that input is read into, in octets.
 #[derive(Debug, Clone, Copy)]
 pub struct Blocks {
-    /// A whole block.
+    /// Size of a fresh block.
     pub size: usize,
-    /// Room below which the rest of a block is not used any more.
+    /// If less room than this is left in a block, the next read uses a fresh one.
     pub least: usize,
 }
 
-/// How the input of a connection ended, or why it takes no output.
+/// Why the input of a connection ended, or why it accepts no more output.
 #[derive(Debug, thiserror::Error)]
 pub enum Loss {
-    /// FIN; over TLS after `close_notify`.
+    /// FIN. Over TLS: `close_notify`.
     #[error("closed by the peer")]
     Closed,
     /// FIN over TLS, without `close_notify`.
@@ -68,38 +69,39 @@ pub enum Loss {
     /// RST.
     #[error("reset by the peer")]
     Reset,
-    /// The kernel gave up: `TCP_USER_TIMEOUT`, or keep-alives without an answer.
+    /// The kernel gave the connection up: `TCP_USER_TIMEOUT`, or unanswered keep-alive probes.
     #[error("the peer's host does not answer any more")]
     Unanswered,
-    /// An alert, a bad record, or another fault of TLS.
+    /// A TLS error, such as an alert or a bad record.
     #[error("TLS: {0}")]
     Tls(rustls::Error),
-    /// Anything else.
+    /// Any other error of the socket.
     #[error("{0}")]
     Failed(io::Error),
 }
 
-/// What is written: a queue that is told what the socket took.
+/// A queue to be written, whose owner learns what the socket has taken.
 pub trait Outgoing {
-    /// The octets that wait.
+    /// The octets that wait to be written.
     fn queue(&self) -> &ChunkQueue;
-    /// The socket took so many octets from the front.
+    /// The socket took this many octets from the front. Must remove them from the queue.
     fn taken(&mut self, octets: usize);
 }
 
-/// What one run of writes did.
+/// Outcome of one run of writes.
 #[derive(Debug, Clone, Copy)]
 pub struct Written {
     /// Octets that left the queue.
     pub octets: usize,
-    /// The socket takes nothing more, and not all that it was offered has gone.
+    /// The socket accepts no more for now, and some of what it was offered has not been sent.
     pub blocked: bool,
-    /// `blocked` is new, or the kernel took something since it was last said.
+    /// There was progress since the last run, or `blocked` is new. Progress means that octets left
+    /// the queue, or that the kernel took some from TLS.
     pub moved: bool,
 }
 
 impl Stream {
-    /// Drives a link that has just been opened.
+    /// Takes over a link that has just been opened.
     pub fn new(link: Link) -> Self {
         Self {
             link,
@@ -111,35 +113,36 @@ impl Stream {
         }
     }
 
-    /// The connection itself.
     pub fn link(&self) -> &Link {
         &self.link
     }
 
-    /// What it carried so far.
+    /// Counters of the octets carried so far. They outlive the stream.
     pub fn traffic(&self) -> &Arc<Traffic> {
         &self.traffic
     }
 
-    /// How the input ended, if it has. What was read before is in [`input`](Self::input).
+    /// Why the input ended, if it has. Octets that were read before are still in
+    /// [`input`](Self::input).
     pub fn ended(&self) -> Option<&Loss> {
         self.ended.as_ref()
     }
 
-    /// The same, for whoever tells it to others: the next read finds the end of the input again.
+    /// Like [`ended`](Self::ended), but gives the reason away. The next read finds the end of the
+    /// input again.
     pub fn take_ended(&mut self) -> Option<Loss> {
         self.ended.take()
     }
 
-    /// Reads what there is, up to the end of a block; returns how many octets came. When there
-    /// are none and the input goes on, the task is woken later.
+    /// Reads until the block is full or the socket has no more. Returns how many octets were read.
+    /// If there are none and the input has not ended, the task is woken when there is more.
     ///
-    /// TLS gives a record at a time, and passing a record on costs a system call: so this reads
-    /// until the block is full.
+    /// One read from TLS returns one record at most. Passing on each record by itself would cost a
+    /// system call for each, so this fills the block.
     pub fn poll_fill(&mut self, blocks: Blocks, cx: &mut Context<'_>) -> usize {
         let input = &mut self.input;
         let room = blocks.size.saturating_sub(input.len()).max(blocks.least);
-        // A block of which nothing waits any more is read into again.
+        // If none of the block's octets is in use any more, it is read into again.
         if !input.try_reclaim(room) && input.capacity() - input.len() < blocks.least {
             input.reserve(room);
         }
@@ -157,14 +160,15 @@ impl Stream {
         filled
     }
 
-    /// Gives up the read block of a connection that is idle.
+    /// Frees the read block of an idle connection.
     pub fn release(&mut self) {
         if self.input.is_empty() {
             self.input = BytesMut::new();
         }
     }
 
-    /// Waits until more input has come; `Err` at its end.
+    /// Waits for more input and returns the number of octets read. The error is the reason why the
+    /// input ended.
     pub async fn fill(&mut self, blocks: Blocks) -> Result<usize, &Loss> {
         let filled = poll_fn(|cx| match self.poll_fill(blocks, cx) {
             0 if self.ended.is_none() => Poll::Pending,
@@ -177,7 +181,8 @@ impl Stream {
         }
     }
 
-    /// Writes as much as the socket takes, `most` octets or a little more.
+    /// Writes until the queue is empty, the socket blocks, or at least `most` octets have been
+    /// written.
     pub fn poll_write(
         &mut self,
         output: &mut impl Outgoing,
@@ -204,7 +209,8 @@ impl Stream {
                 }
             }
         }
-        // TLS keeps octets like a `BufWriter`: without a flush the last ones would wait for ever.
+        // tokio-rustls buffers like a `BufWriter`. Without a flush, the last octets would never
+        // leave.
         if self.unflushed {
             match Pin::new(&mut self.link).poll_flush(cx) {
                 Poll::Ready(Ok(())) => self.unflushed = false,
@@ -217,7 +223,7 @@ impl Stream {
         Ok(Written { octets, blocked, moved: octets > 0 || self.blocked_at != before })
     }
 
-    /// Waits until the whole queue is with the kernel.
+    /// Waits until the kernel has taken the whole queue.
     pub async fn write(&mut self, output: &mut impl Outgoing) -> Result<(), Loss> {
         poll_fn(|cx| match self.poll_write(output, usize::MAX, cx) {
             Ok(Written { blocked: true, .. }) => Poll::Pending,
@@ -227,39 +233,39 @@ impl Stream {
         .await
     }
 
-    /// Whether all that was written is with the kernel.
+    /// Whether the kernel has taken all that was written.
     pub fn is_flushed(&self) -> bool {
         !self.unflushed
     }
 
-    /// Whether the socket took nothing more when it was last written to.
+    /// Whether the socket blocked in the last run of writes.
     pub fn is_blocked(&self) -> bool {
         self.blocked_at.is_some()
     }
 
-    /// Forgets that the socket was blocked: the next run of writes tells it anew.
+    /// Forgets that the socket blocked, so that the next run of writes reports it as new.
     pub fn restart(&mut self) {
         self.blocked_at = None;
     }
 
-    /// Closes so that the last octets arrive, see [`close`].
+    /// Closes the link so that the last octets arrive, see [`close`].
     pub async fn close(self, drain: Duration) -> Result<(), LinkError> {
         close(self.link, drain).await
     }
 }
 
 impl Traffic {
-    /// Octets that came from the peer.
+    /// Octets received from the peer.
     pub fn received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
     }
 
-    /// Octets that went to the peer.
+    /// Octets sent to the peer.
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// One task writes: no locked instruction is needed.
+    /// Adds without a locked instruction, because only one task writes.
     fn add(counter: &AtomicU64, octets: usize) {
         counter.store(counter.load(Ordering::Relaxed) + octets as u64, Ordering::Relaxed);
     }

@@ -1,31 +1,30 @@
-//! How it ended, for people (words) and scripts (exit status).
+//! How the program ended: a message for people, an exit status for scripts.
 
 use std::process::ExitCode;
 
 use msrprelay::client::{ClientError, advice};
 
-/// Why the program did not do what it was asked to.
+/// Why the program failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// Exit status 1.
+    /// A failure with its message. Exit status 1.
     Failed(String),
-    /// Exit status 1, with what the library knows about it.
+    /// A failure that the library reports. Exit status 1.
     Client(ClientError),
-    /// Exit status 2.
+    /// Wrong usage. Exit status 2.
     Usage(String),
-    /// Exit status 3.
+    /// The connection was lost during a transfer. Exit status 3.
     Lost {
-        /// Octets that had passed.
+        /// Octets of the file that had been transferred.
         octets: u64,
-        /// What had become of them.
+        /// `sent` or `received`.
         verb: &'static str,
-        /// Why.
         error: ClientError,
     },
 }
 
 impl Failure {
-    /// A connection that is lost in the middle of a session counts by what had passed.
+    /// Turns an error of a session into a failure. `octets` of the file had been transferred.
     pub(crate) fn after(octets: u64, verb: &'static str, error: ClientError) -> Self {
         match error {
             ClientError::Lost(_) => Self::Lost { octets, verb, error },
@@ -40,7 +39,7 @@ impl From<ClientError> for Failure {
     }
 }
 
-/// Tells on stderr and gives the exit status.
+/// Prints the failure on stderr and returns the exit status.
 pub(crate) fn report(failure: &Failure) -> ExitCode {
     match failure {
         Failure::Failed(words) => say(1, words, None),

@@ -1,4 +1,4 @@
-//! `msrpclient`: sends and receives files over MSRP, for people who test or script a relay.
+//! `msrpclient` sends and receives files over MSRP, for people who test a relay or write scripts.
 
 mod exit;
 mod password;
@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// One task does it all; files are read and written in threads of their own.
+/// Runs the command in one task. Files are read and written in threads of their own.
 fn run(args: Args) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -36,7 +36,7 @@ fn run(args: Args) -> Result<(), Failure> {
             .map_err(|cause| Failure::Failed(format!("cannot watch for signals: {cause}")))?;
         tokio::select! {
             outcome = command(args.command) => outcome,
-            // What is dropped here removes its unfinished file.
+            // Dropping the command removes an unfinished file.
             _ = signals.next() => Err(Failure::Failed("interrupted".to_owned())),
         }
     })

@@ -1,4 +1,4 @@
-//! Where the password comes from.
+//! Finds the password of an account.
 
 use std::{fs, path::Path};
 
@@ -6,10 +6,11 @@ use secrecy::SecretString;
 
 use super::exit::Failure;
 
-/// The environment variable.
+/// Environment variable that may hold the password.
 const VARIABLE: &str = "MSRP_PASSWORD";
 
-/// From a file, else from the environment, else from the terminal without an echo.
+/// Reads the password from the first line of `file` or, without a file, from the environment; else
+/// asks on the terminal, without echo.
 pub(crate) fn password(file: Option<&Path>, user: &str) -> Result<SecretString, Failure> {
     if let Some(file) = file {
         let text = fs::read_to_string(file)

@@ -1,10 +1,10 @@
-//! The bar on a terminal, and the line at the end.
+//! The progress bar on a terminal, and the summary at the end.
 
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// How far a file has come.
+/// Progress of one file.
 pub(crate) struct Meter {
     bar: ProgressBar,
     started: Option<Instant>,
@@ -12,13 +12,13 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    /// Shows nothing yet, and never anything where stderr is no terminal.
+    /// Shows nothing before [`start`](Self::start), and nothing at all if stderr is not a terminal.
     pub(crate) fn new() -> Self {
         let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(8));
         Self { bar, started: None, octets: 0 }
     }
 
-    /// The file starts.
+    /// Starts the clock and the bar, for a file of `total` octets.
     pub(crate) fn start(&mut self, total: Option<u64>) {
         self.started = Some(now());
         let template = match total {
@@ -37,33 +37,32 @@ impl Meter {
         self.bar.reset();
     }
 
-    /// So many octets have passed.
+    /// Sets how many octets have been transferred.
     pub(crate) fn set(&mut self, octets: u64) {
         self.octets = octets;
         self.bar.set_position(octets);
     }
 
-    /// How many octets have passed.
+    /// Octets transferred so far.
     pub(crate) fn octets(&self) -> u64 {
         self.octets
     }
 
-    /// Whether a file has started.
     pub(crate) fn started(&self) -> bool {
         self.started.is_some()
     }
 
-    /// Writes a line that a bar does not spoil.
+    /// Prints a line without disturbing the bar.
     pub(crate) fn say(&self, line: &str) {
         self.bar.suspend(|| eprintln!("{line}"));
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub(crate) fn clear(&self) {
         self.bar.finish_and_clear();
     }
 
-    /// `5.00 MiB in 0.1 s (50.00 MiB/s)`
+    /// For example `5242880 bytes (5.00 MiB) in 0.1 s, 50.00 MiB/s`.
     pub(crate) fn summary(&self) -> String {
         let elapsed = self.started.map_or(Duration::ZERO, |started| now() - started);
         let seconds = elapsed.as_secs_f64().max(0.001);

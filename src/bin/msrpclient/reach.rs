@@ -1,4 +1,4 @@
-//! Getting to a relay or a peer, over TLS or not.
+//! Connects to a relay or a peer, over TLS or plain TCP.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use rustls::{ClientConfig, RootCertStore};
 
 use super::{exit::Failure, password::password};
 
-/// Authenticates at the relay of `address`.
+/// Authenticates at the relay of `address`, over a new connection.
 pub(crate) async fn relay(address: &Address, args: &RelayArgs) -> Result<Session, Failure> {
     let relay = args.relay.clone().unwrap_or_else(|| HostPort::of_domain(&address.domain));
     let port = relay.port_or_default();
@@ -30,7 +30,7 @@ pub(crate) async fn relay(address: &Address, args: &RelayArgs) -> Result<Session
     Ok(session)
 }
 
-/// Connects to the first URI of a path, without a relay of our own.
+/// Opens a session with the peer at the first URI of a path, without a relay of our own.
 pub(crate) async fn direct(uri: &Uri, args: &RelayArgs) -> Result<Session, Failure> {
     let port = uri.port().map_or(Ok(2855), u16::try_from);
     let Ok(port) = port else {
@@ -53,7 +53,8 @@ async fn connect(target: &Target, args: &RelayArgs) -> Result<Link, Failure> {
     Ok(link)
 }
 
-/// The check of the other side's certificate: on, unless told otherwise.
+/// Makes the TLS configuration. The certificate of the other side is verified unless an option
+/// turns that off.
 fn client_config(args: &RelayArgs) -> Result<Arc<ClientConfig>, Failure> {
     let verification = match (args.insecure || args.no_tls, &args.ca) {
         (true, _) => Verification::Off,
@@ -67,7 +68,8 @@ fn client_config(args: &RelayArgs) -> Result<Arc<ClientConfig>, Failure> {
     tls::client_config(verification, None).map_err(in_words)
 }
 
-/// The relay's words speak of its configuration file; ours of options.
+/// Turns a TLS error into a failure. Its text may name options of the relay; this one names those
+/// of `msrpclient`.
 pub(crate) fn in_words(error: tls::TlsError) -> Failure {
     match error {
         tls::TlsError::NoTrustAnchors => Failure::Failed(

@@ -25,7 +25,7 @@ use tokio::{net::TcpListener, time::timeout};
 
 use super::{exit::Failure, progress::Meter, reach};
 
-/// How long somebody who connects may take until TLS stands.
+/// Time for the TLS handshake of an accepted connection.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Receives one file.
@@ -46,7 +46,7 @@ pub(crate) async fn run(args: ReceiveArgs) -> Result<(), Failure> {
     }
 }
 
-/// A directory, or exactly this file.
+/// Where the file goes: into a directory, or to exactly this path.
 fn destination(output: Option<&FilePath>) -> Destination {
     let output = output.unwrap_or(FilePath::new("."));
     let ends_as_directory = output.as_os_str().as_encoded_bytes().ends_with(b"/");
@@ -59,7 +59,8 @@ fn destination(output: Option<&FilePath>) -> Destination {
     Destination::File(output.to_owned())
 }
 
-/// Waits to be dialled; whoever connects and offers no file leaves the place to the next one.
+/// Waits for connections and receives a file from the first peer that sends one. A peer that leaves
+/// without sending a file does not count.
 async fn listening(
     listen: &HostPort,
     args: &ReceiveArgs,
@@ -132,7 +133,7 @@ fn server_config(args: &ReceiveArgs) -> Result<Option<Arc<ServerConfig>>, Failur
     tls::server_config(&[identity]).map(Some).map_err(reach::in_words)
 }
 
-/// Prints the path, and writes it where another program waits for it.
+/// Prints the path, and writes it to `file`, for which another program may be waiting.
 fn announce(path: &Path, file: Option<&FilePath>) -> Result<(), Failure> {
     let line = format!("{}\n", String::from_utf8_lossy(path.text()));
     if let Some(file) = file {
@@ -149,14 +150,14 @@ fn announce(path: &Path, file: Option<&FilePath>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whoever waits for the file sees all of it or nothing.
+/// Writes a file in one step: a program that waits for it sees all of the text or no file.
 fn write_whole(file: &FilePath, text: &str) -> std::io::Result<()> {
     let mut name = file.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.tmp", std::process::id()));
     let temporary: PathBuf = file.with_file_name(name);
     fs::write(&temporary, text)?;
     fs::rename(&temporary, file).inspect_err(|_| {
-        // It cannot stay there, and that it could not go is told already.
+        // Clean up. Of the two errors, the caller needs the first.
         let _: std::io::Result<()> = fs::remove_file(&temporary);
     })
 }
@@ -192,7 +193,7 @@ fn failed(what: &'static str) -> impl Fn(std::io::Error) -> Failure {
     move |cause| Failure::Failed(format!("{what}: {cause}"))
 }
 
-/// What the operator sees.
+/// Shows the transfer on the terminal.
 struct Screen {
     meter: Meter,
 }

@@ -13,12 +13,12 @@ use super::{exit::Failure, progress::Meter, reach};
 
 /// How long `--to @FILE` waits for its file.
 const PATH_FILE_TIMEOUT: Duration = Duration::from_mins(1);
-/// How often it looks.
+/// Pause between two attempts to read that file.
 const PATH_FILE_PAUSE: Duration = Duration::from_millis(100);
 
 /// Sends one file.
 pub(crate) async fn run(args: SendArgs) -> Result<(), Failure> {
-    // What cannot be read is known before anybody is bothered.
+    // Open the file before anything is sent, so that a bad file disturbs nobody.
     let source = FileSource::open(&args.file)?;
     let to = match &args.to {
         To::Path(path) => path.clone(),
@@ -30,7 +30,7 @@ pub(crate) async fn run(args: SendArgs) -> Result<(), Failure> {
     };
     session.set_peer(to);
     let outcome = send(&mut session, &args.file, source).await;
-    // Also on failure: an abort, and the last answers, must leave.
+    // Close on failure, too: an abort and the last responses must still leave.
     session.close().await;
     outcome
 }
@@ -66,7 +66,7 @@ fn failure(progress: Progress, error: ClientError) -> Failure {
     Failure::after(progress.sent, "sent", error)
 }
 
-/// The path in a file that may still have to appear.
+/// Reads the path from a file that may not exist yet.
 async fn path_from(file: &FilePath) -> Result<Path, Failure> {
     match timeout(PATH_FILE_TIMEOUT, appearing(file)).await {
         Ok(Ok(text)) => parse_path(&text).map_err(Failure::Failed),
@@ -79,7 +79,7 @@ async fn path_from(file: &FilePath) -> Result<Path, Failure> {
     }
 }
 
-/// Whoever writes the file may not do it in one go: it is there when it has a whole line.
+/// Waits until the file ends with a complete line. Its writer may need several writes.
 async fn appearing(file: &FilePath) -> io::Result<String> {
     loop {
         match tokio::fs::read_to_string(file).await {

@@ -1,4 +1,4 @@
-//! `msrprelayctl`: watches and steers a running relay.
+//! `msrprelayctl` watches and steers a running relay.
 
 mod show;
 
@@ -25,12 +25,12 @@ fn main() -> ExitCode {
     match print(&response, arguments.json) {
         Ok(()) if matches!(response, Response::Failed { .. }) => ExitCode::FAILURE,
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever reads our output has gone: nothing can be told any more.
+        // The reader of stdout has gone, so no message can reach it.
         Err(_) => ExitCode::FAILURE,
     }
 }
 
-/// To stdout what was done, to stderr what was not; JSON to stdout in both cases.
+/// Prints a success on stdout and a failure on stderr. JSON always goes to stdout.
 fn print(response: &Response, json: bool) -> io::Result<()> {
     if json {
         let mut line = serde_json::to_vec(response)?;

@@ -1,4 +1,5 @@
-//! A status as people read it: the headline first, then what is in force, then what goes on.
+//! Formats a status for people: first a headline, then the configuration in force, then connections
+//! and sessions.
 
 use std::{
     fmt::Write as _,
@@ -15,7 +16,7 @@ const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 
-/// All of it, as of `now` in seconds since 1970.
+/// Formats the whole status. `now` is in seconds since 1970.
 pub(crate) fn status(status: &Status, now: u64) -> String {
     let mut lines = Lines::default();
     lines.headline(&format!(
@@ -73,7 +74,7 @@ pub(crate) fn status(status: &Status, now: u64) -> String {
     lines.0
 }
 
-/// Seconds since 1970.
+/// The current time in seconds since 1970.
 #[expect(clippy::disallowed_methods, reason = "ages are shown as of now")]
 pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
@@ -124,7 +125,7 @@ fn list(items: &[impl ToString]) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// A moment, and how far away it is.
+/// A point in time, and how far it is from `now`.
 fn moment(at: u64, now: u64) -> String {
     let time = Utc(UNIX_EPOCH + Duration::from_secs(at));
     if at > now {
@@ -134,7 +135,7 @@ fn moment(at: u64, now: u64) -> String {
     }
 }
 
-/// The two largest units.
+/// A duration in its two largest units.
 fn duration(seconds: u64) -> String {
     match seconds {
         0..MINUTE => format!("{seconds} s"),
@@ -201,7 +202,7 @@ mod tests {
         }
     }
 
-    /// What an operator reads at three in the morning.
+    /// The complete output for a relay with several problems.
     #[test]
     fn all_of_a_status() {
         let expected = "\
