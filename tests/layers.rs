@@ -78,9 +78,6 @@ fn each_row_that_a_test_cites_is_in_the_documents() {
     );
 }
 
-/// Documents that sources still cite by the name they had before they were in the repository.
-const OLD_NAMES: [&str; 2] = ["original.md", "users-and-threats.md"];
-
 #[test]
 fn each_document_that_a_source_cites_is_there() {
     let root = root();
@@ -91,7 +88,7 @@ fn each_document_that_a_source_cites_is_there() {
             for document in documents(&text) {
                 let is_there =
                     root.join(&document).exists() || root.join("docs").join(&document).exists();
-                if !is_there && !OLD_NAMES.contains(&document.as_str()) {
+                if !is_there {
                     missing.push(format!("{}: {document}", file.display()));
                 }
             }

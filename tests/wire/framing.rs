@@ -33,7 +33,7 @@ fn r4975_9_02_msrp_and_method_names_are_upper_case() {
     }
 }
 
-/// Overruled by contract 8: Blink sends `FILE_OFFSET`.
+/// Overruled by behaviour 8: Blink sends `FILE_OFFSET`.
 #[test]
 fn r4975_9_02_other_methods_may_have_digits_minus_and_underscore() {
     let scene = Scene::plain();
@@ -92,8 +92,8 @@ fn r4975_9_03_transact_ids_of_4_to_32_characters_of_the_whole_alphabet() {
     }
 }
 
-/// Overruled by contract 8: 3 in 100 ids of 1.x file clients begin with `+` or `-`, and msrprelay
-/// 1.x took ids of up to 64 characters of a larger alphabet.
+/// Overruled by behaviour 8: original clients and Blink send such ids. Three in a hundred of those of
+/// the original clients begin with `+` or `-` (`docs/clients.md`).
 #[test]
 fn r4975_9_03_other_transact_ids_are_taken_and_not_sent() {
     let scene = Scene::plain();
