@@ -19,7 +19,7 @@
 //! | 4 | [`client`] | the other end of the wire, for `msrpclient`; the relay does not know it |
 //! | 5 | [`daemon`] | the process around the relay: start-up, privileges, signals, service manager |
 //!
-//! A room imports from levels below its own only; `tests/layers.rs` checks that.
+//! A room imports from levels below its own only; `tests/layers/` checks that.
 //!
 //! # The life of a frame
 //!
