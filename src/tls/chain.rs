@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use rustls::{pki_types::CertificateDer, sign::SigningKey};
+use x509_parser::{certificate::X509Certificate, parse_x509_certificate};
 
-use super::pem::PemFile;
-use super::{TlsError, finding::Finding, identity::parse_certificate};
+use super::pem::{FileProblem, PemFile};
+use super::{TlsError, finding::Finding};
 
 /// One certificate of a file, with what is needed to put it in its place.
 pub(super) struct Entry {
@@ -22,6 +23,16 @@ impl Entry {
         let issuer = parsed.issuer().as_raw().to_vec();
         let public_key = parsed.public_key().raw.to_vec();
         Ok(Self { der, subject, issuer, public_key })
+    }
+}
+
+pub(super) fn parse_certificate<'a>(
+    der: &'a CertificateDer<'_>,
+    file: &PemFile,
+) -> Result<X509Certificate<'a>, TlsError> {
+    match parse_x509_certificate(der) {
+        Ok((_, certificate)) => Ok(certificate),
+        Err(cause) => Err(file.error(FileProblem::UnusableCertificate(cause.to_string())).into()),
     }
 }
 
