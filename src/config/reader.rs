@@ -10,8 +10,8 @@ use std::{
 use super::{
     error::{ConfigError, Finding, Problem, Shown, Value},
     file::{Origin, SYSTEM_DIRECTORY, absolute},
-    syntax::{DEFAULT, Document, Entry},
-    table::{ConfigOption, Section, Sections},
+    syntax::{Document, Entry},
+    table::{ConfigOption, DEFAULT, Section, Sections},
     values::{Parse, Refused},
 };
 

@@ -16,11 +16,8 @@ use ini::{Ini, ParseOption};
 
 use super::{
     error::{Finding, Problem},
-    table::Sections,
+    table::{DEFAULT, Sections},
 };
-
-/// The section that supplies values to the others.
-pub(super) const DEFAULT: &str = "DEFAULT";
 
 /// What a file says, before any option has a meaning.
 #[derive(Default)]
