@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use crate::source::{root, rust_files};
+use crate::source::{read, root, rust_files};
 
 #[test]
 fn each_document_that_a_source_cites_is_there() {
@@ -21,6 +21,47 @@ fn each_document_that_a_source_cites_is_there() {
         }
     }
     assert!(missing.is_empty(), "cited, but not in the repository: {missing:#?}");
+}
+
+#[test]
+fn each_section_of_the_behaviour_that_is_cited_is_there() {
+    let there = headings(&read("docs/behaviour.md"));
+    assert!(there.len() > 5, "no sections: {there:?}");
+    let root = root();
+    let mut missing = Vec::new();
+    let mut cited = 0;
+    for directory in ["src", "tests", "benches", "tools"] {
+        for file in rust_files(&root.join(directory)) {
+            for section in behaviours(&fs::read_to_string(&file).expect("a source")) {
+                cited += 1;
+                if !there.contains(&section) {
+                    missing.push(format!("{}: behaviour {section}", file.display()));
+                }
+            }
+        }
+    }
+    assert!(cited > 5, "citations are not found");
+    assert!(missing.is_empty(), "not in docs/behaviour.md: {missing:#?}");
+}
+
+/// The numbers of the sections of a document.
+fn headings(document: &str) -> Vec<String> {
+    let titles = document.lines().filter_map(|line| line.strip_prefix("## ")?.split_once(". "));
+    titles.map(|(number, _)| number.to_owned()).collect()
+}
+
+/// The sections of `docs/behaviour.md` that comments cite: `behaviour 3`, `Behaviour 4 and 8`.
+fn behaviours(source: &str) -> Vec<String> {
+    let mut sections = Vec::new();
+    for line in source.lines().filter(|line| line.trim_start().starts_with("//")) {
+        for after in line.to_lowercase().split("behaviour ").skip(1) {
+            let list = after.split([':', ';', '.', ')']).next().unwrap_or_default();
+            let words = list.split([' ', ',']).filter(|word| !matches!(*word, "" | "and"));
+            let numbers = words.take_while(|word| word.bytes().all(|c| c.is_ascii_digit()));
+            sections.extend(numbers.map(str::to_owned));
+        }
+    }
+    sections
 }
 
 /// Names of documents between backticks: ``design.md``, ``docs/behaviour.md``.
@@ -42,5 +83,13 @@ mod tests {
     fn documents_are_cited_between_backticks_in_comments() {
         let text = "//! See `a.md` and `docs/b.md`, not `c` d.md.\nlet x = \"`e.md`\";";
         assert_eq!(documents(text), ["a.md", "docs/b.md"]);
+    }
+
+    #[test]
+    fn sections_of_the_behaviour_are_cited_by_number() {
+        let text =
+            "/// Overruled by behaviour 4 and 9: 481 (behaviour 3).\n// Its behaviour in 2\n1";
+        assert_eq!(behaviours(text), ["4", "9", "3"]);
+        assert_eq!(headings("# A\n## 1. B\n### 2. C\n## D\n## 10. E"), ["1", "10"]);
     }
 }

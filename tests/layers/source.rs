@@ -32,8 +32,34 @@ impl Source {
         path.trim_end_matches("/mod").split('/').map(str::to_owned).collect()
     }
 
+    pub(crate) fn is_test(&self) -> bool {
+        is_test_file(&self.path)
+    }
+
     pub(crate) fn room(&self) -> Option<String> {
         self.module().first().cloned()
+    }
+
+    /// The directory of the crate that this file is a part of, or the file that is a crate alone.
+    pub(crate) fn root(&self) -> String {
+        let parts: Vec<&str> = self.path.split('/').collect();
+        let length = match parts.as_slice() {
+            ["src", "main.rs"] => 2,
+            ["src", "bin", ..] => 3,
+            ["src", ..] => 1,
+            _ => 2,
+        };
+        parts[..length].join("/")
+    }
+
+    /// The path of this file's module in its crate: empty for the root.
+    pub(crate) fn module_path(&self) -> Vec<String> {
+        let path = self.path.trim_start_matches(&self.root()).trim_end_matches(".rs");
+        let path = path.trim_end_matches("/mod");
+        if matches!(path, "/main" | "/lib") {
+            return Vec::new();
+        }
+        path.split('/').skip(1).map(str::to_owned).collect()
     }
 
     pub(crate) fn text(&self, index: usize) -> &str {
@@ -121,6 +147,11 @@ impl Source {
     }
 }
 
+/// Whether a file of a room holds its unit tests.
+pub(crate) fn is_test_file(path: &str) -> bool {
+    path.ends_with("/tests.rs") || path.contains("/tests/")
+}
+
 pub(crate) fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
@@ -129,9 +160,10 @@ pub(crate) fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-pub(crate) fn sources() -> Vec<Source> {
+/// The files below a directory of the repository.
+pub(crate) fn sources(directory: &str) -> Vec<Source> {
     let root = root();
-    rust_files(&root.join("src"))
+    rust_files(&root.join(directory))
         .iter()
         .map(|file| {
             let path = file.strip_prefix(&root).expect("a file of ours");
