@@ -282,7 +282,7 @@ impl Session {
     /// Whether a stranger has arrived whose first SEND has not been read. That SEND says who the
     /// stranger is, and nothing may be sent to it before.
     fn awaits_stranger(&self) -> bool {
-        matches!(self.link, Link::Arrived) && self.far.party.is_none()
+        matches!(self.link, Link::Arrived) && self.far.peer_path.is_none()
     }
 
     /// When [`expire`](Self::expire) has something to do.

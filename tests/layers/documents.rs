@@ -1,4 +1,4 @@
-//! The documents that comments cite.
+//! The documents and files that comments cite.
 
 use std::{fs, path::Path};
 
@@ -13,7 +13,7 @@ fn each_document_that_a_source_cites_is_there() {
             let text = fs::read_to_string(&file).expect("a source");
             for document in documents(&text) {
                 let is_there =
-                    root.join(&document).exists() || root.join("docs").join(&document).exists();
+                    ["", "docs", "src"].iter().any(|at| root.join(at).join(&document).exists());
                 if !is_there {
                     missing.push(format!("{}: {document}", file.display()));
                 }
@@ -64,14 +64,19 @@ fn behaviours(source: &str) -> Vec<String> {
     sections
 }
 
-/// Names of documents between backticks: ``design.md``, ``docs/behaviour.md``.
+/// Names of documents and paths of files between backticks: ``README.md``, ``docs/behaviour.md``,
+/// ``session/limits.rs``.
 fn documents(source: &str) -> Vec<String> {
     source
         .lines()
         .filter(|line| line.trim_start().starts_with("//"))
         .flat_map(|line| line.split('`').skip(1).step_by(2))
         .filter(|name| !name.contains(char::is_whitespace))
-        .filter(|name| Path::new(name).extension().is_some_and(|extension| extension == "md"))
+        .filter(|name| match Path::new(name).extension() {
+            Some(extension) if extension == "md" => true,
+            Some(extension) => extension == "rs" && name.contains('/'),
+            None => false,
+        })
         .map(str::to_owned)
         .collect()
 }
@@ -81,8 +86,9 @@ mod tests {
 
     #[test]
     fn documents_are_cited_between_backticks_in_comments() {
-        let text = "//! See `a.md` and `docs/b.md`, not `c` d.md.\nlet x = \"`e.md`\";";
-        assert_eq!(documents(text), ["a.md", "docs/b.md"]);
+        let text =
+            "//! See `a.md` and `docs/b.md`, not `c` d.md, `e.rs`; `f/g.rs`.\nlet x = \"`e.md`\";";
+        assert_eq!(documents(text), ["a.md", "docs/b.md", "f/g.rs"]);
     }
 
     #[test]
