@@ -6,10 +6,10 @@ use bytes::{Bytes, BytesMut};
 use tracing::trace;
 
 use super::{
-    Link, Phase, Session,
+    Binding, Life, Session,
     deadlines::{Auth, Sent, Transaction},
     limits::{MAX_MESSAGE_ID, WHOLE_SEND},
-    outbox::Message,
+    outbox::Frame,
     report::{Acknowledgement, Reject, detail},
     side::{Collected, Inbound, Leg},
 };
@@ -64,7 +64,7 @@ impl Session {
     fn route(&self, from: Leg, head: &Head, method: &Method) -> Result<(), Reject> {
         let no_session = |detail| Err(Reject::NoSession(detail));
         let (mine, beyond) = head.to_path.split_at(self.own.len().min(head.to_path.len()));
-        if self.phase != Phase::Open {
+        if self.life != Life::Open {
             return no_session(detail::NONE);
         }
         if Some(head.to_path.first()) != self.own_from(from).next() {
@@ -109,12 +109,12 @@ impl Session {
     /// Whether the far leg, whose path is not known yet, may lead to this URI. Any next hop may be
     /// dialled, and any stranger may arrive; what was dialled leads there only.
     fn leads_to(&self, hop: &Uri) -> bool {
-        matches!(self.link, Link::None | Link::Arrived) || self.is_dialled(hop)
+        matches!(self.binding, Binding::None | Binding::Arrived) || self.is_dialled(hop)
     }
 
     /// Whether this is the URI that was dialled, or one that a relay there granted to the client.
     fn is_dialled(&self, hop: &Uri) -> bool {
-        let Link::Dialled { next_hop, use_path } = &self.link else { return false };
+        let Binding::Dialled { next_hop, use_path } = &self.binding else { return false };
         next_hop == hop || use_path.as_ref().is_some_and(|path| path.contains(hop))
     }
 
@@ -208,12 +208,12 @@ impl Session {
                 auth: (*method == Method::Auth).then(|| auth(&head)),
             }),
         };
-        let message = Message {
+        let frame = Frame {
             bytes: out.freeze(),
             transaction: transaction.map(|transaction| (id, transaction)),
             own: false,
         };
-        self.side_mut(from.other()).outbox.push(message, now);
+        self.side_mut(from.other()).outbox.push(frame, now);
         self.acknowledge(from, acknowledgement, now);
     }
 

@@ -9,14 +9,14 @@ use super::pem::{FileProblem, PemFile};
 use super::{TlsError, finding::Finding};
 
 /// One certificate of a file, with what is needed to put it in its place.
-pub(super) struct Entry {
+pub(super) struct ChainCertificate {
     der: CertificateDer<'static>,
     subject: Vec<u8>,
     issuer: Vec<u8>,
     public_key: Vec<u8>,
 }
 
-impl Entry {
+impl ChainCertificate {
     pub(super) fn parse(der: CertificateDer<'static>, file: &PemFile) -> Result<Self, TlsError> {
         let parsed = parse_certificate(&der, file)?;
         let subject = parsed.subject().as_raw().to_vec();
@@ -37,7 +37,7 @@ pub(super) fn parse_certificate<'a>(
 }
 
 /// The first certificate that the key belongs to.
-pub(super) fn leaf_for(chain: &[Entry], signer: &dyn SigningKey) -> Option<usize> {
+pub(super) fn leaf_for(chain: &[ChainCertificate], signer: &dyn SigningKey) -> Option<usize> {
     let own = signer.public_key()?;
     chain.iter().position(|entry| entry.public_key == own.as_ref())
 }
@@ -64,7 +64,7 @@ impl Ordered {
 
 /// RFC 8446 §4.4.2: the own certificate first, then each one's issuer. Many a file is put together
 /// the other way round, and some clients refuse that.
-pub(super) fn order(mut entries: Vec<Entry>, leaf: usize) -> Ordered {
+pub(super) fn order(mut entries: Vec<ChainCertificate>, leaf: usize) -> Ordered {
     let mut reordered = leaf != 0;
     let mut last = entries.remove(leaf);
     let mut chain = Vec::new();

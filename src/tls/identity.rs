@@ -16,7 +16,7 @@ use x509_parser::{certificate::X509Certificate, extensions::GeneralName, time::A
 use super::pem::{FileProblem, PemFile, certificates, private_key};
 use super::{
     TlsError,
-    chain::{Entry, leaf_for, order, parse_certificate},
+    chain::{ChainCertificate, leaf_for, order, parse_certificate},
     finding::{EXPIRY_NOTICES, Finding, Utc},
     provider,
 };
@@ -47,7 +47,7 @@ impl Identity {
         let key = PemFile::Key(key.to_owned());
         let entries = certificates(&certificate)?
             .into_iter()
-            .map(|der| Entry::parse(der, &certificate))
+            .map(|der| ChainCertificate::parse(der, &certificate))
             .collect::<Result<Vec<_>, _>>()?;
         let (der, exposed) = private_key(&key)?;
         let signer = provider()
