@@ -52,7 +52,7 @@ pub enum DecodeError {
 /// Turns the input of one connection into [`Event`]s.
 #[derive(Debug)]
 pub struct Decoder {
-    part: Part,
+    upcoming: Upcoming,
     progress: HeadScan,
     max_head: usize,
     skipped: usize,
@@ -92,7 +92,7 @@ impl fmt::Display for StrayLine {
 
 /// What is read next.
 #[derive(Debug)]
-enum Part {
+enum Upcoming {
     /// Between messages, or in a head.
     Head,
     /// In a body; `at_start`: an end-line may follow the blank line directly, without another CRLF.
@@ -129,7 +129,7 @@ impl Decoder {
     /// A decoder that accepts heads up to `max_head` octets.
     pub fn new(max_head: usize) -> Self {
         Self {
-            part: Part::Head,
+            upcoming: Upcoming::Head,
             progress: HeadScan::default(),
             max_head,
             skipped: 0,
@@ -170,27 +170,27 @@ impl Decoder {
     /// an event that is not complete stay in `buf`.
     pub fn next(&mut self, buf: &mut BytesMut) -> Result<Option<Event>, DecodeError> {
         self.allocation.follow(buf);
-        match self.part {
-            Part::Head => {
+        match self.upcoming {
+            Upcoming::Head => {
                 let Some(complete) = self.scan(buf)? else {
                     return Ok(None);
                 };
                 let block = buf.split_to(complete.len).freeze();
                 Ok(self.take_head(block, &complete))
             }
-            Part::Body { transact_id, at_start } => {
+            Upcoming::Body { transact_id, at_start } => {
                 let event = body(buf, transact_id, at_start, self.guard);
                 match event {
-                    Some(Event::End(_)) => self.part = Part::Head,
+                    Some(Event::End(_)) => self.upcoming = Upcoming::Head,
                     // The same bytes are read again as body; the caller sets a new guard.
                     Some(Event::Collision) => self.guard = None,
-                    Some(_) => self.part = Part::Body { transact_id, at_start: false },
+                    Some(_) => self.upcoming = Upcoming::Body { transact_id, at_start: false },
                     None => {}
                 }
                 Ok(event)
             }
-            Part::Bodiless(flag) => {
-                self.part = Part::Head;
+            Upcoming::Bodiless(flag) => {
+                self.upcoming = Upcoming::Head;
                 Ok(Some(Event::End(flag)))
             }
         }
@@ -199,7 +199,7 @@ impl Decoder {
     /// Like [`next`](Self::next) between messages, but takes nothing: `next` returns the same head.
     /// `None` also while a message is under way.
     pub fn peek(&mut self, buf: &mut BytesMut) -> Result<Option<Event>, DecodeError> {
-        if !matches!(self.part, Part::Head) {
+        if !matches!(self.upcoming, Upcoming::Head) {
             return Ok(None);
         }
         let Some(complete) = self.scan(buf)? else {
@@ -273,9 +273,9 @@ impl Decoder {
 
     fn take_head(&mut self, block: Bytes, complete: &Complete) -> Option<Event> {
         let (transact_id, start) = self.progress.start.take()?;
-        self.part = match complete.end {
-            Some(flag) => Part::Bodiless(flag),
-            None => Part::Body { transact_id, at_start: true },
+        self.upcoming = match complete.end {
+            Some(flag) => Upcoming::Bodiless(flag),
+            None => Upcoming::Body { transact_id, at_start: true },
         };
         let headers = Headers::read(block, &self.progress.fields);
         self.progress.restart();
