@@ -19,23 +19,62 @@
 //! | 4 | [`client`] | the other end of the wire, for `msrpclient`; the relay does not know it |
 //! | 5 | [`daemon`] | the process around the relay: start-up, privileges, signals, service manager |
 //!
-//! A room imports from levels below its own only; `tests/layers.rs` checks that.
+//! A room imports from levels below its own only, and no file needs a file that needs it;
+//! `tests/layers/` checks that.
+//!
+//! # The words
+//!
+//! | word | meaning |
+//! |---|---|
+//! | session | what AUTH gives a client: a URI on this relay and, once it is *bound*, a way to one peer ([`session::Session`]) |
+//! | leg | one of the two connections of a session, with what was read from it and what waits for it |
+//! | near leg, far leg | the near leg is the client that owns the session; the far leg is the peer that joined it or was dialled |
+//! | holding | what a leg has of a session: URI, way back to the client, time of expiry, what its client may do ([`session::Holding`]) |
+//! | party | one connection with all that moves along when another task takes it over |
+//! | lobby | the stage of a connection that has no session yet: TLS, then AUTH or a first SEND, within 30 s |
+//! | bridge | the stage of a session: the one task that owns both connections and the [`session::Session`] between them |
+//! | next hop | the URI behind the relay's own in To-Path: where a request goes next |
+//! | generation | one reading of `config.ini`, built whole: options, certificates, backends ([`relay::Generation`]) |
+//! | transaction | a request that left on a leg and waits for its response |
+//! | message, chunk, piece | a message is sent in one chunk or more, each a SEND of its own; where the relay cuts a chunk, it sends the pieces as chunks |
 //!
 //! # The life of a frame
 //!
 //! A connection is accepted into the *lobby* ([`relay`]): TLS, then an AUTH that gets it a session
-//! of its own, or a SEND that joins one. From then on one task owns both connections of the session
-//! and a [`session::Session`] between them: what is read goes through [`session::Session::receive`],
-//! body pieces in the allocation they were read into; what is to be written is in
-//! [`session::Session::outgoing`]. Nothing on that way is shared, locked or sent through a channel.
+//! of its own, or a SEND that joins one. From then on one task, the *bridge*, owns both connections
+//! of the session and the [`session::Session`] between them: what is read goes through
+//! [`session::Session::receive`], bodies in the allocation they were read into; what is to be
+//! written is in [`session::Session::outgoing`]. Nothing on that way is shared, locked or sent
+//! through a channel.
+//!
+//! The session decides, and the bridge acts: it moves octets between [`transport::Stream`] and
+//! session, and tells the session what happened: [`session::Session::sent`] when octets left,
+//! [`session::Session::expire`] when a deadline passed, [`session::Session::lost`] when a connection
+//! is gone.
+//!
+//! # Where each fact is decided
+//!
+//! | fact | decided in |
+//! |---|---|
+//! | the status code of a refused request | [`session::Reject::status`] in `session/report.rs`; of a refused AUTH, [`auth::AuthError::answer`] |
+//! | which request is refused | `session/requests.rs` in a session, `relay/registry.rs` for one that would join, `relay/login.rs` for AUTH |
+//! | how much memory and time a session may take | `session/limits.rs`: each value with its reason |
+//! | when a transaction or a session times out | `session/deadlines.rs`; [`session::Session::expire`] does what is due |
+//! | what becomes of messages whose connection is lost | [`session::Session::lost`]: REPORTs to their senders, `#` on what is cut |
+//! | whether a leg is read (back-pressure) | [`session::Session::wants_read`] |
+//! | who may join whom | `relay/registry.rs`: each change is one critical section |
+//! | that a connection is closed | the task that owns it, nobody else: lobby or bridge; how, in `transport/closing.rs` |
+//! | why a session ended, and the line that says so | `relay/end.rs` |
+//! | which options there are | a table in the room that acts on them: [`relay::options`] for `[Relay]`, `logging`, each backend in [`auth`] |
+//! | which options reach a session | [`session::Holding`] for what its client may do, [`session::Limits`] for sizes and times |
 //!
 //! # The life of a configuration
 //!
 //! `config.ini` is read into a [`relay::Config`], from which a [`relay::Generation`] is built. Each
-//! room states its options in a table; a backend is a row in [`auth::KINDS`]. For a
-//! generation certificates are read, backends opened, the host name checked. A connection takes the generation
-//! in force when it is accepted and keeps it; the users are those of the newest. A reload builds the next one whole, carries over what did not
-//! change and swaps it; a failed one changes nothing.
+//! room states its options in a table; a backend is a row in [`auth::KINDS`]. For a generation
+//! certificates are read, backends opened, the host name checked. A connection takes the generation
+//! in force when it is accepted and keeps it; the users are those of the newest. A reload builds the
+//! next one whole, carries over what did not change and swaps it; a failed one changes nothing.
 
 pub mod auth;
 pub mod cli;

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use crate::{
-    Failure,
+    failure::Failure,
     net::{Stream, Tls},
 };
 

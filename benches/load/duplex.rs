@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use msrprelay::msrp::{Continuation, Event, Path, Uri};
+use msrprelay::msrp::{Continuation, Event};
 use sha2::{Digest as _, Sha256};
 use tokio::{
     sync::{self, Notify},
@@ -16,20 +16,12 @@ use tokio::{
 };
 
 use crate::{
-    Failure,
-    net::{Incoming, Outgoing},
-    scenario::now,
+    clock::now,
+    failure::Failure,
+    net::{End, Incoming, Outgoing},
     sender::{File, write_chunk},
     wire::{self, SendHead},
 };
-
-/// One end of a session.
-pub(crate) struct End {
-    pub(crate) incoming: Incoming,
-    pub(crate) outgoing: Outgoing,
-    pub(crate) to_path: Path,
-    pub(crate) own_uri: Uri,
-}
 
 /// When each line was said, by its number.
 #[derive(Default)]

@@ -7,9 +7,11 @@
 //! Run by `cargo bench --bench load`; `-- --help` lists the options. Exit status: 0 everything
 //! arrived and no limit is exceeded, 1 otherwise.
 
+mod clock;
 mod content;
 mod copier;
 mod duplex;
+mod failure;
 mod net;
 mod process;
 mod receiver;
@@ -19,14 +21,14 @@ mod scenario;
 mod sender;
 mod wire;
 
-use std::{io, net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::Parser as _;
-use msrprelay::msrp::StatusCode;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::Value;
 
 use crate::{
+    failure::Failure,
     net::Over,
     report::{Contest, Finding},
     rig::Rig,
@@ -106,7 +108,8 @@ async fn measure(options: &Options) -> Result<Vec<Finding>, Failure> {
             let rig = Rig::start(&relay, over).await?;
             let found = scenario::run(*scenario, &rig, &scale).await.map_err(|cause| {
                 let log = rig.process(Contestant::Relay).log();
-                Failure::Scenario { scenario: *scenario, over, cause: Box::new(cause), log }
+                let scenario = format!("{scenario:?} over {}", over.name());
+                Failure::Scenario { scenario, cause: Box::new(cause), log }
             })?;
             if !options.json {
                 print(&found, &mut headed);
@@ -169,33 +172,4 @@ fn octets(text: &str) -> Result<u64, String> {
         .checked_mul(1 << shift)
         .filter(|octets| *octets >= 1024)
         .ok_or_else(|| "at least 1K, and less than 16 exbibytes".to_owned())
-}
-
-/// Why there is no figure.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Failure {
-    #[error("{0}")]
-    Io(#[from] io::Error),
-    #[error("TLS: {0}")]
-    Tls(#[from] rustls::Error),
-    #[error("{0}")]
-    System(#[from] nix::Error),
-    #[error("{0}")]
-    Setup(String),
-    #[error("what came is not what MSRP asks for: {0}")]
-    Wire(&'static str),
-    #[error("the connection was closed")]
-    Closed,
-    #[error("a request was answered {0}")]
-    Refused(StatusCode),
-    #[error("a message was reported as {0}")]
-    Reported(String),
-    #[error("the octets at {offset} are not those that were sent")]
-    Content { offset: u64 },
-    #[error("it takes too long")]
-    Timeout(#[from] tokio::time::error::Elapsed),
-    #[error("a task failed: {0}")]
-    Task(#[from] tokio::task::JoinError),
-    #[error("{scenario:?} over {}: {cause}; the relay's last words:\n{log}", .over.name())]
-    Scenario { scenario: Scenario, over: Over, cause: Box<Failure>, log: String },
 }

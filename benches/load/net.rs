@@ -3,7 +3,7 @@
 use std::{io, path::Path, sync::Arc};
 
 use bytes::BytesMut;
-use msrprelay::msrp::Event;
+use msrprelay::msrp::{self, Event};
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},
@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use crate::{Failure, wire::Parser};
+use crate::{failure::Failure, wire::Parser};
 
 /// The host in the certificate, in AUTH and so the realm of the user.
 pub(crate) const HOST: &str = "localhost";
@@ -126,6 +126,14 @@ pub(crate) struct Outgoing {
     half: WriteHalf<Box<dyn Stream>>,
     /// Composed and not yet written.
     pub(crate) buffer: BytesMut,
+}
+
+/// One end of a session.
+pub(crate) struct End {
+    pub(crate) incoming: Incoming,
+    pub(crate) outgoing: Outgoing,
+    pub(crate) to_path: msrp::Path,
+    pub(crate) own_uri: msrp::Uri,
 }
 
 pub(crate) fn split(stream: Box<dyn Stream>) -> (Incoming, Outgoing) {

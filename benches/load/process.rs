@@ -16,7 +16,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::Failure;
+use crate::failure::Failure;
 
 const START_LIMIT: Duration = Duration::from_secs(10);
 /// Lines of its log kept to explain a failure.

@@ -18,10 +18,9 @@ use tokio::{
 };
 
 use crate::{
-    Failure,
     content::Content,
-    duplex::End,
-    net::{Incoming, Outgoing, Over, Tls, split},
+    failure::Failure,
+    net::{End, Incoming, Outgoing, Over, Tls, split},
     wire,
 };
 

@@ -17,8 +17,8 @@ use tokio::{
 };
 
 use crate::{
-    Failure,
     content::Content,
+    failure::Failure,
     net::{self, HOST, Over, Tls},
     process::Process,
     receiver::{Receiver, Sink},

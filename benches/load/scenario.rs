@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tokio::{
@@ -14,7 +14,9 @@ use tokio::{
 };
 
 use crate::{
-    Failure, duplex,
+    clock::now,
+    duplex,
+    failure::Failure,
     report::{Contest, Crowd, Duplex, Finding, Idle, Sample, Stalled, Unit},
     rig::{Pair, Rig, close},
     sender::{Contestant, File},
@@ -437,9 +439,4 @@ async fn carry_hashed(pair: &mut Pair, size: u64) -> Result<bool, Failure> {
     let (sender, receiver) = (&mut pair.sender, &mut pair.receiver);
     let ((), arrived) = tokio::try_join!(sender.file(&file, &accepted), receiver.sha256())?;
     Ok(arrived == file.sha256())
-}
-
-#[expect(clippy::disallowed_methods, reason = "a benchmark is where time is measured")]
-pub(crate) fn now() -> Instant {
-    Instant::now()
 }

@@ -15,10 +15,9 @@ use sha2::{Digest as _, Sha256};
 use tokio::net::TcpStream;
 
 use crate::{
-    Failure,
     content::Content,
-    duplex::End,
-    net::{HOST, Incoming, Outgoing, Over, Tls, split},
+    failure::Failure,
+    net::{End, HOST, Incoming, Outgoing, Over, Tls, split},
     wire::{self, SendHead},
 };
 

@@ -7,7 +7,7 @@ use msrprelay::msrp::{
     TransactId, Uri, encode,
 };
 
-use crate::Failure;
+use crate::failure::Failure;
 
 /// Room for some TLS records and the rest of the one before.
 const BUFFER: usize = 64 * 1024;

@@ -382,23 +382,23 @@ mod races {
 
     use super::{
         AuthError,
-        tests::{Relay, password},
+        tests::{Issuer, password},
     };
 
     #[test]
     fn of_equal_attempts_at_once_one_wins() {
         const THREADS: usize = 8;
         for _ in 0..50 {
-            let relay = Relay::new();
-            let sent = relay.answer("secret");
+            let issuer = Issuer::new();
+            let sent = issuer.answer("secret");
             let barrier = Barrier::new(THREADS);
             let verdicts = thread::scope(|scope| {
                 let attempts: Vec<_> = (0..THREADS)
                     .map(|_| {
                         scope.spawn(|| {
-                            let attempt = relay.examine(&sent, relay.start).unwrap();
+                            let attempt = issuer.examine(&sent, issuer.start).unwrap();
                             barrier.wait();
-                            relay.challenger.settle(attempt, Ok(password("secret")), relay.start)
+                            issuer.challenger.settle(attempt, Ok(password("secret")), issuer.start)
                         })
                     })
                     .collect();

@@ -10,8 +10,8 @@ use std::{
 use super::{
     error::{ConfigError, Finding, Problem, Shown, Value},
     file::{Origin, SYSTEM_DIRECTORY, absolute},
-    syntax::{DEFAULT, Document, Entry},
-    table::{ConfigOption, Section, Sections},
+    syntax::{Assignment, Document},
+    table::{ConfigOption, DEFAULT, Section, Sections},
     values::{Parse, Refused},
 };
 
@@ -243,7 +243,7 @@ impl<'a> SectionReader<'a> {
         option.unwrap_or_else(|| panic!("no option [{}] {name} in the table", self.section.name))
     }
 
-    fn found(&self, option: &ConfigOption) -> Option<(&'static str, &'a Entry)> {
+    fn found(&self, option: &ConfigOption) -> Option<(&'static str, &'a Assignment)> {
         found(self.document, self.section.name, option)
     }
 
@@ -268,7 +268,7 @@ fn found<'a>(
     document: &'a Document,
     section: &'static str,
     option: &ConfigOption,
-) -> Option<(&'static str, &'a Entry)> {
+) -> Option<(&'static str, &'a Assignment)> {
     let entry = |section: &'static str| {
         let entry = document.section(section)?.entry(option.name)?;
         Some((section, entry))

@@ -16,16 +16,13 @@ use ini::{Ini, ParseOption};
 
 use super::{
     error::{Finding, Problem},
-    table::Sections,
+    table::{DEFAULT, Sections},
 };
-
-/// The section that supplies values to the others.
-pub(super) const DEFAULT: &str = "DEFAULT";
 
 /// What a file says, before any option has a meaning.
 #[derive(Default)]
 pub(super) struct Document {
-    pub(super) sections: Vec<Section>,
+    pub(super) sections: Vec<DocumentSection>,
     /// What is no assignment, no section and no comment, and what stands there twice.
     pub(super) findings: Vec<Finding>,
     /// Line and text of what is readable but hardly meant.
@@ -33,14 +30,14 @@ pub(super) struct Document {
 }
 
 /// One section; [DEFAULT] may be opened more than once and is one all the same.
-pub(super) struct Section {
+pub(super) struct DocumentSection {
     pub(super) name: String,
     pub(super) line: usize,
-    pub(super) entries: Vec<Entry>,
+    pub(super) entries: Vec<Assignment>,
 }
 
 /// One assignment. No `Debug`: the value may be a password.
-pub(super) struct Entry {
+pub(super) struct Assignment {
     pub(super) name: String,
     pub(super) line: usize,
     pub(super) value: String,
@@ -60,13 +57,13 @@ impl Document {
         outline.finish()
     }
 
-    pub(super) fn section(&self, name: &str) -> Option<&Section> {
+    pub(super) fn section(&self, name: &str) -> Option<&DocumentSection> {
         self.sections.iter().find(|section| section.name == name)
     }
 }
 
-impl Section {
-    pub(super) fn entry(&self, name: &str) -> Option<&Entry> {
+impl DocumentSection {
+    pub(super) fn entry(&self, name: &str) -> Option<&Assignment> {
         self.entries.iter().find(|entry| entry.name == name)
     }
 }
@@ -145,7 +142,11 @@ impl<'a> Outline<'a> {
         let known = sections.iter().position(|section| section.name == name);
         let index = known.unwrap_or(sections.len());
         if known.is_none() {
-            sections.push(Section { name: name.to_owned(), line: number, entries: Vec::new() });
+            sections.push(DocumentSection {
+                name: name.to_owned(),
+                line: number,
+                entries: Vec::new(),
+            });
         } else if name != DEFAULT {
             let first = sections[index].line;
             self.find(number, Problem::DuplicateSection { section: name.to_owned(), first });
@@ -234,14 +235,14 @@ impl<'a> Outline<'a> {
                 else {
                     continue;
                 };
-                let entry = Entry { name, line, value: percent.read(line, value) };
+                let entry = Assignment { name, line, value: percent.read(line, value) };
                 self.enter(index, entry);
             }
         }
         self.document.warnings.extend(percent.warnings());
     }
 
-    fn enter(&mut self, index: usize, entry: Entry) {
+    fn enter(&mut self, index: usize, entry: Assignment) {
         let section = &mut self.document.sections[index];
         let Some(first) = section.entry(&entry.name) else {
             section.entries.push(entry);

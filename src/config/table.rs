@@ -2,7 +2,8 @@
 //! options; reading, the search for the name that was meant, the list of what is not in force yet,
 //! `config.ini.sample` and the manual page all come from them.
 
-use super::syntax::DEFAULT;
+/// The section that supplies values to the others.
+pub(super) const DEFAULT: &str = "DEFAULT";
 
 /// One option of the configuration file, written as a row of `options!`.
 #[derive(Debug, Clone, Copy)]

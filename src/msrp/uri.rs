@@ -412,7 +412,7 @@ impl Path {
         &self.uris[0]
     }
 
-    /// The rightmost URI: the party itself.
+    /// The rightmost URI: the endpoint itself.
     pub fn last(&self) -> &Uri {
         &self.uris[self.uris.len() - 1]
     }

@@ -38,7 +38,7 @@ pub use self::{
 };
 use self::{
     deadlines::{Sent, Transaction},
-    outbox::{Message, Outbox},
+    outbox::{Frame, Outbox},
     report::Acknowledgement,
     side::{Inbound, LEGS, Side},
 };
@@ -99,8 +99,8 @@ pub struct Session {
     /// The relay's URIs, in the order in which a request from the near leg names them: one, or two
     /// if two sessions of this relay are joined.
     own: Vec<Uri>,
-    link: Link,
-    phase: Phase,
+    binding: Binding,
+    life: Life,
     /// Why the owner's next request, which would need a far leg, is to be refused.
     refusal: Option<Reject>,
     /// The leg whose client has just reached `max_auth_attempts`.
@@ -110,7 +110,7 @@ pub struct Session {
 
 /// How the far leg came to be.
 #[derive(Debug)]
-enum Link {
+enum Binding {
     /// There is no far leg yet.
     None,
     /// The relay dialled this next hop, or is dialling it.
@@ -124,7 +124,7 @@ enum Link {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum Life {
     Open,
     Lapsed { since: Instant },
     Ended,
@@ -155,8 +155,8 @@ impl Session {
             own: vec![holding.uri.clone()],
             near: Side::new(Some(holding), decoder, Outbox::new(new_id, &limits)),
             far: Side::new(None, Decoder::default(), Outbox::new(new_id, &limits)),
-            link: Link::None,
-            phase: Phase::Open,
+            binding: Binding::None,
+            life: Life::Open,
             refusal: None,
             locked_out: None,
             limits,
@@ -166,8 +166,8 @@ impl Session {
     /// The relay dials the next hop. From now on the session takes the owner's requests and queues
     /// them for the far leg.
     pub fn dial(&mut self, next_hop: Uri) {
-        debug_assert!(matches!(self.link, Link::None), "bound twice");
-        self.link = Link::Dialled { next_hop, use_path: None };
+        debug_assert!(matches!(self.binding, Binding::None), "bound twice");
+        self.binding = Binding::Dialled { next_hop, use_path: None };
     }
 
     /// Refuses the owner's request for which [`Received::NeedsFar`] was returned. The session stays
@@ -186,16 +186,16 @@ impl Session {
         queued: ChunkQueue,
         now: Instant,
     ) {
-        debug_assert!(matches!(self.link, Link::None), "bound twice");
+        debug_assert!(matches!(self.binding, Binding::None), "bound twice");
         self.own.extend(holding.as_ref().map(|holding| holding.uri.clone()));
         self.far.hold(holding, now);
         self.far.decoder = decoder;
         self.far.outbox.adopt(queued, now);
-        self.link = Link::Arrived;
+        self.binding = Binding::Arrived;
         // A refusal was for the unbound session: the owner's request is checked again.
         self.refusal = None;
         // The peer claimed the session before it lapsed.
-        self.phase = Phase::Open;
+        self.life = Life::Open;
     }
 
     /// Gives up an unbound session, so that its connection can become the far leg of another.
@@ -215,12 +215,12 @@ impl Session {
 
     /// Whether there is a far leg, or one on its way.
     pub fn is_bound(&self) -> bool {
-        !matches!(self.link, Link::None)
+        !matches!(self.binding, Binding::None)
     }
 
     /// Whether the URI expired before a peer joined.
     pub fn is_lapsed(&self) -> bool {
-        matches!(self.phase, Phase::Lapsed { .. })
+        matches!(self.life, Life::Lapsed { .. })
     }
 
     /// Reads what leg `from` sent, as far as the limits allow.
@@ -242,8 +242,8 @@ impl Session {
         side.authenticating = false;
         if let Some(expiry) = extend {
             side.extend(expiry, now);
-            if matches!(self.phase, Phase::Lapsed { .. }) {
-                self.phase = Phase::Open;
+            if matches!(self.life, Life::Lapsed { .. }) {
+                self.life = Life::Open;
             }
         }
         self.say(leg, Some(response), now);
@@ -275,7 +275,7 @@ impl Session {
     /// peer already, and more in the queue would only cost memory.
     pub fn wants_read(&self, leg: Leg) -> bool {
         let other = leg.other();
-        self.phase != Phase::Ended
+        self.life != Life::Ended
             && !(leg == Leg::Near && self.awaits_stranger())
             && !self.side(other).outbox.is_blocked()
             && self.side(other).outbox.cost() < self.limits.outbox
@@ -292,7 +292,7 @@ impl Session {
     /// Whether a stranger has arrived whose first SEND has not been read. That SEND says who the
     /// stranger is, and nothing may be sent to it before.
     fn awaits_stranger(&self) -> bool {
-        matches!(self.link, Link::Arrived) && self.far.party.is_none()
+        matches!(self.binding, Binding::Arrived) && self.far.peer_path.is_none()
     }
 
     /// When [`expire`](Self::expire) has something to do.
@@ -315,7 +315,7 @@ impl Session {
         }
         let timeout = LEGS.into_iter().find_map(|leg| self.timeout(leg, now));
         if timeout == Some(Timeout::Lapsed) {
-            self.phase = Phase::Lapsed { since: now };
+            self.life = Life::Lapsed { since: now };
         }
         self.settle(now);
         timeout
@@ -330,7 +330,7 @@ impl Session {
         self.side_mut(leg.other()).outbox.fail(now);
         let failed = self.fail(leg, now);
         self.report_all(leg.other(), &failed, status, comment, now);
-        self.phase = Phase::Ended;
+        self.life = Life::Ended;
     }
 
     /// Ends the session while both connections are there. Each leg gets a REPORT for each of its
@@ -339,7 +339,7 @@ impl Session {
         for (leg, failed) in LEGS.map(|leg| (leg, self.fail(leg, now))) {
             self.report_all(leg.other(), &failed, status, comment, now);
         }
-        self.phase = Phase::Ended;
+        self.life = Life::Ended;
     }
 
     /// Gives up all SENDs to `leg` that are unanswered or under way, and returns them.
@@ -396,7 +396,7 @@ impl Session {
 
     fn say(&mut self, leg: Leg, response: Option<BytesMut>, now: Instant) {
         if let Some(response) = response {
-            self.side_mut(leg).outbox.push(Message::own(response), now);
+            self.side_mut(leg).outbox.push(Frame::own(response), now);
         }
     }
 
@@ -433,7 +433,7 @@ impl Session {
     }
 
     fn leg_deadline(&self, leg: Leg) -> Option<Instant> {
-        if self.phase == Phase::Ended {
+        if self.life == Life::Ended {
             return None;
         }
         let outbox = &self.side(leg).outbox;
@@ -451,15 +451,15 @@ impl Session {
     fn expiry(&self, leg: Leg) -> Option<Instant> {
         let side = self.side(leg);
         let holding = side.holding.as_ref()?;
-        match self.phase {
-            Phase::Lapsed { since } => Some(since + self.limits.lapse),
+        match self.life {
+            Life::Lapsed { since } => Some(since + self.limits.lapse),
             _ if self.is_bound() => side.bound_expiry(),
             _ => Some(holding.expiry.at),
         }
     }
 
     fn timeout(&self, leg: Leg, now: Instant) -> Option<Timeout> {
-        if self.phase == Phase::Ended {
+        if self.life == Life::Ended {
             return None;
         }
         let stalled = self.side(leg).outbox.waiting_since().map(|since| since + self.limits.stall);
@@ -469,8 +469,8 @@ impl Session {
         if self.expiry(leg).is_none_or(|deadline| deadline > now) {
             return None;
         }
-        Some(match self.phase {
-            Phase::Lapsed { .. } => Timeout::Abandoned,
+        Some(match self.life {
+            Life::Lapsed { .. } => Timeout::Abandoned,
             _ if self.is_bound() => Timeout::Expired(leg),
             _ => Timeout::Lapsed,
         })

@@ -26,8 +26,8 @@ pub(super) struct Outbox {
     queue: ChunkQueue,
     pub(super) transactions: Transactions,
     open: Option<OpenSend>,
-    /// Messages that wait until the piece under way may be ended.
-    held: VecDeque<Message>,
+    /// Frames that wait until the piece under way may be ended.
+    held: VecDeque<Frame>,
     /// When the first of them was held back.
     held_since: Option<Instant>,
     own: OwnOctets,
@@ -40,7 +40,7 @@ pub(super) struct Outbox {
 
 /// A whole request or response, encoded.
 #[derive(Debug)]
-pub(super) struct Message {
+pub(super) struct Frame {
     pub(super) bytes: Bytes,
     /// `Some` if it is a request to be answered.
     pub(super) transaction: Option<(TransactId, Transaction)>,
@@ -48,7 +48,7 @@ pub(super) struct Message {
     pub(super) own: bool,
 }
 
-impl Message {
+impl Frame {
     /// A response or REPORT of the relay's own.
     pub(super) fn own(bytes: BytesMut) -> Self {
         Self { bytes: bytes.freeze(), transaction: None, own: true }
@@ -139,20 +139,20 @@ impl Outbox {
         self.queue
     }
 
-    /// Queues a whole message, between two pieces of a long SEND if one is under way.
-    pub(super) fn push(&mut self, message: Message, now: Instant) {
-        if message.own {
-            self.own.total += message.bytes.len();
+    /// Queues a frame, between two pieces of a long SEND if one is under way.
+    pub(super) fn push(&mut self, frame: Frame, now: Instant) {
+        if frame.own {
+            self.own.total += frame.bytes.len();
         }
         match self.open.as_ref().and_then(|open| open.piece.as_ref()) {
             Some(piece) if piece.octets < MIN_PIECE => {
                 self.held_since.get_or_insert(now);
-                return self.held.push_back(message);
+                return self.held.push_back(frame);
             }
             Some(_) => self.interrupt(),
             None => {}
         }
-        self.append(message);
+        self.append(frame);
         self.mark_waiting(now);
     }
 
@@ -327,20 +327,20 @@ impl Outbox {
     /// Queues the messages that were held back.
     fn release(&mut self) {
         self.held_since = None;
-        while let Some(message) = self.held.pop_front() {
-            self.append(message);
+        while let Some(frame) = self.held.pop_front() {
+            self.append(frame);
         }
     }
 
-    fn append(&mut self, message: Message) {
-        let len = message.bytes.len();
-        self.queue.push(message.bytes);
+    fn append(&mut self, frame: Frame) {
+        let len = frame.bytes.len();
+        self.queue.push(frame.bytes);
         self.queue.mark_chunk_end();
         let end = self.queue.end();
-        if message.own {
+        if frame.own {
             self.own.queued.push_back((end, len));
         }
-        if let Some((id, transaction)) = message.transaction {
+        if let Some((id, transaction)) = frame.transaction {
             self.transactions.register(id, end, transaction);
         }
     }

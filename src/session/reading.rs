@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use tracing::{debug, info};
 
 use super::{
-    Phase, Received, Session, Violation,
+    Life, Received, Session, Violation,
     limits::{MAX_OTHER_BODY, WHOLE_SEND},
     report::{Reject, refusal, refusal_of_malformed},
     requests::is_login,
@@ -81,7 +81,7 @@ impl Session {
 
     /// The path of the owner's first request, if that is the next message and it may be passed on.
     fn needs_far(&mut self, from: Leg, buf: &mut BytesMut) -> Option<Path> {
-        if self.is_bound() || self.refusal.is_some() || self.phase != Phase::Open {
+        if self.is_bound() || self.refusal.is_some() || self.life != Life::Open {
             return None;
         }
         debug_assert_eq!(from, Leg::Near, "nobody is there yet");

@@ -43,9 +43,9 @@ pub mod detail {
     pub const WRONG_SESSION: &str = "Wrong session id on relay MSRP URI";
     /// No URI follows the relay's own.
     pub const NOWHERE: &str = "Non-response with me as endpoint, nowhere to relay to";
-    /// From-Path is not that of the party on this connection.
+    /// From-Path is not the path of the peer on this leg.
     pub const SOURCE: &str = "From-Path does not match session source";
-    /// To-Path does not lead to the party on the other connection.
+    /// To-Path does not lead to the peer on the other leg.
     pub const DESTINATION: &str = "To-Path does not match session destination";
     /// No detail.
     pub const NONE: &str = "";

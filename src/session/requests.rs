@@ -6,10 +6,10 @@ use bytes::{Bytes, BytesMut};
 use tracing::trace;
 
 use super::{
-    Link, Phase, Session,
+    Binding, Life, Session,
     deadlines::{Auth, Sent, Transaction},
     limits::{MAX_MESSAGE_ID, WHOLE_SEND},
-    outbox::Message,
+    outbox::Frame,
     report::{Acknowledgement, Reject, detail},
     side::{Collected, Inbound, Leg},
 };
@@ -64,7 +64,7 @@ impl Session {
     fn route(&self, from: Leg, head: &Head, method: &Method) -> Result<(), Reject> {
         let no_session = |detail| Err(Reject::NoSession(detail));
         let (mine, beyond) = head.to_path.split_at(self.own.len().min(head.to_path.len()));
-        if self.phase != Phase::Open {
+        if self.life != Life::Open {
             return no_session(detail::NONE);
         }
         if Some(head.to_path.first()) != self.own_from(from).next() {
@@ -86,9 +86,9 @@ impl Session {
     }
 
     fn is_source(&self, from: Leg, head: &Head, method: &Method) -> bool {
-        match &self.side(from).party {
-            Some(party) => head.from_path == *party,
-            // The first SEND says what the party's path is.
+        match &self.side(from).peer_path {
+            Some(path) => head.from_path == *path,
+            // The first SEND says what the peer's path is.
             None => *method == Method::Send && self.leads_to(head.from_path.first()),
         }
     }
@@ -98,23 +98,23 @@ impl Session {
         if beyond.iter().any(|uri| self.own.contains(uri)) {
             return false;
         }
-        match &self.side(from.other()).party {
-            Some(party) if beyond == &party[..] => true,
-            // An AUTH goes to a relay on the path to the party.
+        match &self.side(from.other()).peer_path {
+            Some(path) if beyond == &path[..] => true,
+            // An AUTH goes to a relay on the path to the peer.
             Some(_) => *method == Method::Auth && from == Leg::Near && self.is_dialled(&beyond[0]),
             None => self.leads_to(&beyond[0]),
         }
     }
 
-    /// Whether the far leg, whose party is not known yet, may lead to this URI. Any next hop may be
+    /// Whether the far leg, whose path is not known yet, may lead to this URI. Any next hop may be
     /// dialled, and any stranger may arrive; what was dialled leads there only.
     fn leads_to(&self, hop: &Uri) -> bool {
-        matches!(self.link, Link::None | Link::Arrived) || self.is_dialled(hop)
+        matches!(self.binding, Binding::None | Binding::Arrived) || self.is_dialled(hop)
     }
 
     /// Whether this is the URI that was dialled, or one that a relay there granted to the client.
     fn is_dialled(&self, hop: &Uri) -> bool {
-        let Link::Dialled { next_hop, use_path } = &self.link else { return false };
+        let Binding::Dialled { next_hop, use_path } = &self.binding else { return false };
         next_hop == hop || use_path.as_ref().is_some_and(|path| path.contains(hop))
     }
 
@@ -129,11 +129,11 @@ impl Session {
         // Both were checked before the SEND was admitted.
         let range = head.headers.byte_range().ok().flatten();
         let failure_report = head.headers.failure_report().unwrap_or(FailureReport::Yes);
-        let party = self.side(from).party.as_ref();
+        let peer_path = self.side(from).peer_path.as_ref();
         let sent = Sent {
             failure_report,
             // It equals From-Path, and its memory is shared.
-            from_path: party.unwrap_or(&head.from_path).clone(),
+            from_path: peer_path.unwrap_or(&head.from_path).clone(),
             // A copy: it is kept for up to 30 s, and a slice would keep the read buffer as long.
             message_id: Bytes::copy_from_slice(head.headers.value(Name::MessageId).unwrap_or(b"")),
             range: range.unwrap_or(ByteRange::WHOLE),
@@ -149,10 +149,10 @@ impl Session {
 
     /// Notes the paths of both parties, which the first SEND in either direction holds.
     fn fix_parties(&mut self, from: Leg, head: &Head) {
-        if self.far.party.is_some() {
+        if self.far.peer_path.is_some() {
             return;
         }
-        self.far.party = match from {
+        self.far.peer_path = match from {
             Leg::Near => Path::from_uris(&head.to_path[self.own.len()..]),
             Leg::Far => Some(head.from_path.clone()),
         };
@@ -208,12 +208,12 @@ impl Session {
                 auth: (*method == Method::Auth).then(|| auth(&head)),
             }),
         };
-        let message = Message {
+        let frame = Frame {
             bytes: out.freeze(),
             transaction: transaction.map(|transaction| (id, transaction)),
             own: false,
         };
-        self.side_mut(from.other()).outbox.push(message, now);
+        self.side_mut(from.other()).outbox.push(frame, now);
         self.acknowledge(from, acknowledgement, now);
     }
 

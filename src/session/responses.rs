@@ -5,9 +5,9 @@ use std::time::Instant;
 use bytes::BytesMut;
 
 use super::{
-    Link, Phase, Session,
+    Binding, Life, Session,
     deadlines::{Auth, Sent, Transaction},
-    outbox::Message,
+    outbox::Frame,
     side::{Inbound, Leg},
 };
 use crate::msrp::{
@@ -24,7 +24,7 @@ impl Session {
         comment: &[u8],
         now: Instant,
     ) {
-        if Some(head.to_path.first()) != self.own_from(from).next() || self.phase == Phase::Ended {
+        if Some(head.to_path.first()) != self.own_from(from).next() || self.life == Life::Ended {
             return;
         }
         let outbox = &mut self.side_mut(from).outbox;
@@ -99,8 +99,8 @@ impl Session {
         encode::status_line(&mut out, &incoming, status, comment);
         self.forwarded(&mut out, head);
         encode::end_line(&mut out, &incoming, Continuation::End, false);
-        let message = Message { bytes: out.freeze(), transaction: None, own: false };
-        self.side_mut(from.other()).outbox.push(message, now);
+        let frame = Frame { bytes: out.freeze(), transaction: None, own: false };
+        self.side_mut(from.other()).outbox.push(frame, now);
     }
 
     /// Notes the URI that a relay further out granted to the client: the client will name it in
@@ -108,7 +108,7 @@ impl Session {
     fn note_use_path(&mut self, head: &Head) {
         let Some(Ok(given)) = head.headers.value(Name::UsePath).map(Path::parse) else { return };
         let given: Vec<Uri> = given.iter().filter(|uri| !self.own.contains(uri)).cloned().collect();
-        if let Link::Dialled { use_path, .. } = &mut self.link {
+        if let Binding::Dialled { use_path, .. } = &mut self.binding {
             *use_path = Path::from_uris(&given);
         }
     }

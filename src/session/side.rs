@@ -20,7 +20,7 @@ use crate::msrp::{Decoder, Head, Path, TransactId, Uri};
 pub enum Leg {
     /// The client that authenticated.
     Near,
-    /// The other party, or the next hop towards it.
+    /// The peer that joined, or the next hop.
     Far,
 }
 
@@ -67,7 +67,7 @@ pub(super) struct Side {
     /// How long in all this leg had not been read when its session was granted or last extended.
     stood: Duration,
     /// The From-Path that requests from this leg must have; `None` until the first SEND.
-    pub(super) party: Option<Path>,
+    pub(super) peer_path: Option<Path>,
     pub(super) decoder: Decoder,
     pub(super) inbound: Inbound,
     pub(super) outbox: Outbox,
@@ -81,11 +81,11 @@ pub(super) struct Side {
 
 impl Side {
     pub(super) fn new(holding: Option<Holding>, decoder: Decoder, outbox: Outbox) -> Self {
-        let party = holding.as_ref().map(|holding| holding.client.clone());
+        let peer_path = holding.as_ref().map(|holding| holding.client.clone());
         Self {
             holding,
             stood: Duration::ZERO,
-            party,
+            peer_path,
             decoder,
             inbound: Inbound::Nothing,
             outbox,
@@ -97,7 +97,7 @@ impl Side {
 
     /// The client on this leg holds a session of its own, or none.
     pub(super) fn hold(&mut self, holding: Option<Holding>, now: Instant) {
-        self.party = holding.as_ref().map(|holding| holding.client.clone());
+        self.peer_path = holding.as_ref().map(|holding| holding.client.clone());
         self.holding = holding;
         self.stood = self.outbox.transactions.clock().stood(now);
     }

@@ -3,19 +3,20 @@
 use std::path::Path;
 
 use rustls::{pki_types::CertificateDer, sign::SigningKey};
+use x509_parser::{certificate::X509Certificate, parse_x509_certificate};
 
-use super::pem::PemFile;
-use super::{TlsError, finding::Finding, identity::parse_certificate};
+use super::pem::{FileProblem, PemFile};
+use super::{TlsError, finding::Finding};
 
 /// One certificate of a file, with what is needed to put it in its place.
-pub(super) struct Entry {
+pub(super) struct ChainCertificate {
     der: CertificateDer<'static>,
     subject: Vec<u8>,
     issuer: Vec<u8>,
     public_key: Vec<u8>,
 }
 
-impl Entry {
+impl ChainCertificate {
     pub(super) fn parse(der: CertificateDer<'static>, file: &PemFile) -> Result<Self, TlsError> {
         let parsed = parse_certificate(&der, file)?;
         let subject = parsed.subject().as_raw().to_vec();
@@ -25,8 +26,18 @@ impl Entry {
     }
 }
 
+pub(super) fn parse_certificate<'a>(
+    der: &'a CertificateDer<'_>,
+    file: &PemFile,
+) -> Result<X509Certificate<'a>, TlsError> {
+    match parse_x509_certificate(der) {
+        Ok((_, certificate)) => Ok(certificate),
+        Err(cause) => Err(file.error(FileProblem::UnusableCertificate(cause.to_string())).into()),
+    }
+}
+
 /// The first certificate that the key belongs to.
-pub(super) fn leaf_for(chain: &[Entry], signer: &dyn SigningKey) -> Option<usize> {
+pub(super) fn leaf_for(chain: &[ChainCertificate], signer: &dyn SigningKey) -> Option<usize> {
     let own = signer.public_key()?;
     chain.iter().position(|entry| entry.public_key == own.as_ref())
 }
@@ -53,7 +64,7 @@ impl Ordered {
 
 /// RFC 8446 §4.4.2: the own certificate first, then each one's issuer. Many a file is put together
 /// the other way round, and some clients refuse that.
-pub(super) fn order(mut entries: Vec<Entry>, leaf: usize) -> Ordered {
+pub(super) fn order(mut entries: Vec<ChainCertificate>, leaf: usize) -> Ordered {
     let mut reordered = leaf != 0;
     let mut last = entries.remove(leaf);
     let mut chain = Vec::new();

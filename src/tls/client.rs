@@ -104,12 +104,12 @@ impl ResolvesClientCert for OwnIdentity {
 /// shows a certificate must own its key.
 #[derive(Debug)]
 struct NextHopVerifier {
-    policy: Policy,
+    checking: Checking,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
 #[derive(Debug)]
-enum Policy {
+enum Checking {
     Off,
     /// Without a checker when nobody is trusted: then no certificate verifies.
     Log(Option<Arc<WebPkiServerVerifier>>, Box<dyn Observer>),
@@ -123,14 +123,14 @@ impl NextHopVerifier {
                 .build()
                 .ok()
         };
-        let policy = match verification {
-            Verification::Off => Policy::Off,
-            Verification::Log { anchors, observer } => Policy::Log(checker(anchors), observer),
+        let checking = match verification {
+            Verification::Off => Checking::Off,
+            Verification::Log { anchors, observer } => Checking::Log(checker(anchors), observer),
             Verification::Enforce { anchors } => {
-                Policy::Enforce(checker(anchors).ok_or(TlsError::NoTrustAnchors)?)
+                Checking::Enforce(checker(anchors).ok_or(TlsError::NoTrustAnchors)?)
             }
         };
-        Ok(Self { policy, algorithms: provider.signature_verification_algorithms })
+        Ok(Self { checking, algorithms: provider.signature_verification_algorithms })
     }
 }
 
@@ -146,10 +146,10 @@ impl ServerCertVerifier for NextHopVerifier {
         let check = |checker: &WebPkiServerVerifier| {
             checker.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
         };
-        match &self.policy {
-            Policy::Off => Ok(ServerCertVerified::assertion()),
-            Policy::Enforce(checker) => check(checker),
-            Policy::Log(checker, observer) => {
+        match &self.checking {
+            Checking::Off => Ok(ServerCertVerified::assertion()),
+            Checking::Enforce(checker) => check(checker),
+            Checking::Log(checker, observer) => {
                 let unknown = || Err(CertificateError::UnknownIssuer.into());
                 if let Err(reason) = checker.as_deref().map_or_else(unknown, check) {
                     observer.unverified(&server_name.to_str(), &reason);

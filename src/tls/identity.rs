@@ -11,14 +11,12 @@ use rustls::{
     pki_types::CertificateDer,
     sign::{CertifiedKey, SigningKey},
 };
-use x509_parser::{
-    certificate::X509Certificate, extensions::GeneralName, parse_x509_certificate, time::ASN1Time,
-};
+use x509_parser::{certificate::X509Certificate, extensions::GeneralName, time::ASN1Time};
 
 use super::pem::{FileProblem, PemFile, certificates, private_key};
 use super::{
     TlsError,
-    chain::{Entry, leaf_for, order},
+    chain::{ChainCertificate, leaf_for, order, parse_certificate},
     finding::{EXPIRY_NOTICES, Finding, Utc},
     provider,
 };
@@ -49,7 +47,7 @@ impl Identity {
         let key = PemFile::Key(key.to_owned());
         let entries = certificates(&certificate)?
             .into_iter()
-            .map(|der| Entry::parse(der, &certificate))
+            .map(|der| ChainCertificate::parse(der, &certificate))
             .collect::<Result<Vec<_>, _>>()?;
         let (der, exposed) = private_key(&key)?;
         let signer = provider()
@@ -170,16 +168,6 @@ impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let subject = if self.subject.is_empty() { &self.dns_names[0] } else { &self.subject };
         write!(f, "{subject}, serial {}, valid until {}", self.serial, Utc(self.not_after))
-    }
-}
-
-pub(super) fn parse_certificate<'a>(
-    der: &'a CertificateDer<'_>,
-    file: &PemFile,
-) -> Result<X509Certificate<'a>, TlsError> {
-    match parse_x509_certificate(der) {
-        Ok((_, certificate)) => Ok(certificate),
-        Err(cause) => Err(file.error(FileProblem::UnusableCertificate(cause.to_string())).into()),
     }
 }
 

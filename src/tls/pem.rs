@@ -254,12 +254,12 @@ fn items(file: &PemFile, pem: &[u8]) -> Result<Vec<Item>, PemError> {
         .map_err(|cause| file.error(FileProblem::Damaged(cause)))
 }
 
-struct Contents {
+struct PemBytes {
     bytes: Vec<u8>,
     mode: u32,
 }
 
-fn read(file: &PemFile) -> Result<Contents, PemError> {
+fn read(file: &PemFile) -> Result<PemBytes, PemError> {
     let contents = read_bounded(file.path()).map_err(|cause| file.error(cause.into()))?;
     if contents.bytes.len() as u64 > MAX_PEM_BYTES {
         return Err(file.error(FileProblem::TooLarge));
@@ -267,12 +267,12 @@ fn read(file: &PemFile) -> Result<Contents, PemError> {
     Ok(contents)
 }
 
-fn read_bounded(path: &Path) -> io::Result<Contents> {
+fn read_bounded(path: &Path) -> io::Result<PemBytes> {
     let file = File::open(path)?;
     let mode = file.metadata()?.mode() & 0o7777;
     let mut bytes = Vec::new();
     file.take(MAX_PEM_BYTES + 1).read_to_end(&mut bytes)?;
-    Ok(Contents { bytes, mode })
+    Ok(PemBytes { bytes, mode })
 }
 
 impl From<io::Error> for FileProblem {

@@ -229,7 +229,7 @@ fn r4976_9_1_10_r7616_3_5_01_r7616_3_5_02_a_200_proves_that_the_relay_knows_the_
         "#,
     );
 
-    // The same on the connection that holds the session, and the same URI (contract 4).
+    // The same on the connection that holds the session, and the same URI (behaviour 4).
     let mut credentials = alice.challenged("a0000003");
     credentials.cnonce = "0123456789abcdef".to_owned();
     scene.names.bind("rspauth", credentials.rspauth());

@@ -13,7 +13,7 @@ use crate::harness::{
 
 const DATABASES: [Kind; 3] = [Kind::Sqlite, Kind::MariaDb, Kind::Postgres];
 
-/// Names of users-and-threats S22, and others that are no names.
+/// Names of the kind that S22 of `docs/threats.md` is about, and others that are no names.
 pub(crate) const HOSTILE: [&str; 17] = [
     "a%s%n",
     "%s%s%s%s%n",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{SILENCE, Scene, TOPOLOGIES, empty_send, fingerprint, send};
+use crate::harness::{SILENCE, Scene, TOPOLOGIES, empty_send, fingerprint, send, send_of};
 
 #[test]
 fn r4975_7_1_02_a_blank_line_stands_before_the_body() {
@@ -18,17 +18,8 @@ fn r4975_7_1_02_a_blank_line_stands_before_the_body() {
 fn r4975_7_1_03_content_type_without_a_body_is_refused_or_an_empty_body() {
     let scene = Scene::plain();
     let (mut alice, mut bob) = scene.joined();
-    bob.says(
-        "
-        MSRP s0000001 SEND
-        To-Path: {A} {alice}
-        From-Path: {bob}
-        Message-ID: 87652491
-        Byte-Range: 1-0/0
-        Content-Type: text/plain
-        -------s0000001$
-        ",
-    );
+    let lines = "Message-ID: 87652491\nByte-Range: 1-0/0\nContent-Type: text/plain";
+    bob.says(&send_of("s0000001", "{A} {alice}", "{bob}", lines));
     let answer = bob.message();
     if answer.what == "200 OK" {
         let heard = alice.message();
@@ -57,18 +48,8 @@ fn r4975_7_1_04_no_body_stays_no_body_and_an_empty_body_an_empty_body() {
 fn an_end_line_directly_after_the_blank_line_ends_an_empty_body() {
     let scene = Scene::plain();
     let (mut alice, mut bob) = scene.joined();
-    bob.says(
-        "
-        MSRP s0000001 SEND
-        To-Path: {A} {alice}
-        From-Path: {bob}
-        Message-ID: 87652491
-        Byte-Range: 1-0/0
-        Content-Type: text/plain
-
-        -------s0000001$
-        ",
-    );
+    let lines = "Message-ID: 87652491\nByte-Range: 1-0/0\nContent-Type: text/plain\n";
+    bob.says(&send_of("s0000001", "{A} {alice}", "{bob}", lines));
     bob.hears_response("s0000001", "200 OK", "{A}");
     alice.hears(&send("{t}", "{alice}", "{A} {bob}", ""));
 }
@@ -204,36 +185,15 @@ fn r4975_7_1_1_01_no_content_is_1_0_0() {
 fn a_body_without_content_type_is_forwarded_with_right_framing_or_refused() {
     let scene = Scene::plain();
     let (mut alice, mut bob) = scene.joined();
-    bob.says(
-        "
-        MSRP s0000001 SEND
-        To-Path: {A} {alice}
-        From-Path: {bob}
-        Message-ID: 87652491
-        Byte-Range: 1-5/5
-
-        hello
-        -------s0000001$
-        ",
-    );
+    let lines = "Message-ID: 87652491\nByte-Range: 1-5/5\n\nhello";
+    bob.says(&send_of("s0000001", "{A} {alice}", "{bob}", lines));
     let answer = bob.message();
     if answer.what.starts_with("400") {
         alice.hears_nothing(SILENCE);
         return;
     }
     assert_eq!(answer.what, "200 OK");
-    alice.hears(
-        "
-        MSRP {t} SEND
-        To-Path: {alice}
-        From-Path: {A} {bob}
-        Message-ID: 87652491
-        Byte-Range: 1-5/5
-
-        hello
-        -------{t}$
-        ",
-    );
+    alice.hears(&send_of("{t}", "{alice}", "{A} {bob}", lines));
 }
 
 /// A body that may confuse a decoder that gets it in parts.

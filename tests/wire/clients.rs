@@ -1,4 +1,4 @@
-//! The clients in use, with their own spelling of everything (`clients.md`).
+//! The clients in use, with their own spelling of everything (`docs/clients.md`).
 
 use std::{thread, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Expires: what is granted, and what it ends (RFC 4976 §4.6, §5.1, §6.3; contract 4).
+//! Expires: what is granted, and what it ends (RFC 4976 §4.6, §5.1, §6.3; behaviour 4).
 
 use std::{thread, time::Duration};
 
@@ -64,7 +64,7 @@ fn r4976_6_3_13_a_bound_session_with_an_expires_of_the_client_ends_then() {
     alice.is_closed_within(Duration::from_secs(15));
 }
 
-/// Overruled by contract 4 and 8: Blink never refreshes, and its chats go on.
+/// Overruled by behaviour 4 and 8: Blink never refreshes, and its chats go on.
 #[test]
 fn r4976_6_3_14_without_expires_the_default_is_granted_and_ends_no_bound_session() {
     let scene = Scene::with("session_expiration_time_default = 2");

@@ -27,7 +27,7 @@ fn r4976_6_2_01_an_invalid_request_is_not_forwarded_even_with_a_good_uri() {
     listener.accepts().hears(&send("{t}", "{bob}", "{A} {alice}", "hello"));
 }
 
-/// Contract 8 and the reading of X-01: 481, and the connection is kept.
+/// Behaviour 8: 481, and the connection stays.
 #[test]
 fn r4976_6_2_02_r4976_6_4_1_02_a_request_for_another_machine_gets_481_and_goes_nowhere() {
     let scene = Scene::plain();

@@ -1,5 +1,5 @@
-//! Memory that a stranger can make the relay use, and hostile input (contract 3; the S rows of
-//! `users-and-threats.md` that concern relaying).
+//! Memory that a stranger can make the relay use, and hostile input (behaviour 3; the rows
+//! of `docs/threats.md` that concern relaying).
 
 use std::time::Duration;
 

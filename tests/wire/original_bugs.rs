@@ -1,4 +1,5 @@
-//! The faults of msrprelay 1.4.0 (`original.md`, marked **[bug]**): each test fails on it.
+//! The faults of msrprelay 1.4.0 (`docs/upgrading.md`, cited by section): each
+//! test fails on it.
 //!
 //! Those that a row of the requirements covers are with that row.
 
@@ -6,7 +7,7 @@ use std::time::Duration;
 
 use crate::harness::{SILENCE, Scene, bare_auth, empty_send, noise, report, send, send_with};
 
-/// §6: a line too long made the reader forget the message and go on with what followed as fresh lines.
+/// Section 1: a line too long made the reader forget the message and go on in its middle.
 #[test]
 fn a_message_in_a_line_too_long_is_not_read() {
     let scene = Scene::plain();
@@ -23,7 +24,7 @@ fn a_message_in_a_line_too_long_is_not_read() {
     assert!(heard.is_none(), "{heard:?}");
 }
 
-/// §6: after the 65th header line the body was read as new messages.
+/// Section 1: after the 65th header line the body was read as new messages.
 #[test]
 fn the_body_of_a_message_with_too_many_headers_is_not_read() {
     let scene = Scene::plain();
@@ -37,7 +38,7 @@ fn the_body_of_a_message_with_too_many_headers_is_not_read() {
     assert!(heard.is_none(), "{heard:?}");
 }
 
-/// §6: a header with a second `: ` was dropped, a repeated one merged.
+/// Section 1: a header with a second `: ` was dropped, a repeated one merged.
 #[test]
 fn headers_with_colons_and_repeated_headers_pass() {
     let scene = Scene::plain();
@@ -47,7 +48,7 @@ fn headers_with_colons_and_repeated_headers_pass() {
     alice.hears(&send_with("{t}", "{alice}", "{A} {bob}", headers, "hello"));
 }
 
-/// §6: a line that was not UTF-8 cost the connection.
+/// Section 1: a line that was not UTF-8 cost the connection.
 #[test]
 fn a_header_that_is_not_utf_8_costs_no_connection() {
     let scene = Scene::plain();
@@ -64,7 +65,7 @@ fn a_header_that_is_not_utf_8_costs_no_connection() {
     bob.hears_response("s0000002", "200 OK", "{A}");
 }
 
-/// §6: a quoted `;` in Content-Disposition was an error.
+/// Section 1: a quoted `;` in Content-Disposition was an error.
 #[test]
 fn a_quoted_semicolon_in_content_disposition_passes() {
     let scene = Scene::plain();
@@ -86,7 +87,7 @@ fn a_quoted_semicolon_in_content_disposition_passes() {
     }
 }
 
-/// §6: a path longer than the session's raised and cost the connection; a shorter one passed.
+/// Section 1: a path longer than that of the session ended the connection; a shorter one passed.
 #[test]
 fn longer_and_shorter_paths_get_481_and_the_connection_stays() {
     let scene = Scene::plain();
@@ -113,7 +114,7 @@ fn longer_and_shorter_paths_get_481_and_the_connection_stays() {
     bob.hears(&send("{t}", "{carol} {bob}", "{A} {alice}", "hello"));
 }
 
-/// §8: the session-id was the nonce.
+/// Section 2: the session-id was the nonce.
 #[test]
 fn the_session_id_is_not_the_nonce() {
     let scene = Scene::plain();
@@ -124,7 +125,7 @@ fn the_session_id_is_not_the_nonce() {
     assert!(!granted.the("Use-Path").contains(&credentials.nonce));
 }
 
-/// §8: on a session's connection an AUTH needed no credentials at all.
+/// Section 2: on a session's connection an AUTH needed no credentials at all.
 #[test]
 fn extending_a_session_needs_credentials() {
     let scene = Scene::plain();
@@ -136,7 +137,7 @@ fn extending_a_session_needs_credentials() {
     }
 }
 
-/// §9: each REPORT left about 8 KiB behind.
+/// Section 3: each REPORT left about 8 KiB behind.
 #[test]
 fn reports_leave_nothing_behind() {
     let scene = Scene::with("");
@@ -156,7 +157,8 @@ fn reports_leave_nothing_behind() {
     assert!(grown < 8 * 1024, "{grown} KiB for 5000 REPORTs");
 }
 
-/// §12: any octet that is not UTF-8, any body in several reads, anything after a body in one read.
+/// Section 4: octets that are not UTF-8, a body in several reads, and anything behind a body in the
+/// same read ended the connection.
 #[test]
 fn bodies_are_octets_however_they_come() {
     let scene = Scene::plain();
@@ -173,7 +175,7 @@ fn bodies_are_octets_however_they_come() {
     }
 }
 
-/// §12.4: an end-line cut by a read boundary was forwarded as body, and then again.
+/// Section 4: an end-line cut by a read boundary was forwarded as body, and then again.
 #[test]
 fn an_end_line_cut_by_a_read_is_no_body() {
     let scene = Scene::plain();
@@ -191,7 +193,7 @@ fn an_end_line_cut_by_a_read_is_no_body() {
     }
 }
 
-/// §9, §13: a refused SEND had already dialled.
+/// Section 3: a refused SEND had already dialled.
 #[test]
 fn a_send_without_message_id_does_not_dial() {
     let scene = Scene::plain();
@@ -210,7 +212,8 @@ fn a_send_without_message_id_does_not_dial() {
     listener.is_left_alone(SILENCE);
 }
 
-/// §9: over 10240 octets of another method the connection closed without a word to the others.
+/// Section 3: a request other than SEND with more than 10,240 octets closed the connection without a
+/// word to the peer.
 #[test]
 fn a_session_whose_peer_is_cut_off_ends_in_order() {
     let scene = Scene::plain();

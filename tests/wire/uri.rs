@@ -68,7 +68,7 @@ fn r4975_6_01_every_uri_that_the_relay_makes_has_the_tcp_transport() {
     assert_eq!(heard.the("From-Path"), format!("{session} {}", scene.names.text("bob")));
 }
 
-/// Overruled by contract 8 (R4976-8-01): clients leave the port out, and mean 2855.
+/// Overruled by behaviour 8: clients leave the port out, and mean 2855.
 #[test]
 fn r4975_6_02_a_numeric_next_hop_without_port_is_dialled_at_2855() {
     let scene = Scene::plain();
@@ -82,7 +82,7 @@ fn r4975_6_02_a_numeric_next_hop_without_port_is_dialled_at_2855() {
     bob.hears(&send("{t}", "{bob}", "{A} {alice}", "hello"));
 }
 
-/// Overruled by contract 8: the row wants an error where the original failed too.
+/// Overruled by behaviour 8: the row wants an error, but clients leave the port out.
 #[test]
 fn r4976_8_01_a_named_next_hop_without_port_is_dialled_at_2855() {
     let scene = Scene::plain();

@@ -18,7 +18,7 @@ fn r4976_6_3_06_every_200_has_use_path_and_expires() {
     }
 }
 
-/// Contract 8: the name need not be fully qualified; the port is always there.
+/// Behaviour 8: the host name may have no dot. Behaviour 3: the port is always there.
 #[test]
 fn r4976_4_2_01_use_path_has_the_host_name_and_the_port() {
     let scene = Scene::plain();
@@ -122,7 +122,7 @@ fn r4976_6_3_09_the_uri_dies_with_its_connection() {
     alice.hears_nothing(SILENCE);
 }
 
-/// Contract 8: sessions share no connections, those between relays neither.
+/// Behaviour 8: sessions share no connection, not even between relays.
 #[test]
 fn r4976_6_3_10_r4976_6_4_2_04_two_sessions_to_one_next_hop_are_two_connections() {
     let scene = Scene::plain();
@@ -140,7 +140,7 @@ fn r4976_6_3_10_r4976_6_4_2_04_two_sessions_to_one_next_hop_are_two_connections(
     assert_eq!(peers[1].1.message().what, "SEND");
 }
 
-/// Contract 8: AUTH on the connection of a session extends it; clients refresh in place.
+/// Behaviour 8: AUTH on the connection of a session extends it; clients refresh in place.
 #[test]
 fn r4976_3_1_01_r4976_9_4_02_auth_again_gives_the_same_uri() {
     let scene = Scene::plain();

@@ -12,8 +12,8 @@ use crate::auth::{Answer, Credential};
 
 #[test]
 fn challenge_has_the_form_clients_know() {
-    let relay = Relay::new();
-    let [value] = &relay.challenger.challenge(&MD5, REALM, CLIENT, false, relay.start)[..] else {
+    let issuer = Issuer::new();
+    let [value] = &issuer.challenger.challenge(&MD5, REALM, CLIENT, false, issuer.start)[..] else {
         panic!("one algorithm, one challenge");
     };
     let challenge = Challenge::parse(value.as_bytes()).unwrap();
@@ -27,17 +27,17 @@ fn challenge_has_the_form_clients_know() {
         let safe = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
         assert!(text.chars().all(safe), "{text}");
     }
-    let stale = relay.challenger.challenge(&MD5, REALM, CLIENT, true, relay.start);
+    let stale = issuer.challenger.challenge(&MD5, REALM, CLIENT, true, issuer.start);
     assert!(stale[0].ends_with("\", stale=true"), "{stale:?}");
 }
 
 #[test]
 fn nonces_never_repeat_and_show_nothing_of_the_address() {
-    let relay = Relay::new();
+    let issuer = Issuer::new();
     let client = IpAddr::from([0xaa; 16]);
     let mut seen = BTreeSet::new();
     for _ in 0..1000 {
-        let value = relay.challenger.challenge(&MD5, REALM, client, false, relay.start);
+        let value = issuer.challenger.challenge(&MD5, REALM, client, false, issuer.start);
         let nonce = Challenge::parse(value[0].as_bytes()).unwrap().nonce().to_owned();
         let bytes = URL_SAFE_NO_PAD.decode(&nonce).unwrap();
         assert!(!bytes.windows(8).any(|window| window == [0xaa; 8]));
@@ -47,9 +47,9 @@ fn nonces_never_repeat_and_show_nothing_of_the_address() {
 
 #[test]
 fn right_password_is_let_in_with_proof() {
-    let relay = Relay::new();
-    let sent = relay.answer("secret");
-    let grant = relay.login(&sent, relay.start).unwrap();
+    let issuer = Issuer::new();
+    let sent = issuer.answer("secret");
+    let grant = issuer.login(&sent, issuer.start).unwrap();
     assert_eq!((grant.user.as_str(), grant.realm.as_str()), ("alice", REALM));
 
     let proof = grant.authentication_info.unwrap();
@@ -64,10 +64,10 @@ fn right_password_is_let_in_with_proof() {
 fn stored_ha1_of_either_case_does_as_well_as_the_password() {
     let stored = "b1726872c344b6dc8365b774f8fd6412"; // alice:example.com:secret
     for stored in [stored.to_owned(), stored.to_uppercase()] {
-        let relay = Relay::new();
-        let attempt = relay.examine(&relay.answer("secret"), relay.start).unwrap();
+        let issuer = Issuer::new();
+        let attempt = issuer.examine(&issuer.answer("secret"), issuer.start).unwrap();
         let found = Ok(Credential::Ha1 { md5: Some(SecretString::from(stored)), sha256: None });
-        relay.challenger.settle(attempt, found, relay.start).unwrap();
+        issuer.challenger.settle(attempt, found, issuer.start).unwrap();
     }
 }
 
@@ -83,7 +83,7 @@ fn each_algorithm_that_is_offered_lets_in() {
         })
     };
     let request = AuthRequest { algorithms: &BOTH, ..REQUEST };
-    let relay = Relay::new();
+    let issuer = Issuer::new();
     for index in 0..2 {
         let other = 1 - index;
         let only = |algorithm| Credential::Ha1 {
@@ -95,7 +95,7 @@ fn each_algorithm_that_is_offered_lets_in() {
             (only(BOTH[index]), None),
             (only(BOTH[other]), Some(AuthError::UnusableCredential)),
         ] {
-            let values = relay.challenger.challenge(&BOTH, REALM, CLIENT, false, relay.start);
+            let values = issuer.challenger.challenge(&BOTH, REALM, CLIENT, false, issuer.start);
             let lines =
                 [&values[0], &values[1]].map(|value| Challenge::parse(value.as_bytes()).unwrap());
             assert_eq!(lines[0].nonce(), lines[1].nonce());
@@ -104,14 +104,14 @@ fn each_algorithm_that_is_offered_lets_in() {
                 line.authorize("alice", &ha1, URI, "c".to_owned())
             };
             let sent = answer(&lines[index]);
-            let attempt = relay.challenger.examine(&sent, &request, relay.start).unwrap();
-            let verdict = relay.challenger.settle(attempt, Ok(found), relay.start);
+            let attempt = issuer.challenger.examine(&sent, &request, issuer.start).unwrap();
+            let verdict = issuer.challenger.settle(attempt, Ok(found), issuer.start);
             assert_eq!(verdict.err(), error, "{:?}", BOTH[index]);
             if error.is_none() {
                 let again = answer(&lines[other]);
-                let attempt = relay.challenger.examine(&again, &request, relay.start).unwrap();
+                let attempt = issuer.challenger.examine(&again, &request, issuer.start).unwrap();
                 let found = Ok(password("secret"));
-                let verdict = relay.challenger.settle(attempt, found, relay.start);
+                let verdict = issuer.challenger.settle(attempt, found, issuer.start);
                 assert_eq!(verdict.err(), Some(AuthError::SpentNonce));
             }
         }
@@ -120,93 +120,93 @@ fn each_algorithm_that_is_offered_lets_in() {
 
 #[test]
 fn wrong_password_does_not_spend_the_nonce() {
-    let relay = Relay::new();
-    let challenge = relay.challenge();
+    let issuer = Issuer::new();
+    let challenge = issuer.challenge();
     let wrong = answer(&challenge, "guess");
-    assert_eq!(relay.login(&wrong, relay.start), Err(AuthError::WrongPassword));
-    assert_eq!(relay.login(&wrong, relay.start), Err(AuthError::WrongPassword));
-    relay.login(&answer(&challenge, "secret"), relay.start).unwrap();
+    assert_eq!(issuer.login(&wrong, issuer.start), Err(AuthError::WrongPassword));
+    assert_eq!(issuer.login(&wrong, issuer.start), Err(AuthError::WrongPassword));
+    issuer.login(&answer(&challenge, "secret"), issuer.start).unwrap();
 }
 
 /// Also with another cnonce and nonce count: a nonce serves once.
 #[test]
 fn replay_is_stale() {
-    let relay = Relay::new();
-    let sent = relay.answer("secret");
-    relay.login(&sent, relay.start).unwrap();
-    assert_eq!(relay.login(&sent, relay.start), Err(AuthError::SpentNonce));
+    let issuer = Issuer::new();
+    let sent = issuer.answer("secret");
+    issuer.login(&sent, issuer.start).unwrap();
+    assert_eq!(issuer.login(&sent, issuer.start), Err(AuthError::SpentNonce));
 
-    let challenge = relay.challenge();
-    relay.login(&answer(&challenge, "secret"), relay.start).unwrap();
+    let challenge = issuer.challenge();
+    issuer.login(&answer(&challenge, "secret"), issuer.start).unwrap();
     let again = challenge.authorize("alice", &ha1("secret"), URI, "another".to_owned());
-    assert_eq!(relay.login(&again, relay.start), Err(AuthError::SpentNonce));
+    assert_eq!(issuer.login(&again, issuer.start), Err(AuthError::SpentNonce));
     let wrong = answer(&challenge, "guess");
-    assert_eq!(relay.login(&wrong, relay.start), Err(AuthError::WrongPassword));
+    assert_eq!(issuer.login(&wrong, issuer.start), Err(AuthError::WrongPassword));
 }
 
 #[test]
 fn expired_nonce_is_stale_only_with_the_right_digest() {
-    let relay = Relay::new();
-    let last = relay.start + LIFETIME;
+    let issuer = Issuer::new();
+    let last = issuer.start + LIFETIME;
     let late = last + Duration::from_micros(1);
-    relay.login(&relay.answer("secret"), last).unwrap();
+    issuer.login(&issuer.answer("secret"), last).unwrap();
     for (password, error) in
         [("secret", AuthError::ExpiredNonce), ("guess", AuthError::WrongPassword)]
     {
-        assert_eq!(relay.login(&relay.answer(password), late), Err(error));
+        assert_eq!(issuer.login(&issuer.answer(password), late), Err(error));
     }
 }
 
 /// The time a look-up takes is not held against the client.
 #[test]
 fn time_is_judged_at_arrival() {
-    let relay = Relay::new();
-    let attempt = relay.examine(&relay.answer("secret"), relay.start + LIFETIME).unwrap();
-    let later = relay.start + LIFETIME + Duration::from_secs(5);
-    relay.challenger.settle(attempt, Ok(password("secret")), later).unwrap();
+    let issuer = Issuer::new();
+    let attempt = issuer.examine(&issuer.answer("secret"), issuer.start + LIFETIME).unwrap();
+    let later = issuer.start + LIFETIME + Duration::from_secs(5);
+    issuer.challenger.settle(attempt, Ok(password("secret")), later).unwrap();
 }
 
 /// A replay that arrived in time is refused however long its look-up takes.
 #[test]
 fn a_slow_twin_never_wins() {
     for delay in [0, 1, 44, 45, 46, 3600].map(Duration::from_secs) {
-        let relay = Relay::new();
-        let sent = relay.answer("secret");
-        let twin = relay.examine(&sent, relay.start).unwrap();
-        relay.login(&sent, relay.start).unwrap();
+        let issuer = Issuer::new();
+        let sent = issuer.answer("secret");
+        let twin = issuer.examine(&sent, issuer.start).unwrap();
+        issuer.login(&sent, issuer.start).unwrap();
         // Other logins make time pass for the set.
-        let now = relay.start + delay;
-        let other = answer(&relay.challenge_at(now), "secret");
-        relay.login(&other, now).unwrap();
-        let error = relay.challenger.settle(twin, Ok(password("secret")), now).unwrap_err();
+        let now = issuer.start + delay;
+        let other = answer(&issuer.challenge_at(now), "secret");
+        issuer.login(&other, now).unwrap();
+        let error = issuer.challenger.settle(twin, Ok(password("secret")), now).unwrap_err();
         assert_eq!(error.answer(), Answer::Challenge { stale: true }, "{delay:?}: {error}");
     }
 }
 
 #[test]
 fn nonce_serves_only_its_address_and_its_relay() {
-    let relay = Relay::new();
-    let sent = relay.answer("secret");
+    let issuer = Issuer::new();
+    let sent = issuer.answer("secret");
     for client in ["192.0.2.8", "::1", "::192.0.2.7", "2001:db8::c000:207"] {
         let request = AuthRequest { client: client.parse().unwrap(), ..REQUEST };
-        let error = relay.challenger.examine(&sent, &request, relay.start).unwrap_err();
+        let error = issuer.challenger.examine(&sent, &request, issuer.start).unwrap_err();
         assert_eq!(error, AuthError::ForeignNonce, "{client}");
     }
     let mapped = AuthRequest { client: "::ffff:192.0.2.7".parse().unwrap(), ..REQUEST };
-    assert!(relay.challenger.examine(&sent, &mapped, relay.start).is_ok());
+    assert!(issuer.challenger.examine(&sent, &mapped, issuer.start).is_ok());
 
-    let error = Relay::new().examine(&sent, relay.start).unwrap_err();
+    let error = Issuer::new().examine(&sent, issuer.start).unwrap_err();
     assert_eq!(error, AuthError::ForeignNonce);
 }
 
 /// Every bit of nonce and opaque is covered, and they cannot stand in for one another.
 #[test]
 fn altered_nonce_or_opaque_is_foreign() {
-    let relay = Relay::new();
-    let sent = relay.answer("secret").to_value();
+    let issuer = Issuer::new();
+    let sent = issuer.answer("secret").to_value();
     let examine = |value: &str| {
         let sent = Authorization::parse(value.as_bytes()).unwrap();
-        relay.examine(&sent, relay.start).map(|_| ())
+        issuer.examine(&sent, issuer.start).map(|_| ())
     };
     assert_eq!(examine(&sent), Ok(()));
     for (name, error) in [("nonce", AuthError::ForeignNonce), ("opaque", AuthError::ForeignOpaque)]
@@ -237,25 +237,25 @@ fn altered_nonce_or_opaque_is_foreign() {
 /// The MAC in a nonce is readable; it must not open the other lock.
 #[test]
 fn mac_of_the_nonce_is_no_opaque() {
-    let relay = Relay::new();
-    let sent = relay.answer("secret");
+    let issuer = Issuer::new();
+    let sent = issuer.answer("secret");
     let nonce = URL_SAFE_NO_PAD.decode(sent.nonce().unwrap()).unwrap();
     let mac = URL_SAFE_NO_PAD.encode(&nonce[SEED_LEN..]);
     let value = sent.to_value().replace(sent.opaque().unwrap(), &mac);
-    let error = relay.examine(&parsed(&value), relay.start).unwrap_err();
+    let error = issuer.examine(&parsed(&value), issuer.start).unwrap_err();
     assert_eq!(error, AuthError::ForeignOpaque);
 }
 
 #[test]
 fn each_parameter_missing_or_empty_is_a_plain_failure() {
-    let relay = Relay::new();
-    let sent = relay.answer("secret").to_value();
+    let issuer = Issuer::new();
+    let sent = issuer.answer("secret").to_value();
     for name in ["username", "realm", "nonce", "qop", "nc", "cnonce", "response", "opaque"] {
         for without in [
             sent.replacen(&format!("{name}="), "x=", 1),
             format!("{}, {name}=\"\"", sent.replacen(&format!("{name}="), "x=", 1)),
         ] {
-            let error = relay.examine(&parsed(&without), relay.start).unwrap_err();
+            let error = issuer.examine(&parsed(&without), issuer.start).unwrap_err();
             assert_eq!(error, AuthError::Missing(name), "{without}");
             assert_eq!(error.answer(), Answer::Challenge { stale: false });
         }
@@ -264,8 +264,8 @@ fn each_parameter_missing_or_empty_is_a_plain_failure() {
 
 #[test]
 fn wrong_parameters_are_plain_failures() {
-    let relay = Relay::new();
-    let sent = relay.answer("secret").to_value();
+    let issuer = Issuer::new();
+    let sent = issuer.answer("secret").to_value();
     let user = "u".repeat(USER_MAX);
     for (old, new, error) in [
         (r#"realm="example.com""#, r#"realm="EXAMPLE.com""#, AuthError::WrongRealm),
@@ -282,12 +282,12 @@ fn wrong_parameters_are_plain_failures() {
     ] {
         let value = sent.replacen(old, new, 1);
         assert_ne!(value, sent, "{old}");
-        let refused = relay.examine(&parsed(&value), relay.start).unwrap_err();
+        let refused = issuer.examine(&parsed(&value), issuer.start).unwrap_err();
         assert_eq!(refused, error, "{value}");
         assert_eq!(refused.answer(), Answer::Challenge { stale: false });
     }
     let longest = parsed(&sent.replacen("alice", &user, 1));
-    assert_eq!(relay.examine(&longest, relay.start).unwrap().user(), user);
+    assert_eq!(issuer.examine(&longest, issuer.start).unwrap().user(), user);
 }
 
 /// As msrplib (all quoted) and crocodile (`uri`, `algorithm`) write it.
@@ -299,16 +299,16 @@ fn spellings_of_clients_in_use_are_let_in() {
         ("qop=auth", r#"qop=auth, algorithm="md5""#),
         ("qop=auth", r#"qop=auth, uri="msrps://example.com:2855;tcp""#),
     ] {
-        let relay = Relay::new();
-        let value = relay.answer("secret").to_value().replacen(old, new, 1);
-        relay.login(&parsed(&value), relay.start).unwrap();
+        let issuer = Issuer::new();
+        let value = issuer.answer("secret").to_value().replacen(old, new, 1);
+        issuer.login(&parsed(&value), issuer.start).unwrap();
     }
     // Hexadecimal digits in upper case.
-    let relay = Relay::new();
-    let sent = relay.answer("secret");
+    let issuer = Issuer::new();
+    let sent = issuer.answer("secret");
     let response = sent.response().unwrap();
     let value = sent.to_value().replace(response, &response.to_uppercase());
-    relay.login(&parsed(&value), relay.start).unwrap();
+    issuer.login(&parsed(&value), issuer.start).unwrap();
 }
 
 /// A `uri` that the caller found equal may also be what the client hashed.
@@ -322,14 +322,14 @@ fn uri_counts_as_the_request_or_the_client_spells_it() {
         (URI, false, Err(AuthError::WrongUri)),
         (own, false, Err(AuthError::WrongUri)),
     ] {
-        let relay = Relay::new();
-        let sent = relay.challenge().authorize("alice", &ha1("secret"), hashed, "c".to_owned());
+        let issuer = Issuer::new();
+        let sent = issuer.challenge().authorize("alice", &ha1("secret"), hashed, "c".to_owned());
         let value = format!("{}, uri=\"{}\"", sent.to_value(), str::from_utf8(own).unwrap());
         let request = AuthRequest { uri_matches, ..REQUEST };
-        let got = relay
+        let got = issuer
             .challenger
-            .examine(&parsed(&value), &request, relay.start)
-            .and_then(|a| relay.challenger.settle(a, Ok(password("secret")), relay.start));
+            .examine(&parsed(&value), &request, issuer.start)
+            .and_then(|a| issuer.challenger.settle(a, Ok(password("secret")), issuer.start));
         if let Ok(grant) = &got {
             let proof = grant.authentication_info.as_deref().unwrap();
             let info = AuthenticationInfo::parse(proof.as_bytes()).unwrap();
@@ -345,7 +345,7 @@ fn what_the_backend_says_decides() {
     let broken = || Credential::Ha1 { md5: Some(SecretString::from("NULL")), sha256: None };
     let none = || Credential::Ha1 { md5: None, sha256: None };
     let down = || AuthError::BackendUnavailable("timeout".to_owned());
-    let relay = Relay::new();
+    let issuer = Issuer::new();
     // With the digest of an empty password, too; and with that of the dummy.
     for guess in ["", "password", "secret"] {
         for (found, error) in [
@@ -357,18 +357,18 @@ fn what_the_backend_says_decides() {
             (Ok(none()), AuthError::UnusableCredential),
             (Err(AuthError::AmbiguousUser), AuthError::AmbiguousUser),
         ] {
-            let attempt = relay.examine(&relay.answer(guess), relay.start).unwrap();
-            let verdict = relay.challenger.settle(attempt, found, relay.start);
+            let attempt = issuer.examine(&issuer.answer(guess), issuer.start).unwrap();
+            let verdict = issuer.challenger.settle(attempt, found, issuer.start);
             assert_eq!(verdict, Err(error));
         }
     }
-    assert!(relay.challenger.spent.lock().unwrap().nonces.is_empty());
+    assert!(issuer.challenger.spent.lock().unwrap().nonces.is_empty());
 }
 
 /// Secrets that are rolled over, and an account that is called otherwise and ends.
 #[test]
 fn any_credential_of_an_account_will_do() {
-    let relay = Relay::new();
+    let issuer = Issuer::new();
     let until = Some(SystemTime::UNIX_EPOCH);
     for (credentials, verdict) in [
         (vec![password("secret"), password("old")], Ok(())),
@@ -378,9 +378,9 @@ fn any_credential_of_an_account_will_do() {
         (vec![], Err(AuthError::UnusableCredential)),
     ] {
         let account = Account { user: Some("Alice".to_owned()), credentials, until };
-        let sent = relay.answer("secret");
-        let attempt = relay.examine(&sent, relay.start).unwrap();
-        let grant = relay.challenger.settle(attempt, Ok(account), relay.start);
+        let sent = issuer.answer("secret");
+        let attempt = issuer.examine(&sent, issuer.start).unwrap();
+        let grant = issuer.challenger.settle(attempt, Ok(account), issuer.start);
         if let Ok(grant) = &grant {
             assert_eq!((grant.user.as_str(), grant.until), ("Alice", until));
             let proof = grant.authentication_info.as_deref().unwrap();
@@ -433,11 +433,11 @@ fn full_set_forgets_the_oldest_and_lets_no_replay_in() {
 
 #[test]
 fn debug_shows_no_secret() {
-    let relay = Relay::new();
-    let sent = relay.answer("secret");
-    let attempt = relay.examine(&sent, relay.start).unwrap();
-    let shown = format!("{:?} {attempt:?}", relay.challenger);
-    let grant = relay.challenger.settle(attempt, Ok(password("secret")), relay.start).unwrap();
+    let issuer = Issuer::new();
+    let sent = issuer.answer("secret");
+    let attempt = issuer.examine(&sent, issuer.start).unwrap();
+    let shown = format!("{:?} {attempt:?}", issuer.challenger);
+    let grant = issuer.challenger.settle(attempt, Ok(password("secret")), issuer.start).unwrap();
     let shown = format!("{shown} {grant:?}");
     assert!(shown.contains("alice"));
     let secrets = [sent.nonce(), sent.response(), sent.cnonce(), sent.opaque()];
@@ -468,12 +468,12 @@ proptest! {
 
     #[test]
     fn any_credentials_are_judged(text in "[ -~]{0,200}", nonce in ".{0,60}") {
-        let relay = Relay::new();
-        let other = relay.answer("secret").to_value().replace(" nonce=", " x=");
+        let issuer = Issuer::new();
+        let other = issuer.answer("secret").to_value().replace(" nonce=", " x=");
         let values = [format!("Digest {text}"), format!("{other}, nonce=\"{nonce}\"")];
         for value in values {
             if let Ok(sent) = Authorization::parse(value.as_bytes()) {
-                prop_assert!(relay.examine(&sent, relay.start).is_err());
+                prop_assert!(issuer.examine(&sent, issuer.start).is_err());
             }
         }
     }
@@ -495,12 +495,12 @@ const REQUEST: AuthRequest<'static> = AuthRequest {
 };
 
 /// A challenger and the moment it began; the only user is alice, her password is "secret".
-pub(super) struct Relay {
+pub(super) struct Issuer {
     pub(super) challenger: Challenger,
     pub(super) start: Instant,
 }
 
-impl Relay {
+impl Issuer {
     #[expect(clippy::disallowed_methods, reason = "any fixed moment will do")]
     pub(super) fn new() -> Self {
         let start = Instant::now();

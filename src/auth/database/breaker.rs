@@ -21,11 +21,11 @@ const TRIALS_MAX: u32 = 8;
 #[derive(Debug)]
 pub(super) struct Breaker {
     pause: Duration,
-    state: Mutex<State>,
+    circuit: Mutex<Circuit>,
 }
 
 #[derive(Debug)]
-struct State {
+struct Circuit {
     open: Option<Open>,
     /// When the newest look-up began that was answered.
     answered: Option<Instant>,
@@ -50,7 +50,7 @@ pub(super) enum Admission {
 
 /// What a failure or an answer changed, for the log.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Change {
+pub(super) enum News {
     None,
     /// The database is gone, or for another reason than before.
     Lost,
@@ -63,7 +63,7 @@ impl Breaker {
     pub(super) fn new(timeout: Duration) -> Self {
         Self {
             pause: TRIAL_PAUSE.max(timeout / TRIALS_MAX),
-            state: Mutex::new(State { open: None, answered: None }),
+            circuit: Mutex::new(Circuit { open: None, answered: None }),
         }
     }
 
@@ -88,28 +88,28 @@ impl Breaker {
     ///
     /// The next one is a trial at once: this one may have been unlucky. One that began before the
     /// last answered one tells of the past.
-    pub(super) fn failed(&self, cause: &Arc<str>, began: Instant, now: Instant) -> Change {
-        let mut state = self.lock();
-        if state.answered.is_some_and(|answered| began <= answered) {
-            return Change::None;
+    pub(super) fn failed(&self, cause: &Arc<str>, began: Instant, now: Instant) -> News {
+        let mut circuit = self.lock();
+        if circuit.answered.is_some_and(|answered| began <= answered) {
+            return News::None;
         }
-        match &mut state.open {
-            None => state.open = Some(Open { cause: Arc::clone(cause), next_trial: now }),
-            Some(open) if open.cause == *cause => return Change::None,
+        match &mut circuit.open {
+            None => circuit.open = Some(Open { cause: Arc::clone(cause), next_trial: now }),
+            Some(open) if open.cause == *cause => return News::None,
             Some(open) => open.cause = Arc::clone(cause),
         }
-        Change::Lost
+        News::Lost
     }
 
     /// A look-up that began at `began` was answered.
-    pub(super) fn answered(&self, began: Instant) -> Change {
-        let mut state = self.lock();
-        state.answered = state.answered.max(Some(began));
-        if state.open.take().is_some() { Change::Back } else { Change::None }
+    pub(super) fn answered(&self, began: Instant) -> News {
+        let mut circuit = self.lock();
+        circuit.answered = circuit.answered.max(Some(began));
+        if circuit.open.take().is_some() { News::Back } else { News::None }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Circuit> {
+        self.circuit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -121,7 +121,7 @@ mod tests {
     fn a_failure_opens_it_and_one_look_up_a_second_tries() {
         let (breaker, start) = (Breaker::new(SECOND * 5), start());
         assert_eq!(breaker.admit(start), Admission::Pass);
-        assert_eq!(breaker.failed(&cause("refused"), start, start), Change::Lost);
+        assert_eq!(breaker.failed(&cause("refused"), start, start), News::Lost);
         assert_eq!(breaker.admit(start), Admission::Trial);
         for milliseconds in [0, 1, 999] {
             let now = start + Duration::from_millis(milliseconds);
@@ -135,8 +135,8 @@ mod tests {
     fn an_answer_closes_it() {
         let (breaker, start) = (Breaker::new(SECOND), start());
         breaker.failed(&cause("refused"), start, start);
-        assert_eq!(breaker.answered(start + SECOND), Change::Back);
-        assert_eq!(breaker.answered(start + SECOND), Change::None);
+        assert_eq!(breaker.answered(start + SECOND), News::Back);
+        assert_eq!(breaker.answered(start + SECOND), News::None);
         assert_eq!(breaker.admit(start + SECOND), Admission::Pass);
         assert_eq!(breaker.cause(), None);
     }
@@ -145,10 +145,10 @@ mod tests {
     fn each_cause_is_told_once() {
         let (breaker, start) = (Breaker::new(SECOND), start());
         for (text, change) in [
-            ("refused", Change::Lost),
-            ("refused", Change::None),
-            ("no such table", Change::Lost),
-            ("no such table", Change::None),
+            ("refused", News::Lost),
+            ("refused", News::None),
+            ("no such table", News::Lost),
+            ("no such table", News::None),
         ] {
             assert_eq!(breaker.failed(&cause(text), start, start), change, "{text}");
             assert_eq!(breaker.cause(), Some(cause(text)));
@@ -159,12 +159,12 @@ mod tests {
     #[test]
     fn the_past_does_not_open_it() {
         let (breaker, start) = (Breaker::new(SECOND), start());
-        assert_eq!(breaker.answered(start + SECOND), Change::None);
+        assert_eq!(breaker.answered(start + SECOND), News::None);
         let now = start + SECOND * 2;
-        assert_eq!(breaker.failed(&cause("timeout"), start, now), Change::None);
-        assert_eq!(breaker.failed(&cause("timeout"), start + SECOND, now), Change::None);
+        assert_eq!(breaker.failed(&cause("timeout"), start, now), News::None);
+        assert_eq!(breaker.failed(&cause("timeout"), start + SECOND, now), News::None);
         assert_eq!(breaker.admit(now), Admission::Pass);
-        assert_eq!(breaker.failed(&cause("timeout"), now, now), Change::Lost);
+        assert_eq!(breaker.failed(&cause("timeout"), now, now), News::Lost);
     }
 
     #[test]

@@ -34,7 +34,7 @@ struct Waiting {
 
 /// A look-up that may go on; it leaves the line by its end.
 #[derive(Debug)]
-pub(super) struct Entry<'a> {
+pub(super) struct LookUp<'a> {
     line: &'a Line,
     client: IpAddr,
     turns: Arc<Semaphore>,
@@ -42,7 +42,7 @@ pub(super) struct Entry<'a> {
 
 /// Leave to use a connection.
 #[derive(Debug)]
-pub(super) struct Place<'a> {
+pub(super) struct Permit<'a> {
     _turn: SemaphorePermit<'a>,
     _place: SemaphorePermit<'a>,
 }
@@ -53,7 +53,7 @@ impl Line {
     }
 
     /// Lets a look-up in. `None`: its client would have more than all others could have then.
-    pub(super) fn enter(&self, client: IpAddr) -> Option<Entry<'_>> {
+    pub(super) fn enter(&self, client: IpAddr) -> Option<LookUp<'_>> {
         let client = whole(client);
         let mut waiting = self.waiting();
         let Waiting { all, clients } = &mut *waiting;
@@ -65,7 +65,7 @@ impl Line {
         let turns = || (0, Arc::new(Semaphore::new(self.size)));
         let (own, turns) = clients.entry(client).or_insert_with(turns);
         *own += 1;
-        Some(Entry { line: self, client, turns: Arc::clone(turns) })
+        Some(LookUp { line: self, client, turns: Arc::clone(turns) })
     }
 
     /// Look-ups at present.
@@ -89,15 +89,15 @@ impl Line {
     }
 }
 
-impl Entry<'_> {
+impl LookUp<'_> {
     /// Waits for a place in the pool.
-    pub(super) async fn place(&self) -> Result<Place<'_>, AcquireError> {
+    pub(super) async fn permit(&self) -> Result<Permit<'_>, AcquireError> {
         let turn = self.turns.acquire().await?;
-        Ok(Place { _turn: turn, _place: self.line.places.acquire().await? })
+        Ok(Permit { _turn: turn, _place: self.line.places.acquire().await? })
     }
 }
 
-impl Drop for Entry<'_> {
+impl Drop for LookUp<'_> {
     fn drop(&mut self) {
         self.line.leave(self.client);
     }
@@ -122,17 +122,17 @@ mod tests {
     #[test]
     fn one_client_leaves_room_for_others() {
         let line = Line::new(8, 2);
-        let entries = |client: &str| -> Vec<_> {
+        let look_ups = |client: &str| -> Vec<_> {
             std::iter::from_fn(|| line.enter(client.parse().unwrap())).collect()
         };
-        let first = entries("192.0.2.1");
+        let first = look_ups("192.0.2.1");
         assert_eq!(first.len(), 4);
-        let second = entries("2001:db8::1");
+        let second = look_ups("2001:db8::1");
         assert_eq!(second.len(), 2);
         // Nobody else than these two.
         assert!(line.enter("::ffff:192.0.2.1".parse().unwrap()).is_none());
         assert!(line.enter("2001:db8::2".parse().unwrap()).is_none());
-        let third = entries("2001:db8:0:1::1");
+        let third = look_ups("2001:db8:0:1::1");
         assert_eq!((third.len(), line.len()), (1, 7));
         drop((first, second, third));
         assert_eq!(line.len(), 0);
@@ -144,12 +144,12 @@ mod tests {
         let line = Line::new(100, 2);
         let [first, second] = ["192.0.2.1", "192.0.2.2"].map(|client| client.parse().unwrap());
         let greedy: Vec<_> = (0..10).map(|_| line.enter(first).unwrap()).collect();
-        let mut held: Vec<_> = greedy.iter().map(|entry| Box::pin(entry.place())).collect();
+        let mut held: Vec<_> = greedy.iter().map(|look_up| Box::pin(look_up.permit())).collect();
         let mut places: Vec<_> =
             held.iter_mut().filter_map(FutureExt::now_or_never).map(Result::unwrap).collect();
         assert_eq!(places.len(), 2);
         let other = line.enter(second).unwrap();
-        let mut next = Box::pin(other.place());
+        let mut next = Box::pin(other.permit());
         assert!(next.as_mut().now_or_never().is_none());
         places.pop();
         assert!(next.as_mut().now_or_never().is_some());
@@ -161,10 +161,10 @@ mod tests {
         let line = Line::new(100, 1);
         let client = "192.0.2.1".parse().unwrap();
         let [first, second, third] = [(); 3].map(|()| line.enter(client).unwrap());
-        let place = first.place().now_or_never().unwrap().unwrap();
-        let mut waits = Box::pin(second.place());
+        let permit = first.permit().now_or_never().unwrap().unwrap();
+        let mut waits = Box::pin(second.permit());
         assert!(waits.as_mut().now_or_never().is_none());
-        drop((waits, place));
-        assert!(third.place().now_or_never().is_some());
+        drop((waits, permit));
+        assert!(third.permit().now_or_never().is_some());
     }
 }

@@ -36,13 +36,13 @@ use tokio::time::timeout_at;
 use tracing::{error, info, warn};
 
 use self::{
-    breaker::{Admission, Breaker, Change},
+    breaker::{Admission, Breaker, News},
     cache::Cache,
-    line::{Entry, Line, Place},
+    line::{Line, LookUp, Permit},
     options::DatabaseOptions,
     pool::{Pool, is_about_the_name},
     query::{Dialect, Query},
-    uri::{Target, UriError},
+    uri::{DatabaseUriError, Location},
 };
 use super::{Account, AuthError, Backend, BackendOptions, Credential, Kind, OpenError, Opened};
 use crate::{
@@ -72,7 +72,8 @@ pub(super) const KIND: Kind = Kind {
 
 impl BackendOptions for DatabaseOptions {
     fn open(&self, algorithms: &[Algorithm]) -> Result<Opened, OpenError> {
-        let failed = |error: UriError| OpenError { option: Some("uri"), text: error.to_string() };
+        let failed =
+            |error: DatabaseUriError| OpenError { option: Some("uri"), text: error.to_string() };
         let (database, warnings) = Database::open(self, algorithms).map_err(failed)?;
         let warnings = warnings.into_iter().map(|warning| ("uri", warning)).collect();
         Ok(Opened { backend: Arc::new(database), warnings })
@@ -112,8 +113,8 @@ impl Database {
     fn open(
         options: &DatabaseOptions,
         algorithms: &[Algorithm],
-    ) -> Result<(Self, Vec<String>), UriError> {
-        let (target, mut warnings) = Target::parse(&options.uri)?;
+    ) -> Result<(Self, Vec<String>), DatabaseUriError> {
+        let (location, mut warnings) = Location::parse(&options.uri)?;
         let timeout = options.timeout.min(TIMEOUT_MAX);
         if timeout < options.timeout {
             warnings.push(format!(
@@ -121,18 +122,18 @@ impl Database {
                 timeout.as_secs()
             ));
         }
-        let (dialect, password) = match &target {
-            Target::MySql(server) => (Dialect::MySql, server.password.clone()),
-            Target::Postgres(server) => (Dialect::Postgres, server.password.clone()),
-            Target::Sqlite(_) => (Dialect::Sqlite, None),
+        let (dialect, password) = match &location {
+            Location::MySql(server) => (Dialect::MySql, server.password.clone()),
+            Location::Postgres(server) => (Dialect::Postgres, server.password.clone()),
+            Location::Sqlite(_) => (Dialect::Sqlite, None),
         };
         let size = usize::try_from(options.pool_size.get()).unwrap_or(usize::MAX);
         let query = Query::new(dialect, options, algorithms);
         let database = Self {
-            place: target.to_string(),
+            place: location.to_string(),
             password: password.filter(|password| !password.expose_secret().is_empty()),
             timeout,
-            pool: Pool::new(target, query.sql(), size, timeout),
+            pool: Pool::new(location, query.sql(), size, timeout),
             query,
             line: Line::new(LOOKUPS_MAX, size),
             overloaded: AtomicBool::new(false),
@@ -152,21 +153,21 @@ impl Database {
         if let Some(credential) = self.cache.get(user, realm, began) {
             return Ok(credential);
         }
-        let entry = self.enter(client)?;
+        let look_up = self.enter(client)?;
         match self.breaker.admit(began) {
             Admission::Refuse(cause) => Err(unavailable(&cause)),
             // Does not queue behind those that hang.
             Admission::Trial => self.ask(user, realm, began, true).await,
             Admission::Pass => {
-                let _place = self.place(&entry, began).await?;
+                let _permit = self.permit(&look_up, began).await?;
                 self.ask(user, realm, began, false).await
             }
         }
     }
 
     /// Room for a look-up. One line in the log for each time it runs out.
-    fn enter(&self, client: IpAddr) -> Result<Entry<'_>, AuthError> {
-        let Some(entry) = self.line.enter(client) else {
+    fn enter(&self, client: IpAddr) -> Result<LookUp<'_>, AuthError> {
+        let Some(look_up) = self.line.enter(client) else {
             if !self.overloaded.swap(true, Ordering::Relaxed) {
                 let waiting = self.line.len();
                 warn!(
@@ -181,22 +182,22 @@ impl Database {
         if self.line.len() < LOOKUPS_MAX / 4 {
             self.overloaded.store(false, Ordering::Relaxed);
         }
-        Ok(entry)
+        Ok(look_up)
     }
 
     /// A place in the pool, while there is time left to use it: a look-up that is given up takes
     /// its connection with it, and a new one costs the database more than the look-up.
-    async fn place<'a>(
+    async fn permit<'a>(
         &self,
-        entry: &'a Entry<'_>,
+        look_up: &'a LookUp<'_>,
         began: Instant,
-    ) -> Result<Place<'a>, AuthError> {
-        let Ok(Ok(place)) = timeout_at((began + self.timeout / 2).into(), entry.place()).await
+    ) -> Result<Permit<'a>, AuthError> {
+        let Ok(Ok(permit)) = timeout_at((began + self.timeout / 2).into(), look_up.permit()).await
         else {
             return Err(unavailable("no connection was free in time"));
         };
         // The database may have gone away meanwhile.
-        self.breaker.cause().map_or(Ok(place), |cause| Err(unavailable(&cause)))
+        self.breaker.cause().map_or(Ok(permit), |cause| Err(unavailable(&cause)))
     }
 
     /// The database's word on a user.
@@ -224,7 +225,7 @@ impl Database {
             }
         };
         let cause = Arc::from(cause);
-        if self.breaker.failed(&cause, began, clock::now()) == Change::Lost {
+        if self.breaker.failed(&cause, began, clock::now()) == News::Lost {
             error!("{}: {cause}; until it is back, users are answered 500", self.place);
         }
         Err(unavailable(&cause))
@@ -237,7 +238,7 @@ impl Database {
         began: Instant,
         found: Result<Credential, AuthError>,
     ) -> Result<Credential, AuthError> {
-        if self.breaker.answered(began) == Change::Back {
+        if self.breaker.answered(began) == News::Back {
             info!("{} is back", self.place);
         }
         if let Ok(credential) = &found {
@@ -346,15 +347,15 @@ mod tests {
     #[tokio::test]
     async fn a_place_in_the_pool_is_waited_for_in_vain() {
         let (database, _) = database(NOWHERE, 1);
-        let (began, entry) = (clock::now(), database.enter(CLIENT).unwrap());
-        let taken = database.place(&entry, began).await.unwrap();
+        let (began, look_up) = (clock::now(), database.enter(CLIENT).unwrap());
+        let taken = database.permit(&look_up, began).await.unwrap();
         let refused = database.look_up("alice", "R", CLIENT).await.unwrap_err();
         assert_eq!(refused, unavailable("no connection was free in time"));
         assert_eq!(database.breaker.cause(), None);
 
         database.breaker.failed(&"refused".into(), began, clock::now());
         drop(taken);
-        assert_eq!(database.place(&entry, began).await.unwrap_err(), unavailable("refused"));
+        assert_eq!(database.permit(&look_up, began).await.unwrap_err(), unavailable("refused"));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use sqlx::{
     sqlite::{SqliteArgumentsBuffer, SqliteTypeInfo},
 };
 
-use super::{connect, query::Row, uri::Target};
+use super::{connect, query::Row, uri::Location};
 use crate::clock;
 
 /// A connection is used for so long: firewalls forget idle ones, names get other addresses, and
@@ -39,13 +39,13 @@ pub(super) enum Pool {
 
 impl Pool {
     /// A pool without connections; `size` are kept at most. A look-up lasts `timeout` at most.
-    pub(super) fn new(target: Target, sql: Arc<str>, size: usize, timeout: Duration) -> Self {
-        match target {
-            Target::MySql(server) => Self::MySql(Typed::new(sql, size, move |_| {
+    pub(super) fn new(location: Location, sql: Arc<str>, size: usize, timeout: Duration) -> Self {
+        match location {
+            Location::MySql(server) => Self::MySql(Typed::new(sql, size, move |_| {
                 let options = connect::mysql(&server);
                 Box::pin(async move { options.connect().await })
             })),
-            Target::Postgres(server) => Self::Postgres(Typed::new(sql, size, move |sql| {
+            Location::Postgres(server) => Self::Postgres(Typed::new(sql, size, move |sql| {
                 let options = connect::postgres(&server);
                 Box::pin(async move {
                     let mut connection = options.connect().await?;
@@ -53,7 +53,7 @@ impl Pool {
                     Ok(connection)
                 })
             })),
-            Target::Sqlite(file) => Self::Sqlite(Typed::new(sql, size, move |_| {
+            Location::Sqlite(file) => Self::Sqlite(Typed::new(sql, size, move |_| {
                 // Twice, over a kept connection and a new one, and still in time to say why.
                 let options = connect::sqlite(&file, timeout / 4);
                 Box::pin(async move { options.connect().await })
@@ -111,7 +111,7 @@ impl<DB: sqlx::Database> Typed<DB> {
     where
         for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
         DB::Arguments: IntoArguments<DB>,
-        for<'q> Name: Encode<'q, DB> + Type<DB>,
+        for<'q> NameParameter: Encode<'q, DB> + Type<DB>,
         for<'r> Option<Vec<u8>>: Decode<'r, DB>,
         usize: ColumnIndex<DB::Row>,
     {
@@ -177,13 +177,13 @@ async fn fetch<DB: sqlx::Database>(
 where
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
     DB::Arguments: IntoArguments<DB>,
-    for<'q> Name: Encode<'q, DB> + Type<DB>,
+    for<'q> NameParameter: Encode<'q, DB> + Type<DB>,
     for<'r> Option<Vec<u8>>: Decode<'r, DB>,
     usize: ColumnIndex<DB::Row>,
 {
     // Made of names that are identifiers, and parameters.
     let query = sqlx::query::<DB>(AssertSqlSafe(Arc::clone(sql)));
-    let [user, realm] = [user, realm].map(|name| Name(name.to_owned()));
+    let [user, realm] = [user, realm].map(|name| NameParameter(name.to_owned()));
     let rows = query.bind(user).bind(realm).fetch_all(connection).await?;
     rows.iter()
         .map(|row| {
@@ -198,7 +198,10 @@ where
 /// number where names are numbers, and `1001` not the one that was meant. Costs nothing: the query
 /// is prepared once for each connection anyway.
 async fn names_are_text(connection: &mut PgConnection, sql: Arc<str>) -> Result<(), sqlx::Error> {
-    let names = [<Name as Type<Postgres>>::type_info(), <Name as Type<Postgres>>::type_info()];
+    let names = [
+        <NameParameter as Type<Postgres>>::type_info(),
+        <NameParameter as Type<Postgres>>::type_info(),
+    ];
     let query = connection.prepare_with(AssertSqlSafe(sql).into_sql_str(), &names).await?;
     let Some(Either::Left(columns)) = query.parameters() else { return Ok(()) };
     let is_text = |column: &PgTypeInfo| {
@@ -216,15 +219,15 @@ async fn names_are_text(connection: &mut PgConnection, sql: Arc<str>) -> Result<
 }
 
 /// A name as parameter of a query.
-struct Name(String);
+struct NameParameter(String);
 
-impl Type<MySql> for Name {
+impl Type<MySql> for NameParameter {
     fn type_info() -> MySqlTypeInfo {
         <String as Type<MySql>>::type_info()
     }
 }
 
-impl Encode<'_, MySql> for Name {
+impl Encode<'_, MySql> for NameParameter {
     fn encode_by_ref(&self, buffer: &mut Vec<u8>) -> Result<IsNull, BoxDynError> {
         <String as Encode<MySql>>::encode_by_ref(&self.0, buffer)
     }
@@ -232,7 +235,7 @@ impl Encode<'_, MySql> for Name {
 
 /// Of the type of the column that it is compared with: PostgreSQL would otherwise convert each
 /// CHAR of the table to TEXT, and use no index.
-impl Type<Postgres> for Name {
+impl Type<Postgres> for NameParameter {
     fn type_info() -> PgTypeInfo {
         const UNKNOWN: Oid = Oid(705);
 
@@ -240,19 +243,19 @@ impl Type<Postgres> for Name {
     }
 }
 
-impl Encode<'_, Postgres> for Name {
+impl Encode<'_, Postgres> for NameParameter {
     fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
         <String as Encode<Postgres>>::encode_by_ref(&self.0, buffer)
     }
 }
 
-impl Type<Sqlite> for Name {
+impl Type<Sqlite> for NameParameter {
     fn type_info() -> SqliteTypeInfo {
         <String as Type<Sqlite>>::type_info()
     }
 }
 
-impl Encode<'_, Sqlite> for Name {
+impl Encode<'_, Sqlite> for NameParameter {
     fn encode_by_ref(&self, buffer: &mut SqliteArgumentsBuffer) -> Result<IsNull, BoxDynError> {
         <String as Encode<Sqlite>>::encode_by_ref(&self.0, buffer)
     }

@@ -19,7 +19,7 @@ use thiserror::Error;
 
 /// Where the database is and how to get in.
 #[derive(Debug, Clone)]
-pub(super) enum Target {
+pub(super) enum Location {
     MySql(Server<MySqlSslMode>),
     Postgres(Server<PgSslMode>),
     Sqlite(PathBuf),
@@ -53,7 +53,7 @@ pub(super) struct Tls<Mode> {
 
 /// Why a URI is of no use. Never shows what stands in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub(super) enum UriError {
+pub(super) enum DatabaseUriError {
     /// None of the three databases.
     #[error("the scheme is none of mysql, postgresql, postgres and sqlite")]
     Scheme,
@@ -83,16 +83,16 @@ pub(super) enum UriError {
     Parameter(&'static str),
 }
 
-impl Target {
+impl Location {
     /// Takes a URI apart; also says what in it is of no effect.
-    pub(super) fn parse(uri: &SecretString) -> Result<(Self, Vec<String>), UriError> {
-        let (scheme, rest) = uri.expose_secret().split_once(':').ok_or(UriError::Scheme)?;
+    pub(super) fn parse(uri: &SecretString) -> Result<(Self, Vec<String>), DatabaseUriError> {
+        let (scheme, rest) = uri.expose_secret().split_once(':').ok_or(DatabaseUriError::Scheme)?;
         let scheme = scheme.to_ascii_lowercase();
         if scheme == "sqlite" {
             let (path, parameters) = rest.split_once('?').unwrap_or((rest, ""));
-            return Ok((Self::Sqlite(file(path)?), Parameters::parse(parameters)?.warnings()));
+            return Ok((Self::Sqlite(file(path)?), UriOptions::parse(parameters)?.warnings()));
         }
-        let rest = rest.strip_prefix("//").ok_or(UriError::Scheme)?;
+        let rest = rest.strip_prefix("//").ok_or(DatabaseUriError::Scheme)?;
         match scheme.as_str() {
             "mysql" => {
                 let mut parts = Parts::parse(rest)?;
@@ -117,13 +117,13 @@ impl Target {
                 let (server, warnings) = parts.server(None, tls);
                 Ok((Self::Postgres(server), warnings))
             }
-            _ => Err(UriError::Scheme),
+            _ => Err(DatabaseUriError::Scheme),
         }
     }
 }
 
 /// For the log: never the account.
-impl fmt::Display for Target {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::MySql(server) => write!(f, "MySQL database {server}"),
@@ -156,12 +156,12 @@ struct Parts {
     user: String,
     password: Option<SecretString>,
     database: String,
-    parameters: Parameters,
+    parameters: UriOptions,
 }
 
 impl Parts {
-    fn parse(text: &str) -> Result<Self, UriError> {
-        let (account, rest) = text.rsplit_once('@').ok_or(UriError::User)?;
+    fn parse(text: &str) -> Result<Self, DatabaseUriError> {
+        let (account, rest) = text.rsplit_once('@').ok_or(DatabaseUriError::User)?;
         let (user, password) = match account.split_once(':') {
             Some((user, password)) => (user, Some(SecretString::from(decoded(password)?))),
             None => (account, None),
@@ -172,12 +172,12 @@ impl Parts {
         let (host, port) = host_and_port(authority)?;
         let database = decoded(database)?;
         if user.is_empty() {
-            return Err(UriError::User);
+            return Err(DatabaseUriError::User);
         }
         if database.is_empty() {
-            return Err(UriError::Database);
+            return Err(DatabaseUriError::Database);
         }
-        let parameters = Parameters::parse(parameters)?;
+        let parameters = UriOptions::parse(parameters)?;
         Ok(Self { host, port, user, password, database, parameters })
     }
 
@@ -202,20 +202,20 @@ impl Parts {
 }
 
 /// What stands behind `?`; what nobody takes becomes a warning.
-struct Parameters {
+struct UriOptions {
     left: Vec<(String, String)>,
     warnings: Vec<String>,
 }
 
-impl Parameters {
-    fn parse(text: &str) -> Result<Self, UriError> {
+impl UriOptions {
+    fn parse(text: &str) -> Result<Self, DatabaseUriError> {
         let items = text.split('&').filter(|item| !item.is_empty());
         let left = items
             .map(|item| {
                 let (name, value) = item.split_once('=').unwrap_or((item, ""));
                 Ok((decoded(name)?.to_ascii_lowercase(), decoded(value)?))
             })
-            .collect::<Result<_, UriError>>()?;
+            .collect::<Result<_, DatabaseUriError>>()?;
         Ok(Self { left, warnings: Vec::new() })
     }
 
@@ -233,9 +233,9 @@ impl Parameters {
     fn mode<Mode: std::str::FromStr>(
         &mut self,
         names: &[&'static str],
-    ) -> Result<Option<Mode>, UriError> {
+    ) -> Result<Option<Mode>, DatabaseUriError> {
         let Some(value) = self.take(names) else { return Ok(None) };
-        value.parse().map(Some).map_err(|_| UriError::Parameter(names[0]))
+        value.parse().map(Some).map_err(|_| DatabaseUriError::Parameter(names[0]))
     }
 
     /// UTF-8 only: names and passwords are UTF-8 here, and the server converts them to what its
@@ -263,13 +263,13 @@ impl Parameters {
     }
 }
 
-fn host_and_port(text: &str) -> Result<(Option<String>, Option<u16>), UriError> {
+fn host_and_port(text: &str) -> Result<(Option<String>, Option<u16>), DatabaseUriError> {
     let (host, port) = if let Some(rest) = text.strip_prefix('[') {
-        let (host, rest) = rest.split_once(']').ok_or(UriError::Host)?;
-        host.parse::<std::net::Ipv6Addr>().map_err(|_| UriError::Host)?;
+        let (host, rest) = rest.split_once(']').ok_or(DatabaseUriError::Host)?;
+        host.parse::<std::net::Ipv6Addr>().map_err(|_| DatabaseUriError::Host)?;
         let port = match rest {
             "" => None,
-            _ => Some(rest.strip_prefix(':').ok_or(UriError::Host)?),
+            _ => Some(rest.strip_prefix(':').ok_or(DatabaseUriError::Host)?),
         };
         (host.to_owned(), port)
     } else {
@@ -281,35 +281,35 @@ fn host_and_port(text: &str) -> Result<(Option<String>, Option<u16>), UriError> 
     };
     let clean = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
     if !host.chars().all(clean) {
-        return Err(UriError::Host);
+        return Err(DatabaseUriError::Host);
     }
     // SQLObject let a colon stand without a port.
     let port = match port {
         None | Some("") => None,
         Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
-            Some(digits.parse().ok().filter(|port| *port != 0).ok_or(UriError::Port)?)
+            Some(digits.parse().ok().filter(|port| *port != 0).ok_or(DatabaseUriError::Port)?)
         }
-        Some(_) => return Err(UriError::Port),
+        Some(_) => return Err(DatabaseUriError::Port),
     };
     Ok((Some(host).filter(|host| !host.is_empty()), port))
 }
 
 /// The path behind `sqlite:`, with or without an empty host before it.
-fn file(text: &str) -> Result<PathBuf, UriError> {
+fn file(text: &str) -> Result<PathBuf, DatabaseUriError> {
     let path = decoded(text.strip_prefix("//").unwrap_or(text))?;
     if path.ends_with(":memory:") {
-        return Err(UriError::InMemory);
+        return Err(DatabaseUriError::InMemory);
     }
     if !path.starts_with('/') || path.ends_with('/') {
-        return Err(UriError::RelativeFile);
+        return Err(DatabaseUriError::RelativeFile);
     }
     Ok(PathBuf::from(path))
 }
 
-fn decoded(text: &str) -> Result<String, UriError> {
-    let decoded = percent_decode_str(text).decode_utf8().map_err(|_| UriError::NotUtf8)?;
+fn decoded(text: &str) -> Result<String, DatabaseUriError> {
+    let decoded = percent_decode_str(text).decode_utf8().map_err(|_| DatabaseUriError::NotUtf8)?;
     if decoded.contains('\0') {
-        return Err(UriError::NotUtf8);
+        return Err(DatabaseUriError::NotUtf8);
     }
     Ok(decoded.into_owned())
 }
@@ -364,7 +364,7 @@ mod tests {
         assert_eq!(server.charset.as_deref(), Some("utf8"));
         for scheme in ["postgres", "postgresql", "PostgreSQL"] {
             let uri = format!("{scheme}://user:x@[::1]:5433/kamailio?sslmode=require");
-            let (Target::Postgres(server), warnings) = parsed(&uri).unwrap() else {
+            let (Location::Postgres(server), warnings) = parsed(&uri).unwrap() else {
                 panic!("{uri}")
             };
             assert_eq!((server.host.as_deref(), server.port), (Some("::1"), Some(5433)));
@@ -382,7 +382,7 @@ mod tests {
             ("sqlite:/a%20b#c%", "/a b#c%"),
             ("sqlite:/users.db?debug=1", "/users.db"),
         ] {
-            let (Target::Sqlite(file), _) = parsed(uri).unwrap() else { panic!("{uri}") };
+            let (Location::Sqlite(file), _) = parsed(uri).unwrap() else { panic!("{uri}") };
             assert_eq!(file, PathBuf::from(path), "{uri}");
         }
     }
@@ -401,31 +401,31 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_refused() {
         for (uri, error) in [
-            ("mysql", UriError::Scheme),
-            ("mysql:/u:p@db/d", UriError::Scheme),
-            ("oracle://u:p@db/d", UriError::Scheme),
-            ("mysql://db/d", UriError::User),
-            ("mysql://:p@db/d", UriError::User),
-            ("mysql://u:p@db", UriError::Database),
-            ("mysql://u:p@db/", UriError::Database),
-            ("mysql://u:p@db/?charset=utf8", UriError::Database),
-            ("mysql://u:p@d b/d", UriError::Host),
-            ("mysql://u:p@[::1/d", UriError::Host),
-            ("mysql://u:p@[::g]/d", UriError::Host),
-            ("mysql://u:p@[::1]3306/d", UriError::Host),
-            ("mysql://u:p@db:0/d", UriError::Port),
-            ("mysql://u:p@db:65536/d", UriError::Port),
-            ("mysql://u:p@db:+1/d", UriError::Port),
-            ("mysql://u:p@2001:db8::1/d", UriError::Port),
-            ("mysql://u:%FF@db/d", UriError::NotUtf8),
-            ("mysql://u:%00@db/d", UriError::NotUtf8),
-            ("mysql://u:p@db/d?ssl_mode=maybe", UriError::Parameter("ssl_mode")),
-            ("postgres://u:p@db/d?sslmode=maybe", UriError::Parameter("sslmode")),
-            ("sqlite:users.db", UriError::RelativeFile),
-            ("sqlite://users.db", UriError::RelativeFile),
-            ("sqlite:/dir/", UriError::RelativeFile),
-            ("sqlite:/:memory:", UriError::InMemory),
-            ("sqlite::memory:", UriError::InMemory),
+            ("mysql", DatabaseUriError::Scheme),
+            ("mysql:/u:p@db/d", DatabaseUriError::Scheme),
+            ("oracle://u:p@db/d", DatabaseUriError::Scheme),
+            ("mysql://db/d", DatabaseUriError::User),
+            ("mysql://:p@db/d", DatabaseUriError::User),
+            ("mysql://u:p@db", DatabaseUriError::Database),
+            ("mysql://u:p@db/", DatabaseUriError::Database),
+            ("mysql://u:p@db/?charset=utf8", DatabaseUriError::Database),
+            ("mysql://u:p@d b/d", DatabaseUriError::Host),
+            ("mysql://u:p@[::1/d", DatabaseUriError::Host),
+            ("mysql://u:p@[::g]/d", DatabaseUriError::Host),
+            ("mysql://u:p@[::1]3306/d", DatabaseUriError::Host),
+            ("mysql://u:p@db:0/d", DatabaseUriError::Port),
+            ("mysql://u:p@db:65536/d", DatabaseUriError::Port),
+            ("mysql://u:p@db:+1/d", DatabaseUriError::Port),
+            ("mysql://u:p@2001:db8::1/d", DatabaseUriError::Port),
+            ("mysql://u:%FF@db/d", DatabaseUriError::NotUtf8),
+            ("mysql://u:%00@db/d", DatabaseUriError::NotUtf8),
+            ("mysql://u:p@db/d?ssl_mode=maybe", DatabaseUriError::Parameter("ssl_mode")),
+            ("postgres://u:p@db/d?sslmode=maybe", DatabaseUriError::Parameter("sslmode")),
+            ("sqlite:users.db", DatabaseUriError::RelativeFile),
+            ("sqlite://users.db", DatabaseUriError::RelativeFile),
+            ("sqlite:/dir/", DatabaseUriError::RelativeFile),
+            ("sqlite:/:memory:", DatabaseUriError::InMemory),
+            ("sqlite::memory:", DatabaseUriError::InMemory),
         ] {
             assert_eq!(parsed(uri).unwrap_err(), error, "{uri}");
         }
@@ -460,13 +460,13 @@ mod tests {
         }
     }
 
-    fn parsed(uri: &str) -> Result<(Target, Vec<String>), UriError> {
-        Target::parse(&SecretString::from(uri))
+    fn parsed(uri: &str) -> Result<(Location, Vec<String>), DatabaseUriError> {
+        Location::parse(&SecretString::from(uri))
     }
 
     fn mysql(uri: &str) -> Server<MySqlSslMode> {
         match parsed(uri).unwrap().0 {
-            Target::MySql(server) => server,
+            Location::MySql(server) => server,
             other => panic!("{other}"),
         }
     }

@@ -52,8 +52,8 @@ pub enum DecodeError {
 /// Turns the input of one connection into [`Event`]s.
 #[derive(Debug)]
 pub struct Decoder {
-    state: State,
-    progress: Progress,
+    upcoming: Upcoming,
+    progress: HeadScan,
     max_head: usize,
     skipped: usize,
     stray: Stray,
@@ -90,8 +90,9 @@ impl fmt::Display for StrayLine {
     }
 }
 
+/// What is read next.
 #[derive(Debug)]
-enum State {
+enum Upcoming {
     /// Between messages, or in a head.
     Head,
     /// In a body; `at_start`: an end-line may follow the blank line directly, without another CRLF.
@@ -102,7 +103,7 @@ enum State {
 
 /// How far the head at the start of the buffer has been read.
 #[derive(Debug, Default)]
-struct Progress {
+struct HeadScan {
     /// Everything before this place has been searched for line ends.
     scanned: usize,
     /// Where the line under way starts.
@@ -128,8 +129,8 @@ impl Decoder {
     /// A decoder that accepts heads up to `max_head` octets.
     pub fn new(max_head: usize) -> Self {
         Self {
-            state: State::Head,
-            progress: Progress::default(),
+            upcoming: Upcoming::Head,
+            progress: HeadScan::default(),
             max_head,
             skipped: 0,
             stray: Stray::Unseen,
@@ -169,27 +170,27 @@ impl Decoder {
     /// an event that is not complete stay in `buf`.
     pub fn next(&mut self, buf: &mut BytesMut) -> Result<Option<Event>, DecodeError> {
         self.allocation.follow(buf);
-        match self.state {
-            State::Head => {
+        match self.upcoming {
+            Upcoming::Head => {
                 let Some(complete) = self.scan(buf)? else {
                     return Ok(None);
                 };
                 let block = buf.split_to(complete.len).freeze();
                 Ok(self.take_head(block, &complete))
             }
-            State::Body { transact_id, at_start } => {
+            Upcoming::Body { transact_id, at_start } => {
                 let event = body(buf, transact_id, at_start, self.guard);
                 match event {
-                    Some(Event::End(_)) => self.state = State::Head,
+                    Some(Event::End(_)) => self.upcoming = Upcoming::Head,
                     // The same bytes are read again as body; the caller sets a new guard.
                     Some(Event::Collision) => self.guard = None,
-                    Some(_) => self.state = State::Body { transact_id, at_start: false },
+                    Some(_) => self.upcoming = Upcoming::Body { transact_id, at_start: false },
                     None => {}
                 }
                 Ok(event)
             }
-            State::Bodiless(flag) => {
-                self.state = State::Head;
+            Upcoming::Bodiless(flag) => {
+                self.upcoming = Upcoming::Head;
                 Ok(Some(Event::End(flag)))
             }
         }
@@ -198,7 +199,7 @@ impl Decoder {
     /// Like [`next`](Self::next) between messages, but takes nothing: `next` returns the same head.
     /// `None` also while a message is under way.
     pub fn peek(&mut self, buf: &mut BytesMut) -> Result<Option<Event>, DecodeError> {
-        if !matches!(self.state, State::Head) {
+        if !matches!(self.upcoming, Upcoming::Head) {
             return Ok(None);
         }
         let Some(complete) = self.scan(buf)? else {
@@ -272,9 +273,9 @@ impl Decoder {
 
     fn take_head(&mut self, block: Bytes, complete: &Complete) -> Option<Event> {
         let (transact_id, start) = self.progress.start.take()?;
-        self.state = match complete.end {
-            Some(flag) => State::Bodiless(flag),
-            None => State::Body { transact_id, at_start: true },
+        self.upcoming = match complete.end {
+            Some(flag) => Upcoming::Bodiless(flag),
+            None => Upcoming::Body { transact_id, at_start: true },
         };
         let headers = Headers::read(block, &self.progress.fields);
         self.progress.restart();
@@ -296,7 +297,7 @@ impl Decoder {
     }
 }
 
-impl Progress {
+impl HeadScan {
     /// Begins anew, with the memory at hand.
     fn restart(&mut self) {
         self.fields.clear();

@@ -129,7 +129,7 @@ fn r4976_5_1_08_an_auth_for_a_relay_further_out_passes_both_ways() {
     );
     let text = String::from_utf8(pair.take(Near)).unwrap();
     assert!(text.contains(&format!("Use-Path: {given}\r\nExpires: 1800\r\n")), "{text}");
-    // From now on a SEND must name that URI, and lead to the party of the first one.
+    // From now on a SEND must name that URI, and lead to the peer of the first one.
     pair.says(Near, &send("x", "R C B", "A", ""));
     assert!(pair.take(Near).starts_with(b"MSRP tidSEND 481 "));
     pair.says(Near, &send("x", "R P B", "A", ""));

@@ -34,12 +34,12 @@ fn assert_within(pair: &Pair, limits: Limits) {
 
 /// Answers everything that a leg is sent.
 fn answer_all(pair: &mut Pair, leg: Leg) -> usize {
-    let party = if leg == Near { "A" } else { "B" };
+    let sender = if leg == Near { "A" } else { "B" };
     let heard = property::messages(&pair.take(leg));
     for message in &heard {
         if message.head.start == Start::Request(Method::Send) {
             let id = message.head.transact_id;
-            let text = format!("MSRP {id} 200 OK\nTo-Path: R\nFrom-Path: {party}\n-------{id}$\n");
+            let text = format!("MSRP {id} 200 OK\nTo-Path: R\nFrom-Path: {sender}\n-------{id}$\n");
             let bytes = wire_text(&text);
             pair.wire_mut(leg).unread.extend_from_slice(&bytes);
         }

@@ -19,7 +19,7 @@ pub(crate) use message::{Message, Transfer};
 pub(crate) use peer::{Listener, Peer, file, file_head};
 pub(crate) use relay::Relay;
 pub(crate) use scene::{Scene, Session, TOPOLOGIES, Topology, empty_send, first, quiet_send};
-pub(crate) use script::{TAKEN, UNKNOWN, bare_auth, report, send, send_with};
+pub(crate) use script::{TAKEN, UNKNOWN, bare_auth, report, send, send_of, send_with};
 #[allow(unused_imports, reason = "only tests/outages has servers of its own")]
 pub(crate) use servers::Server;
 pub(crate) use servers::{Database, Kind};

@@ -8,7 +8,7 @@ use std::{
 use super::{
     Identity, Listener, Names, Peer, Relay,
     peer::loopback,
-    script::{send, send_with},
+    script::{send, send_of, send_with},
 };
 
 /// One test's world: a relay, and the names that its peers share.
@@ -256,10 +256,7 @@ pub(crate) fn first(path: &str) -> String {
 
 /// A SEND with neither body nor Content-Type, as endpoints send it first (RFC 4975 §5.4).
 pub(crate) fn empty_send(tid: &str, to: &str, from: &str) -> String {
-    format!(
-        "MSRP {tid} SEND\nTo-Path: {to}\nFrom-Path: {from}\nMessage-ID: 12339sdqwer\n\
-         Byte-Range: 1-0/0\n-------{tid}$"
-    )
+    send_of(tid, to, from, "Message-ID: 12339sdqwer\nByte-Range: 1-0/0")
 }
 
 /// A SEND that wants no failure reports, and so nothing back.

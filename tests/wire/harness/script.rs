@@ -30,10 +30,16 @@ pub(crate) fn bare_auth(tid: &str, to: &str, from: &str) -> String {
 /// [`send`] with further header lines, each ending in a newline, before Byte-Range.
 pub(crate) fn send_with(tid: &str, to: &str, from: &str, headers: &str, body: &str) -> String {
     let length = body.len();
-    format!(
-        "MSRP {tid} SEND\nTo-Path: {to}\nFrom-Path: {from}\nMessage-ID: 87652491\n{headers}\
-         Byte-Range: 1-{length}/{length}\nContent-Type: text/plain\n\n{body}\n-------{tid}$"
-    )
+    let lines = format!(
+        "Message-ID: 87652491\n{headers}Byte-Range: 1-{length}/{length}\n\
+         Content-Type: text/plain\n\n{body}"
+    );
+    send_of(tid, to, from, &lines)
+}
+
+/// A SEND with these lines behind its paths: headers and, where it has a body, a blank line and that.
+pub(crate) fn send_of(tid: &str, to: &str, from: &str, lines: &str) -> String {
+    format!("MSRP {tid} SEND\nTo-Path: {to}\nFrom-Path: {from}\n{lines}\n-------{tid}$")
 }
 
 /// A REPORT on that message, as the relay makes it.
