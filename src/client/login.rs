@@ -7,7 +7,7 @@ use data_encoding::HEXLOWER;
 use secrecy::SecretString;
 use thiserror::Error;
 
-use super::{error::quoted, meaning};
+use super::meaning::{meaning, quoted};
 use crate::msrp::{
     Continuation, Head, Method, Name, Path, Start, StatusCode, TransactId, Uri, UriError,
     digest::{Challenge, ParseError},

@@ -18,6 +18,7 @@ mod error;
 pub mod files;
 mod incoming;
 mod login;
+mod meaning;
 mod outgoing;
 mod ranges;
 mod session;
@@ -26,9 +27,10 @@ use std::time::Duration;
 
 pub use self::{
     connection::{Connection, Lost},
-    error::{ClientError, advice, meaning},
+    error::{ClientError, advice},
     incoming::{Watcher, receive_file},
     login::{Account, LoginError},
+    meaning::meaning,
     outgoing::{Message, Progress, send_file},
     ranges::RangeSet,
     session::{Report, Session, Step, mint, own_uri},

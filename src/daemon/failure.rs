@@ -5,15 +5,11 @@ use std::{io, path::PathBuf};
 use nix::errno::Errno;
 use thiserror::Error;
 
-use super::pid_file::PidFileError;
+use super::pid_file::{PidFileError, RUNTIME_DIR_ADVICE};
 use crate::{
     config::{ConfigError, NotFound},
     relay::Located,
 };
-
-/// Advice for a runtime directory that cannot be used.
-pub(super) const RUNTIME_DIR_ADVICE: &str =
-    "start the relay as root, or let --runtime-dir name a directory that it may write to";
 
 /// The text has one line for each reason.
 #[derive(Debug, Error)]

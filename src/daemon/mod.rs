@@ -33,7 +33,7 @@ use tracing::{error, info, level_filters::LevelFilter, warn};
 
 use self::{
     background::Launcher,
-    failure::{Failure, RUNTIME_DIR_ADVICE},
+    failure::Failure,
     listeners::Inherited,
     notify::Manager,
     owner::Owner,

@@ -21,6 +21,10 @@ const DYING: Duration = Duration::from_secs(2);
 /// Pause between two attempts in that time.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// Advice for a runtime directory that cannot be used.
+pub(super) const RUNTIME_DIR_ADVICE: &str =
+    "start the relay as root, or let --runtime-dir name a directory that it may write to";
+
 /// Why this process cannot have the pid file.
 #[derive(Debug, Error)]
 pub(super) enum PidFileError {
@@ -31,7 +35,7 @@ pub(super) enum PidFileError {
     Running { pid: Pid, path: PathBuf },
     #[error("already starting: another process holds {}", .0.display())]
     Starting(PathBuf),
-    #[error("cannot write the pid file {}: {cause}; {}", path.display(), super::RUNTIME_DIR_ADVICE)]
+    #[error("cannot write the pid file {}: {cause}; {}", path.display(), RUNTIME_DIR_ADVICE)]
     Unwritable { path: PathBuf, cause: io::Error },
 }
 

@@ -1,12 +1,7 @@
 //! Opens a connection to a next hop: tries its addresses one after the other, with the client side
 //! of TLS.
 
-use std::{
-    fmt,
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{
@@ -21,33 +16,9 @@ use super::{
     link::{Link, TLS_BUFFER},
     resolve,
     socket::set_options,
+    target::{CONNECT_TIMEOUT, Target},
 };
 use crate::clock;
-
-/// Time for one dial in all: name look-up, all addresses, TLS handshakes.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Where to dial.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
-    /// A name or an address. An IPv6 address has no brackets.
-    pub host: String,
-    /// The TCP port. Port 0 is refused.
-    pub port: u16,
-    /// Whether the scheme is `msrps`. There is no fallback to plain TCP (RFC 4975 §5.4).
-    pub tls: bool,
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.tls { "msrps" } else { "msrp" };
-        let host = self.host.escape_debug();
-        if self.host.contains(':') {
-            return write!(f, "{scheme}://[{host}]:{}", self.port);
-        }
-        write!(f, "{scheme}://{host}:{}", self.port)
-    }
-}
 
 /// Opens a connection to `target` within [`CONNECT_TIMEOUT`].
 ///
@@ -121,6 +92,8 @@ async fn handshake(tcp: TcpStream, tls: &ClientTls) -> Result<TlsStream<Carrier>
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use std::sync::Mutex;
 
     use rustls::{

@@ -5,8 +5,8 @@ use std::{fmt, io, net::SocketAddr, time::Duration};
 use rustls::{AlertDescription, PeerIncompatible};
 
 use super::{
-    dialling::{CONNECT_TIMEOUT, Target},
     resolve::ResolveError,
+    target::{CONNECT_TIMEOUT, Target},
 };
 
 /// Why no connection could be made, or why it could not be closed properly. The text of each error

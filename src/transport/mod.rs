@@ -19,12 +19,13 @@
 pub use self::{
     accepting::accept,
     closing::{LINGER, LINGER_BYTES, close},
-    dialling::{CONNECT_TIMEOUT, Target, connect},
+    dialling::connect,
     error::{Attempt, AttemptError, Attempts, HandshakeError, LinkError},
     link::{Link, Security, TLS_BUFFER},
     listening::{BACKLOG, listen, listen_beside},
     socket::{KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES, NOTSENT_LOWAT, USER_TIMEOUT},
     stream::{Blocks, Loss, Outgoing, Stream, Traffic, Written},
+    target::{CONNECT_TIMEOUT, Target},
 };
 
 mod accepting;
@@ -37,6 +38,7 @@ mod listening;
 pub mod resolve;
 mod socket;
 mod stream;
+mod target;
 
 #[cfg(test)]
 mod tests {

@@ -17,46 +17,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::source::{Source, is_test_file, sources};
 
-/// Needs that close a circle, with what would end it. A line that closes none any more is an error.
-const ACCEPTED: [(&str, &str, &str); 15] = [
-    (
-        "src/client/login.rs",
-        "src/client/error.rs",
-        "`meaning` and `quoted` want a file of their own",
-    ),
-    ("src/daemon/pid_file.rs", "src/daemon/failure.rs", "the advice belongs to the pid file"),
-    ("src/transport/error.rs", "src/transport/dialling.rs", "`Target` wants a file of its own"),
-    ("src/relay/mod.rs", "src/relay/bridge.rs", FACE),
-    ("src/relay/mod.rs", "src/relay/configuration/listeners.rs", FACE),
-    ("src/relay/mod.rs", "src/relay/configuration/reload.rs", FACE),
-    ("src/relay/mod.rs", "src/relay/configuration/renewal.rs", FACE),
-    ("src/relay/mod.rs", "src/relay/handle.rs", FACE),
-    ("src/relay/mod.rs", "src/relay/lobby.rs", FACE),
-    ("src/relay/mod.rs", "src/relay/party.rs", FACE),
-    ("src/relay/mod.rs", "src/relay/registry.rs", FACE),
-    ("src/relay/configuration/reload.rs", "src/relay/handle.rs", "`Phase` wants a file of its own"),
-    ("src/relay/status.rs", "src/relay/handle.rs", "`Phase` wants a file of its own"),
-    ("src/relay/registry.rs", "src/relay/status.rs", "`Sessions` belongs to the registry"),
-    ("src/relay/party.rs", "src/relay/registry.rs", "a party holds its guard, a claim the party"),
-];
-/// `mod.rs` owns what each part of the room needs, and starts the parts.
-const FACE: &str = "the process wants a file of its own";
-
 #[test]
 fn no_file_needs_a_file_that_needs_it() {
     let sources: Vec<Source> = ["src", "benches", "tools"].into_iter().flat_map(sources).collect();
     let needs = needs(&sources);
     assert!(needs.len() > 200, "the paths are not followed: {} needs", needs.len());
-    let mut open = needs.clone();
-    for (from, to, reason) in ACCEPTED {
-        let key = (from.to_owned(), to.to_owned());
-        assert!(!reason.is_empty(), "{from} -> {to} has no reason");
-        assert!(
-            reaches(&needs, to, from) && open.remove(&key).is_some(),
-            "{from} -> {to} closes no circle any more: remove its line"
-        );
-    }
-    let circles = circles(&open);
+    let circles = circles(&needs);
     assert!(circles.is_empty(), "\n{}", circles.join("\n"));
 }
 
@@ -81,10 +47,6 @@ fn circles(needs: &Needs) -> Vec<String> {
         found.push(steps.collect::<Vec<_>>().join(", "));
     }
     found
-}
-
-fn reaches(needs: &Needs, from: &str, to: &str) -> bool {
-    way(needs, from, to).is_some()
 }
 
 /// The files on the shortest way from one to another.

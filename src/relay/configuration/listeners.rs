@@ -277,7 +277,9 @@ mod tests {
     fn open(listeners: &mut Listeners, plan: Plan, lifecycle: &Lifecycle) -> Doors {
         let admit: Admit = Arc::new(|_, _| {});
         let (doors, entrances) = listeners.enter(plan.open().unwrap());
-        entrances.into_iter().for_each(|entrance| entrance.open(&admit, lifecycle));
+        for entrance in entrances {
+            entrance.open(&admit, lifecycle);
+        }
         doors
     }
 
