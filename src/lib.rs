@@ -63,7 +63,7 @@
 //! | what becomes of messages whose connection is lost | [`session::Session::lost`]: REPORTs to their senders, `#` on what is cut |
 //! | whether a leg is read (back-pressure) | [`session::Session::wants_read`] |
 //! | who may join whom | `relay/registry.rs`: each change is one critical section |
-//! | that a connection is closed | the task that owns it, nobody else: lobby or bridge; how, in `transport/closing.rs` |
+//! | that a connection is closed | the task that owns it, nobody else: in the lobby, or in `relay/ending.rs` once its session is over; how, in `transport/closing.rs` |
 //! | why a session ended, and the line that says so | `relay/end.rs` |
 //! | which options there are | a table in the room that acts on them: [`relay::options`] for `[Relay]`, `logging`, each backend in [`auth`] |
 //! | which options reach a session | [`session::Holding`] for what its client may do, [`session::Limits`] for sizes and times |
@@ -72,9 +72,10 @@
 //!
 //! `config.ini` is read into a [`relay::Config`], from which a [`relay::Generation`] is built. Each
 //! room states its options in a table; a backend is a row in [`auth::KINDS`]. For a generation
-//! certificates are read, backends opened, the host name checked. A connection takes the generation
-//! in force when it is accepted and keeps it; the users are those of the newest. A reload builds the
-//! next one whole, carries over what did not change and swaps it; a failed one changes nothing.
+//! certificates are read, backends opened, the host name checked. A connection is accepted under the
+//! generation in force and keeps its rules; users, and what the relay dials with, are those of the
+//! newest. A reload builds the next one whole, carries over what did not change and swaps it; a
+//! failed one changes nothing.
 
 pub mod auth;
 pub mod cli;

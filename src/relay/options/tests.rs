@@ -90,7 +90,7 @@ fn no_option_stands_twice_and_each_is_explained() {
     }
 }
 
-/// What the contract says of a file that sets nothing.
+/// What `docs/behaviour.md` says of a file that sets nothing.
 #[test]
 fn defaults() {
     let config = parse(PLAIN).unwrap();
@@ -271,7 +271,7 @@ fn a_file_of_1_x() {
 }
 
 /// What Python's `ConfigParser` made of each file, as 1.4 set it up: option names case-sensitive,
-/// `-` read as `_`, `%%` as `%`, comments on lines of their own, no quoting. Where the contract
+/// `-` read as `_`, `%%` as `%`, comments on lines of their own, no quoting. Where 2.x
 /// decided otherwise, the case says so.
 #[test]
 fn files_of_1_x_are_read_as_1_4_read_them() {
@@ -332,7 +332,7 @@ fn files_of_1_x_are_read_as_1_4_read_them() {
         // Section names and option names are case-sensitive: these set nothing.
         ("Hostname = a.example", host, ""),
         ("[relay]\nhostname = a.example", host, ""),
-        // The contract: empty is not set; 1.4 took it as an empty value.
+        // Empty is not set; 1.4 took it as an empty value.
         ("hostname =", host, ""),
     ];
     for (text, meaning, expected) in table {
