@@ -36,8 +36,10 @@ impl Relay {
         let process = Process::new(source, generation, admit);
         process.configuration.listen(listeners)?;
         let watching = configuration::watch(Arc::clone(&process.configuration));
-        let stopping = process.lifecycle.stopping.clone();
-        process.lifecycle.spawn(stopping.run_until_cancelled_owned(watching));
+        let naming = configuration::follow_names(Arc::clone(process.configuration.resolver()));
+        let stopping = &process.lifecycle.stopping;
+        process.lifecycle.spawn(stopping.clone().run_until_cancelled_owned(watching));
+        process.lifecycle.spawn(stopping.clone().run_until_cancelled_owned(naming));
         Ok(Self { process })
     }
 

@@ -1,7 +1,7 @@
 //! The files of certificates and keys, and how a change of them is noticed.
 
 use std::{
-    fs,
+    fmt, fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
@@ -25,12 +25,17 @@ struct Stamp {
 
 impl Files {
     /// Those of a configuration, as they are now; blocks.
-    pub(super) fn of(tls: &TlsOptions) -> Self {
+    /// `reads` is told each before it is looked at.
+    pub(super) fn of(tls: &TlsOptions, reads: &dyn Fn(&dyn fmt::Display)) -> Self {
         if tls.debug_notls {
             return Self::default();
         }
         let paths = tls.certificate.iter().chain(&tls.key);
-        Self(paths.map(|path| (path.clone(), Stamp::of(path))).collect())
+        let stamp = |path: &PathBuf| {
+            reads(&path.display());
+            (path.clone(), Stamp::of(path))
+        };
+        Self(paths.map(stamp).collect())
     }
 
     /// The same names, as they are now; blocks.

@@ -60,7 +60,7 @@ impl Generation {
         bound: Option<SocketAddr>,
         now: SystemTime,
     ) -> Result<Self, RelayError> {
-        Self::succeed(None, config, bound, now)
+        Self::succeed(None, config, bound, now, &|_| ())
     }
 
     /// Everything that [`Self::build`] would stop at, one after the other.
@@ -86,18 +86,20 @@ impl Generation {
         faults
     }
 
-    /// [`Self::build`], with what can be carried over from the predecessor.
+    /// [`Self::build`], with what can be carried over from the predecessor. `reads` is told what is
+    /// read next.
     pub(super) fn succeed(
         previous: Option<&Self>,
         config: Arc<Config>,
         bound: Option<SocketAddr>,
         now: SystemTime,
+        reads: &dyn Fn(&dyn fmt::Display),
     ) -> Result<Self, RelayError> {
         let listening = &config.listening;
         // Before they are read: a change that comes meanwhile is found later.
-        let files = Files::of(&config.tls);
+        let files = Files::of(&config.tls, reads);
         let secure = !config.tls.debug_notls;
-        let identities = if secure { identities(&config)? } else { Vec::new() };
+        let identities = if secure { identities(&config, reads)? } else { Vec::new() };
         let host = match identities.first() {
             Some(identity) => tls::host_name(listening.hostname.as_deref(), identity)?,
             None => plain_host(&config, bound)?,
@@ -113,6 +115,7 @@ impl Generation {
         let mut warnings: Vec<String> =
             findings.map(|finding| error::located(&finding, &config)).collect();
         warnings.extend(basic_warning(&config));
+        reads(&"the sections of the backends, and what they name");
         let stores =
             Stores::open(&config, previous.map(|before| (&*before.config, &before.stores)))?;
         warnings.extend(stores.warnings());
@@ -196,11 +199,16 @@ impl Generation {
     }
 }
 
-fn identities(config: &Config) -> Result<Vec<Identity>, RelayError> {
-    let pairs = config.tls.certificate.iter().zip(&config.tls.key);
-    Ok(pairs
-        .map(|(certificate, key)| Identity::load(certificate, key))
-        .collect::<Result<_, _>>()?)
+fn identities(
+    config: &Config,
+    reads: &dyn Fn(&dyn fmt::Display),
+) -> Result<Vec<Identity>, RelayError> {
+    let mut identities = Vec::new();
+    for (certificate, key) in config.tls.certificate.iter().zip(&config.tls.key) {
+        reads(&format_args!("{} and {}", certificate.display(), key.display()));
+        identities.push(Identity::load(certificate, key)?);
+    }
+    Ok(identities)
 }
 
 /// The same ones as before while the certificates are the same: they remember TLS sessions.

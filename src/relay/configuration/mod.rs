@@ -1,7 +1,7 @@
 //! What is in force, from one reload to the next.
 //!
 //! ```text
-//!   Handle::reload --> reload: reads the file, off the async threads
+//!   Handle::reload --> reload: reads the file, on a thread of its own
 //!   renewal --------->   |  stores: backends, policy: rules, TLS: carried over if unchanged
 //!    (files changed)     v
 //!                      generation, complete --> swapped at once --> new connections get it;
@@ -15,7 +15,9 @@ mod binding;
 mod files;
 mod generation;
 mod listeners;
+mod naming;
 mod policy;
+mod reading;
 mod reload;
 mod renewal;
 mod stores;
@@ -23,10 +25,12 @@ mod stores;
 pub use self::{
     binding::{Bound, bind, distinct, resolve},
     generation::Generation,
+    reading::Reading,
     reload::{Failure, ReloadError, Reloaded, Source},
 };
 pub(super) use self::{
     listeners::Doors,
+    naming::follow_names,
     policy::{Authorities, Policy},
     reload::Configuration,
     renewal::watch,
