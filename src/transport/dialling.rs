@@ -31,8 +31,8 @@ pub async fn connect(
 ) -> Result<Link, LinkError> {
     let deadline = clock::now() + CONNECT_TIMEOUT;
     let tls = target.tls.then(|| ClientTls::new(target, config)).transpose()?;
-    let resolved = resolver.addresses(&target.host, target.port, user).await;
-    let addresses = resolved.map_err(LinkError::Resolve)?;
+    let found = resolver.addresses(&target.host, target.port, user).await;
+    let addresses = found.map_err(LinkError::Resolve)?;
     dial(&addresses, tls.as_ref(), deadline)
         .await
         .map_err(|attempts| LinkError::Connect { target: target.clone(), attempts })

@@ -36,13 +36,13 @@ impl NameServer {
             .find_map(|address| Some((UdpSocket::bind((address, 53)).ok()?, address)))
             .expect("port 53 of a loopback address");
         let heard = Arc::<Mutex<Vec<String>>>::default();
-        let hears = Arc::clone(&heard);
+        let queries = Arc::clone(&heard);
         thread::spawn(move || {
             let mut query = [0; 512];
             while let Ok((length, from)) = socket.recv_from(&mut query) {
                 let (name, answer) = answer(&query[..length], names);
                 let silent = name.starts_with("slow");
-                hears.lock().expect("a list").push(name);
+                queries.lock().expect("a list").push(name);
                 if !silent {
                     let _ = socket.send_to(&answer, from);
                 }

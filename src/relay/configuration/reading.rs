@@ -79,15 +79,13 @@ impl Readings {
         let progress = self.begin(kind).map_err(NotRead::Still)?;
         let number = progress.number;
         let reading = on_own_thread("reading", move || read(&progress));
-        match timeout(self.patience, reading).await {
-            Ok(read) => read.ok_or(NotRead::Broken),
-            Err(_) => {
-                let under_way = lock(&self.under_way);
-                let own = under_way.iter().find(|reading| reading.number == number);
-                // It may have ended in this moment; then the next reload succeeds.
-                own.map_or(Err(NotRead::Broken), |own| Err(NotRead::Still(own.clone())))
-            }
+        if let Ok(read) = timeout(self.patience, reading).await {
+            return read.ok_or(NotRead::Broken);
         }
+        let under_way = lock(&self.under_way);
+        let own = under_way.iter().find(|reading| reading.number == number);
+        // None: it has ended in this moment.
+        Err(own.map_or(NotRead::Broken, |own| NotRead::Still(own.clone())))
     }
 
     /// The one that began last.

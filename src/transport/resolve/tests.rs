@@ -21,12 +21,12 @@ impl NameServer {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = socket.local_addr().unwrap();
         let heard = Arc::<Mutex<Vec<_>>>::default();
-        let hears = Arc::clone(&heard);
+        let queries = Arc::clone(&heard);
         thread::spawn(move || {
             let mut query = [0; 512];
             while let Ok((length, from)) = socket.recv_from(&mut query) {
                 let (name, kind, end) = question(&query[..length]);
-                hears.lock().unwrap().push((name.clone(), kind, from.port()));
+                queries.lock().unwrap().push((name.clone(), kind, from.port()));
                 if !name.starts_with("slow") {
                     let of_zone = zone.iter().find(|(other, _)| *other == name);
                     let answer = answer(&query[..end], kind, of_zone.map(|(_, found)| *found));
