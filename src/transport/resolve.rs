@@ -93,7 +93,7 @@ impl Resolver {
         }
     }
 
-    /// Resolves `host` to its addresses: without duplicates, at most [`MAX_ADDRESSES`]. IPv6 stands
+    /// Resolves `host` to its addresses: without duplicates, at most `MAX_ADDRESSES`. IPv6 stands
     /// before IPv4, each in the order of the DNS records, and what this machine has no route to
     /// stands last.
     ///
