@@ -321,7 +321,9 @@ impl Bridge {
     }
 
     fn due(&mut self) -> Next {
-        while let Some(timeout) = self.session.expire(clock::now()) {
+        let now = clock::now();
+        self.wires.look_at_all(&mut self.session, now);
+        while let Some(timeout) = self.session.expire(now) {
             match timeout {
                 Timeout::Lapsed => {
                     let registration = self.wires.near().registration.as_ref();

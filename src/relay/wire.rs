@@ -14,7 +14,7 @@ use crate::{
     clock,
     msrp::{ChunkQueue, Head, Path},
     session::{Leg, Received, Session},
-    transport::{Blocks, Loss, Outgoing},
+    transport::{Blocks, Loss, Outgoing, Outstanding},
 };
 
 /// What leaves for one block, with heads and TLS around it, stays below the 64 KiB that the kernel
@@ -119,6 +119,17 @@ impl Wire {
     /// Reads what there is; whether anything came, the end included.
     fn fetch(&mut self, cx: &mut Context<'_>) -> bool {
         self.party.stream.poll_fill(BLOCKS, cx) > 0 || self.party.stream.ended().is_some()
+    }
+
+    /// Tells the session what has arrived at the peer.
+    fn look(&self, leg: Leg, session: &mut Session, now: Instant) {
+        // If the kernel does not tell, all that it took counts as arrived.
+        let Outstanding { octets, age } = self
+            .party
+            .stream
+            .outstanding()
+            .unwrap_or(Outstanding { octets: 0, age: Duration::ZERO });
+        session.arrived(leg, octets, now.checked_sub(age).unwrap_or(now), now);
     }
 
     /// Writes as much as the socket takes; returns whether it took anything.
@@ -243,6 +254,10 @@ impl Wires {
             let now = clock::now();
             let mut octets = 0;
             for leg in LEGS {
+                // Before more is written: that would hide when the last octets before it left.
+                if session.wants_look(leg, now) {
+                    self.look(leg, session, now);
+                }
                 match self.decode(leg, session, now) {
                     Ok(taken) => octets += taken,
                     Err(step) => return Poll::Ready(step),
@@ -285,6 +300,20 @@ impl Wires {
             if !moved {
                 return self.poll_timer(now, session, cx);
             }
+        }
+    }
+
+    /// Tells the session what has arrived at both peers, before it judges its deadlines.
+    pub(super) fn look_at_all(&mut self, session: &mut Session, now: Instant) {
+        for leg in LEGS {
+            self.look(leg, session, now);
+        }
+    }
+
+    fn look(&mut self, leg: Leg, session: &mut Session, now: Instant) {
+        match self.wire(leg) {
+            Some(wire) => wire.look(leg, session, now),
+            None => session.arrived(leg, 0, now, now),
         }
     }
 

@@ -13,7 +13,7 @@ use tracing::trace;
 
 use super::{
     deadlines::{Sent, Transaction, Transactions},
-    limits::{LONGEST_HOLD, Limits, MIN_PIECE, PIECE_PAUSE},
+    limits::{LONGEST_HOLD, LOOK, Limits, MIN_PIECE, PIECE_PAUSE},
 };
 use crate::msrp::{
     Allocation, ByteRange, ChunkQueue, Continuation, FailureReport, TransactId,
@@ -35,6 +35,8 @@ pub(super) struct Outbox {
     blocked: bool,
     /// Since when bytes have waited and the peer has taken none; `None` while nothing waits.
     waiting_since: Option<Instant>,
+    /// Position up to which the peer's kernel was last known to have the octets.
+    arrived: u64,
     new_id: fn() -> TransactId,
 }
 
@@ -99,6 +101,7 @@ impl Outbox {
             own: OwnOctets::default(),
             blocked: false,
             waiting_since: None,
+            arrived: 0,
             new_id,
         }
     }
@@ -254,6 +257,17 @@ impl Outbox {
         self.restart_waiting(now);
     }
 
+    /// Notes that all but `outstanding` of the octets that the socket took have arrived at the
+    /// peer's kernel, the last of them at `at`.
+    pub(super) fn arrived(&mut self, outstanding: u64, at: Instant, now: Instant) {
+        let position = self.queue.taken().saturating_sub(outstanding);
+        if position > self.arrived {
+            self.arrived = position;
+            self.waiting_since = self.waiting_since.map(|since| since.max(at));
+        }
+        self.transactions.arrived(position, at, now);
+    }
+
     /// Notes whether the socket is blocked, or that a blocked socket took something.
     pub(super) fn set_blocked(&mut self, blocked: bool, now: Instant) {
         self.blocked = blocked;
@@ -264,9 +278,17 @@ impl Outbox {
         self.blocked
     }
 
-    /// Since when the peer has taken nothing of what waits for it; `None` if nothing waits.
+    /// Since when the peer has taken nothing of what waits for it, here or in the kernel; `None` if
+    /// nothing waits.
     pub(super) fn waiting_since(&self) -> Option<Instant> {
-        self.waiting_since
+        [self.waiting_since, self.transactions.unacknowledged_since()].into_iter().flatten().min()
+    }
+
+    /// When to look what the peer has of the octets that the socket took: shortly after the socket
+    /// took no more, so that it is known later whether the peer has taken something since.
+    pub(super) fn look_deadline(&self) -> Option<Instant> {
+        let since = self.waiting_since?;
+        self.transactions.looked().is_none_or(|looked| looked < since).then_some(since + LOOK)
     }
 
     /// When the piece under way is interrupted for a message that is held back, however short the
