@@ -116,6 +116,6 @@ fn replace_standard_streams(by: &File) -> io::Result<()> {
 #[expect(unsafe_code, reason = "there is no safe fork")]
 fn fork() -> io::Result<ForkResult> {
     // SAFETY: the child of a fork may do only what is safe in a signal handler if other threads
-    // run. None does: the runtime is made later, and nothing before starts a thread.
+    // run. None does: the runtime and the thread of the log are started later.
     Ok(unsafe { nix::unistd::fork() }?)
 }

@@ -11,7 +11,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{Phase, Shared, configuration::Failure};
-use crate::{clock, tls::Identity};
+use crate::{clock, logging, tls::Identity};
 
 /// The state of a relay at one moment. Moments are in seconds since 1970 (UTC).
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -52,6 +52,8 @@ pub struct Status {
     pub sessions_started: u64,
     /// Bytes on their way through the relay that wait for a peer to take them.
     pub queued_bytes: usize,
+    /// Lines of the log that were dropped since the start, because the log did not take them in time.
+    pub log_lines_dropped: u64,
     /// The last reload that failed.
     pub last_failed_reload: Option<FailedReload>,
     /// The last time that certificates which had changed on disk could not be used.
@@ -122,6 +124,7 @@ impl Status {
             sessions: shared.registry.sessions(),
             sessions_started: stats.started.load(Ordering::Relaxed),
             queued_bytes: stats.queued.load(Ordering::Relaxed),
+            log_lines_dropped: logging::lines_dropped(),
             last_failed_reload: failures.reload.map(FailedReload::of),
             last_failed_renewal: failures.renewal.map(FailedReload::of),
         }

@@ -1,4 +1,4 @@
-//! A log that nobody reads: the relay goes on, counts the lines that are lost, and says so once.
+//! A log that nobody reads: the relay goes on, counts the lines that it drops, and says so once.
 
 use std::{
     fs,
@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use data_encoding::HEXLOWER;
 use md5::{Digest as _, Md5};
 use nix::{
     fcntl::{FcntlArg, fcntl},
@@ -43,7 +44,7 @@ fn a_pipe_that_is_read_again_gets_the_other_lines_in_order() {
     let (relay, pipe) = on_a_pipe();
     let dropped = relay.goes_on();
     let lines = BufReader::new(pipe).lines().map_while(Result::ok);
-    relay.is_read_again(dropped, lines);
+    relay.tells_when_read(dropped, lines);
 }
 
 #[test]
@@ -58,7 +59,7 @@ fn a_syslog_that_nobody_reads_stops_nothing() {
 fn a_syslog_that_is_read_again_gets_the_other_lines_in_order() {
     if let Some((relay, syslog)) = on_a_socket("syslog", "dev/log", &[]) {
         let dropped = relay.goes_on();
-        relay.is_read_again(dropped, entries(syslog));
+        relay.tells_when_read(dropped, entries(syslog));
     }
 }
 
@@ -76,7 +77,7 @@ fn a_journal_that_nobody_reads_stops_nothing() {
 fn a_journal_that_is_read_again_gets_the_other_lines_in_order() {
     if let Some((relay, journal)) = on_a_socket("the journal", JOURNAL, &["--systemd"]) {
         let dropped = relay.goes_on();
-        relay.is_read_again(dropped, entries(journal));
+        relay.tells_when_read(dropped, entries(journal));
     }
 }
 
@@ -183,20 +184,20 @@ impl Stuck {
     }
 
     fn ends_in_time(mut self) {
-        let began = now();
-        kill(self.pid(), Signal::SIGTERM).expect("a living relay");
         let pid = self.pid();
+        let began = now();
+        kill(pid, Signal::SIGTERM).expect("a living relay");
         eventually("the relay ends", || {
             let _ = self.launched.try_wait();
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            !stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+            stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('Z'))
         });
         assert!(began.elapsed() < END, "{:?}", began.elapsed());
     }
 
     /// The lines that had room come in the order in which they were written, and among them one that
     /// says how many had none. New lines come behind them, the last one of the relay, too.
-    fn is_read_again(self, dropped: u64, lines: impl Iterator<Item = String> + Send + 'static) {
+    fn tells_when_read(self, dropped: u64, lines: impl Iterator<Item = String> + Send + 'static) {
         let (tell, told) = mpsc::channel();
         thread::spawn(move || lines.map(|line| tell.send(line)).all(|sent| sent.is_ok()));
         let mut log = Vec::new();
@@ -216,7 +217,8 @@ impl Stuck {
         };
         until(LOST);
         self.login();
-        until("session started, peer 127.0.0.1:");
+        // Each target says who it is.
+        until(" user=alice@example.com}: session started, peer 127.0.0.1:");
         let total = self.dropped();
         kill(self.pid(), Signal::SIGTERM).expect("a living relay");
         until("stopped");
@@ -377,5 +379,5 @@ fn between(text: &str, before: &str, after: &str) -> String {
 }
 
 fn hex(text: &str) -> String {
-    Md5::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(&Md5::digest(text.as_bytes()))
 }
