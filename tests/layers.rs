@@ -566,7 +566,7 @@ mod tests {
         let text = "fn f() { tokio::spawn(x) }\n#[cfg(test)]\nmod tests { fn g() { spawn(y) } }";
         assert_eq!(spawn_offences(&Source::new("src/auth/mod.rs", text)).len(), 1);
         assert!(spawn_offences(&Source::new("src/relay/mod.rs", text)).is_empty());
-        let two = text.replacen("x", "spawn", 1);
+        let two = text.replacen('x', "spawn", 1);
         assert_eq!(spawn_offences(&Source::new(WITH_A_THREAD, &two)).len(), 1);
     }
 

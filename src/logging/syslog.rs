@@ -16,7 +16,9 @@ pub(super) fn layer<S: Subscriber + for<'a> LookupSpan<'a>>(
     identifier: &'static CStr,
     queue: &'static Queue,
 ) -> io::Result<impl tracing_subscriber::Layer<S>> {
-    openlog(Some(identifier), LogFlags::LOG_PID, Facility::LOG_DAEMON)?;
+    // Connected at once: the user that takes over later may not be allowed to.
+    let flags = LogFlags::LOG_PID | LogFlags::LOG_NDELAY;
+    openlog(Some(identifier), flags, Facility::LOG_DAEMON)?;
     Ok(fmt::layer().with_target(false).without_time().with_ansi(false).with_writer(Lines(queue)))
 }
 
