@@ -1,33 +1,23 @@
-//! The journal by its own protocol (<https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>): the text of a
-//! line, and beside it what the event and its spans know, as `MSRP_` fields.
+//! The journal: the text of a line, and beside it what the event and its spans know, as `MSRP_`
+//! fields.
+//!
+//! tracing-journald speaks to journald. It waits while journald does not read, so it works behind the
+//! queue, on the thread of the log.
 
-use std::{
-    fmt::{Debug, Write as _},
-    fs::File,
-    io::{self, Write as _},
-    os::{
-        fd::{AsRawFd as _, OwnedFd},
-        unix::net::UnixDatagram,
-    },
-};
+use std::{fmt::Write as _, io, os::unix::net::UnixDatagram, sync::OnceLock};
 
-use nix::{
-    errno::Errno,
-    fcntl::{FcntlArg, SealFlag, fcntl},
-    sys::{
-        memfd::{MFdFlags, memfd_create},
-        socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg},
-    },
-    syslog::Facility,
-};
-use tracing::{
-    Event, Level, Metadata, Subscriber,
-    field::{Field, Visit},
+use nix::syslog::Facility;
+use tracing_core::{
+    Dispatch, Event, Level, Metadata, Subscriber,
+    callsite::DefaultCallsite,
+    dispatcher::{self, WeakDispatch},
+    metadata::Kind,
     span::{Attributes, Id, Record},
 };
+use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::{
     fmt::{
-        FormatFields as _, FormattedFields,
+        FormatFields as _,
         format::{DefaultFields, Writer},
     },
     layer::Context,
@@ -36,71 +26,62 @@ use tracing_subscriber::{
 
 use super::{
     IDENTIFIER,
+    kept::{KeptEvent, KeptSpan, SpanNotes},
     queue::{Entry, Queue},
-    syslog::severity,
+    replay::Replay,
 };
 
 /// What journald listens on.
-pub(super) const SOCKET: &str = "/run/systemd/journal/socket";
-/// Before the names of fields that are ours.
-const PREFIX: &str = "MSRP_";
+const SOCKET: &str = "/run/systemd/journal/socket";
 
 /// Fails where nobody listens for it. Sends nothing, which could take for ever.
 pub(super) fn reach() -> io::Result<()> {
     UnixDatagram::unbound()?.connect(SOCKET)
 }
 
-/// Makes entries of events. tracing-journald does that, too, and sends them in the task that logs.
+/// Makes entries of events.
 #[derive(Debug)]
 pub(super) struct Layer {
     queue: &'static Queue,
-}
-
-/// What a span adds to each of its lines.
-struct Noted {
-    fields: Fields,
-    /// For the text: `id="3f..." user=alice@example.com`.
-    text: FormattedFields<DefaultFields>,
+    /// What this is a layer of.
+    log: OnceLock<WeakDispatch>,
 }
 
 impl Layer {
     pub(super) fn new(queue: &'static Queue) -> Self {
-        Self { queue }
+        Self { queue, log: OnceLock::new() }
     }
 }
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> tracing_subscriber::Layer<S> for Layer {
+    fn on_register_dispatch(&self, log: &Dispatch) {
+        let _ = self.log.set(log.downgrade());
+    }
+
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
-        let Some(span) = context.span(id) else { return };
-        let mut fields = Fields::default();
-        fields.add("SPAN_NAME", span.name());
-        fields.add_place("SPAN_", span.metadata());
-        attributes.record(&mut fields);
-        let mut text = FormattedFields::new(String::new());
-        // A String takes everything.
-        let _ = DefaultFields::new().format_fields(text.as_writer(), attributes);
-        span.extensions_mut().insert(Noted { fields, text });
+        if let Some(span) = context.span(id) {
+            span.extensions_mut().insert(SpanNotes::new(attributes));
+        }
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
-        let Some(span) = context.span(id) else { return };
-        let mut extensions = span.extensions_mut();
-        let Some(noted) = extensions.get_mut::<Noted>() else { return };
-        values.record(&mut noted.fields);
-        let _ = DefaultFields::new().add_fields(&mut noted.text, values);
+        if let Some(span) = context.span(id)
+            && let Some(notes) = span.extensions_mut().get_mut::<SpanNotes>()
+        {
+            notes.record(span.metadata(), values);
+        }
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        let mut fields = Fields::default();
         let mut text = String::new();
         let spans = context.event_scope(event).into_iter().flat_map(Scope::from_root);
         for span in spans {
             text.push_str(span.name());
-            if let Some(noted) = span.extensions().get::<Noted>() {
-                fields.0.extend_from_slice(&noted.fields.0);
-                if !noted.text.is_empty() {
-                    let _ = write!(text, "{{{}}}", noted.text.fields);
-                }
+            if let Some(notes) = span.extensions().get::<SpanNotes>()
+                && !notes.text.is_empty()
+            {
+                // A String takes everything.
+                let _ = write!(text, "{{{}}}", notes.text.fields);
             }
             text.push(':');
         }
@@ -108,223 +89,243 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> tracing_subscriber::Layer<S> for La
             text.push(' ');
         }
         let _ = DefaultFields::new().format_fields(Writer::new(&mut text), event);
-        fields.add_header(event.metadata());
-        event.record(&mut fields);
-        fields.add("MESSAGE", &text);
-        self.queue.push(fields.into_entry(*event.metadata().level()));
+        let log = self.log.get().and_then(WeakDispatch::upgrade);
+        let span = context.event_span(event).zip(log);
+        let span = span.map(|(span, log)| KeptSpan::new(log, &span.id()));
+        self.queue.push(Entry {
+            severity: *event.metadata().level(),
+            text: text.into_bytes().into(),
+            event: Some(Box::new(KeptEvent::new(event, span))),
+        });
     }
 }
 
-/// A warning in the form of the other entries.
+/// A warning of the log itself.
 pub(super) fn warning(text: &str) -> Entry {
-    let mut fields = Fields::default();
-    fields.add("TARGET", module_path!());
-    fields.add("CODE_FILE", file!());
-    fields.add("CODE_LINE", &line!().to_string());
-    fields.add_sender(Level::WARN);
-    fields.add("MESSAGE", text);
-    fields.into_entry(Level::WARN)
+    Entry { severity: Level::WARN, text: text.as_bytes().into(), event: None }
 }
 
-/// Fields in the journal's encoding.
-#[derive(Debug, Default)]
-struct Fields(Vec<u8>);
+/// What the journal takes such a warning for. No level leaves it out.
+static WARNING: Metadata<'static> = tracing_core::metadata! {
+    name: "warning",
+    target: module_path!(),
+    level: Level::WARN,
+    fields: &["message"],
+    callsite: &CALLSITE,
+    kind: Kind::EVENT,
+};
+static CALLSITE: DefaultCallsite = DefaultCallsite::new(&WARNING);
 
-impl Fields {
-    /// The name on a line, the length of the value in eight octets, the value: it may be any text.
-    fn add(&mut self, name: &str, value: &str) {
-        let Self(octets) = self;
-        octets.extend_from_slice(name.as_bytes());
-        octets.push(b'\n');
-        octets.extend_from_slice(&(value.len() as u64).to_le_bytes());
-        octets.extend_from_slice(value.as_bytes());
-        octets.push(b'\n');
-    }
-
-    /// Where in the code it is from.
-    fn add_place(&mut self, prefix: &str, about: &Metadata<'_>) {
-        self.add(&format!("{prefix}TARGET"), about.target());
-        if let Some(file) = about.file() {
-            self.add(&format!("{prefix}CODE_FILE"), file);
-        }
-        if let Some(line) = about.line() {
-            self.add(&format!("{prefix}CODE_LINE"), &line.to_string());
-        }
-    }
-
-    fn add_header(&mut self, about: &Metadata<'_>) {
-        self.add_place("", about);
-        self.add_sender(*about.level());
-    }
-
-    fn add_sender(&mut self, level: Level) {
-        self.add("PRIORITY", &(severity(level) as i32).to_string());
-        self.add("SYSLOG_IDENTIFIER", &IDENTIFIER.to_string_lossy());
-        // It counts where journald hands lines on to a syslog daemon.
-        self.add("SYSLOG_FACILITY", &(Facility::LOG_DAEMON as i32 >> 3).to_string());
-    }
-
-    /// A field of ours; names of fields are ours, too. The message is a part of the text.
-    fn add_own(&mut self, field: &Field, value: &str) {
-        if field.name() != "message" {
-            let name = field.name().to_ascii_uppercase().replace('.', "_");
-            self.add(&format!("{PREFIX}{name}"), value);
-        }
-    }
-
-    fn into_entry(self, severity: Level) -> Entry {
-        Entry { severity, text: self.0.into_boxed_slice() }
-    }
+/// Hands entries to journald.
+pub(super) struct Sender {
+    log: Dispatch,
+    warning: KeptEvent,
+    /// Once journald has been spoken to.
+    journal: Option<Replay<tracing_journald::Layer>>,
 }
-
-impl Visit for Fields {
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.add_own(field, value);
-    }
-
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.add_own(field, &format!("{value:?}"));
-    }
-}
-
-/// Sends entries to journald. A new one may have bound the socket since the last entry, so it is
-/// found by its path each time.
-#[derive(Debug)]
-pub(super) struct Sender(UnixDatagram);
 
 impl Sender {
-    pub(super) fn new() -> io::Result<Self> {
-        UnixDatagram::unbound().map(Self)
+    /// Of the log of this process.
+    pub(super) fn new() -> Self {
+        let log = dispatcher::get_default(Dispatch::clone);
+        Self { log, warning: KeptEvent::of_text(&WARNING), journal: None }
     }
 
-    pub(super) fn write(&self, entry: &Entry) {
-        // There is nobody to tell that the log does not work.
-        let _ = self.send(&entry.text, SOCKET);
-    }
-
-    fn send(&self, octets: &[u8], path: &str) -> io::Result<()> {
-        match self.0.send_to(octets, path) {
-            Err(error) if error.raw_os_error() == Some(Errno::EMSGSIZE as i32) => {
-                self.send_as_file(octets, path)
-            }
-            sent => sent.map(drop),
+    pub(super) fn write(&mut self, entry: &Entry) {
+        if self.journal.is_none() {
+            self.journal = connect().ok().map(|layer| Replay::new(layer, self.log.clone()));
         }
-    }
-
-    /// What no datagram can hold is sent as a file in memory, sealed, so that journald may map it.
-    fn send_as_file(&self, octets: &[u8], path: &str) -> io::Result<()> {
-        let file = memory_file(octets)?;
-        let descriptors = [file.as_raw_fd()];
-        let passed = ControlMessage::ScmRights(&descriptors);
-        let address = UnixAddr::new(path)?;
-        let flags = MsgFlags::MSG_NOSIGNAL;
-        sendmsg(self.0.as_raw_fd(), &[], &[passed], flags, Some(&address))?;
-        Ok(())
+        // There is nobody to tell that the log does not work.
+        if let Some(journal) = &self.journal {
+            let event = entry.event.as_deref().unwrap_or(&self.warning);
+            journal.event(event, &String::from_utf8_lossy(&entry.text));
+        }
     }
 }
 
-/// All that journald asks for.
-const SEALS: SealFlag = SealFlag::F_SEAL_SHRINK
-    .union(SealFlag::F_SEAL_GROW)
-    .union(SealFlag::F_SEAL_WRITE)
-    .union(SealFlag::F_SEAL_SEAL);
-
-fn memory_file(octets: &[u8]) -> io::Result<OwnedFd> {
-    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-    let mut file = File::from(memfd_create("msrprelay", flags)?);
-    file.write_all(octets)?;
-    fcntl(&file, FcntlArg::F_ADD_SEALS(SEALS))?;
-    Ok(file.into())
+/// Waits while journald does not read.
+fn connect() -> io::Result<tracing_journald::Layer> {
+    let priorities = PriorityMappings {
+        error: Priority::Error,
+        warn: Priority::Warning,
+        info: Priority::Informational,
+        debug: Priority::Debug,
+        trace: Priority::Debug,
+    };
+    // The facility counts where journald hands lines on to a syslog daemon.
+    let facility = (Facility::LOG_DAEMON as i32 >> 3).to_string();
+    Ok(tracing_journald::layer()?
+        .with_syslog_identifier(IDENTIFIER.to_string_lossy().into_owned())
+        .with_field_prefix(Some("MSRP".to_owned()))
+        .with_custom_fields([("SYSLOG_FACILITY", facility)])
+        .with_priority_mappings(priorities))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::{IoSliceMut, Read as _};
+    use std::{
+        fmt::Debug,
+        sync::{Arc, Mutex},
+    };
 
-    use nix::sys::socket::{ControlMessageOwned, recvmsg};
-    use tracing::{info, info_span};
+    use tracing::{debug, info, info_span};
+    use tracing_core::{Field, field::Visit};
     use tracing_subscriber::layer::SubscriberExt as _;
 
     use super::*;
     use crate::logging::queue::Bounds;
 
-    fn fields(octets: &[u8]) -> Vec<(String, String)> {
-        let mut fields = Vec::new();
-        let mut rest = octets;
-        while !rest.is_empty() {
-            let end = rest.iter().position(|byte| *byte == b'\n').unwrap();
-            let name = String::from_utf8(rest[..end].to_vec()).unwrap();
-            let (length, value) = rest[end + 1..].split_at(8);
-            let length = usize::try_from(u64::from_le_bytes(length.try_into().unwrap())).unwrap();
-            fields.push((name, String::from_utf8(value[..length].to_vec()).unwrap()));
-            assert_eq!(value[length], b'\n');
-            rest = &value[length + 1..];
+    fn queue(octets: usize) -> &'static Queue {
+        Box::leak(Box::new(Queue::new(Bounds { lines: 9, octets }, |_| warning("gap"))))
+    }
+
+    /// Writes down what a layer is told, but for messages.
+    struct Witness<const OF_THE_PROCESS: bool>(Arc<Mutex<Vec<String>>>);
+
+    /// In each span that the witness knows.
+    struct Known<const OF_THE_PROCESS: bool>;
+
+    impl<const P: bool> Witness<P> {
+        fn told(&self, what: &str, about: &Metadata<'_>, fields: &Fields) {
+            let (file, line) = (about.file().unwrap(), about.line().unwrap());
+            let told = format!(
+                "{what} {} {} {} {file}:{line} {}",
+                about.name(),
+                about.level(),
+                about.target(),
+                fields.others
+            );
+            self.0.lock().unwrap().push(told);
         }
-        fields
     }
 
-    fn queue() -> &'static Queue {
-        Box::leak(Box::new(Queue::new(Bounds { lines: 9, octets: 9999 }, |_| warning("gap"))))
+    impl<const P: bool, S: Subscriber + for<'a> LookupSpan<'a>> tracing_subscriber::Layer<S>
+        for Witness<P>
+    {
+        fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+            let mut fields = Fields::default();
+            attributes.record(&mut fields);
+            self.told("span", attributes.metadata(), &fields);
+            context.span(id).unwrap().extensions_mut().insert(Known::<P>);
+        }
+
+        fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
+            let span = context.span(id).unwrap();
+            assert!(span.extensions().get::<Known<P>>().is_some());
+            let mut fields = Fields::default();
+            values.record(&mut fields);
+            self.told("recorded", span.metadata(), &fields);
+        }
+
+        fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+            let mut path = "event in".to_owned();
+            let current = context.lookup_current();
+            for span in current.into_iter().flat_map(|span| span.scope().from_root()) {
+                assert!(span.extensions().get::<Known<P>>().is_some());
+                path.extend([" ", span.name()]);
+            }
+            let mut fields = Fields::default();
+            event.record(&mut fields);
+            self.told(&path, event.metadata(), &fields);
+            if !P {
+                self.0.lock().unwrap().push(fields.message);
+            }
+        }
     }
 
-    /// The same fields as those of tracing-journald 0.3, and the spans in the text.
+    #[derive(Default)]
+    struct Fields {
+        message: String,
+        others: String,
+    }
+
+    impl Visit for Fields {
+        fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+            self.record_str(field, &format!("{value:?}"));
+        }
+
+        fn record_str(&mut self, field: &Field, value: &str) {
+            if field.name() == "message" {
+                value.clone_into(&mut self.message);
+            } else {
+                self.others.extend([field.name(), "=", value, ";"]);
+            }
+        }
+    }
+
     #[test]
-    fn an_entry_has_the_fields_of_its_spans_and_names_them_in_its_text() {
-        let queue = queue();
+    fn the_journal_is_told_later_what_a_layer_of_the_process_is_told() {
+        let (at_once, later) = <(Arc<Mutex<_>>, Arc<Mutex<_>>)>::default();
+        let queue = queue(9999);
+        let log =
+            Dispatch::new(tracing_subscriber::registry().with(Layer::new(queue)).with(Witness::<
+                true,
+            >(
+                Arc::clone(&at_once),
+            )));
+        dispatcher::with_default(&log, || {
+            info!(at = ?Some("once"), "outside");
+            let span =
+                info_span!("session", id = "3\nf", user = %"a@b", late = tracing::field::Empty);
+            let _entered = span.enter();
+            let _inner = info_span!("inner", octets = 7).entered();
+            let error = io::Error::other("a fault");
+            info!(octets = 5, is = true, error = &error as &dyn std::error::Error, "two\nlines");
+            span.record("late", 7);
+            debug!("an end");
+            info_span!(parent: None, "other", one = "1", two = ?"2").in_scope(|| info!("other"));
+        });
+        // The spans are closed.
+        let replay = Replay::new(Witness::<false>(Arc::clone(&later)), log);
+        while let Some(entry) = queue.try_next() {
+            let text = String::from_utf8(entry.text.into()).unwrap();
+            replay.event(&entry.event.unwrap(), &text);
+        }
+        let mut told = later.lock().unwrap().clone();
+        let messages = [
+            "outside at=Some(\"once\")",
+            "session{id=\"3\\nf\" user=a@b}:inner{octets=7}: two\nlines octets=5 is=true error=a fault",
+            "session{id=\"3\\nf\" user=a@b late=7}:inner{octets=7}: an end",
+            "other{one=\"1\" two=\"2\"}: other",
+        ];
+        let mut left = messages.to_vec();
+        told.retain(|told| {
+            let is_next = left.first().is_some_and(|message| message == told);
+            left.drain(..usize::from(is_next));
+            !is_next
+        });
+        assert_eq!(left, [""; 0], "{told:#?}");
+        told.sort();
+        let mut expected = at_once.lock().unwrap().clone();
+        expected.sort();
+        assert_eq!(told, expected);
+        assert_eq!(told.len(), 8, "{told:#?}");
+    }
+
+    /// How many of one line are dropped by a queue of as many octets as `room`.
+    fn dropped(room: &str) -> u64 {
+        let queue = queue(room.len());
         let subscriber = tracing_subscriber::registry().with(Layer::new(queue));
         tracing::subscriber::with_default(subscriber, || {
-            let span =
-                info_span!("session", id = "3f", user = %"a@b", late = tracing::field::Empty);
-            let _entered = span.enter();
-            let _inner = info_span!("inner").entered();
-            span.record("late", 7);
-            info!(octets = 5, "two\nlines");
+            info_span!("s", a = 1).in_scope(|| info!(field = "four", "text"));
         });
-        let entry = queue.try_next().unwrap();
-        let fields = fields(&entry.text);
-        let of = |name: &str| -> Vec<&str> {
-            fields.iter().filter(|(known, _)| known == name).map(|(_, text)| &**text).collect()
-        };
-        assert_eq!(of("SPAN_NAME"), ["session", "inner"]);
-        assert_eq!(of("MSRP_ID"), ["3f"]);
-        assert_eq!(of("MSRP_USER"), ["a@b"]);
-        assert_eq!(of("MSRP_LATE"), ["7"]);
-        assert_eq!(of("MSRP_OCTETS"), ["5"]);
-        assert_eq!(of("PRIORITY"), ["6"]);
-        assert_eq!(of("SYSLOG_IDENTIFIER"), ["msrprelay"]);
-        assert_eq!(of("SYSLOG_FACILITY"), ["3"]);
-        assert_eq!(of("TARGET"), [module_path!()]);
-        assert_eq!(of("SPAN_TARGET"), [module_path!(); 2]);
-        assert_eq!(of("CODE_FILE"), [file!()]);
-        assert_eq!(of("SPAN_CODE_FILE"), [file!(); 2]);
-        assert_eq!((of("CODE_LINE").len(), of("SPAN_CODE_LINE").len()), (1, 2));
-        let text = "session{id=\"3f\" user=a@b late=7}:inner: two\nlines octets=5";
-        assert_eq!(of("MESSAGE"), [text]);
-        assert_eq!(fields.len(), 19, "{fields:?}");
+        queue.dropped()
     }
 
     #[test]
-    fn an_entry_that_is_too_long_for_a_datagram_is_sent_as_a_file() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("socket");
-        let journal = UnixDatagram::bind(&path).unwrap();
-        let octets = b"MESSAGE=long\n".repeat(100_000);
-        Sender::new().unwrap().send(&octets, path.to_str().unwrap()).unwrap();
-        let mut space = nix::cmsg_space!([i32; 1]);
-        let mut body = [0; 16];
-        let mut slices = [IoSliceMut::new(&mut body)];
-        let flags = MsgFlags::empty();
-        let received =
-            recvmsg::<()>(journal.as_raw_fd(), &mut slices, Some(&mut space), flags).unwrap();
-        let Some(ControlMessageOwned::ScmRights(descriptors)) = received.cmsgs().unwrap().next()
-        else {
-            panic!("no file");
-        };
-        let mut file = File::open(format!("/proc/self/fd/{}", descriptors[0])).unwrap();
-        let seals = fcntl(&file, FcntlArg::F_GET_SEALS).unwrap();
-        assert_eq!(SealFlag::from_bits_retain(seals), SEALS);
-        let mut arrived = Vec::new();
-        file.read_to_end(&mut arrived).unwrap();
-        assert!(arrived == octets, "{} octets", arrived.len());
+    fn the_octets_of_fields_count() {
+        assert_eq!(dropped("s{a=1}: text field=\"four\"four"), 0);
+        assert_eq!(dropped("s{a=1}: text field=\"four\"fou"), 1);
+    }
+
+    #[test]
+    fn a_warning_of_the_log_itself_is_an_event() {
+        let told = Arc::default();
+        let replay = Replay::new(Witness::<false>(Arc::clone(&told)), Dispatch::none());
+        replay.event(&KeptEvent::of_text(&WARNING), "a gap");
+        let told = told.lock().unwrap();
+        let expected = format!("event in warning WARN {} {}:", module_path!(), file!());
+        assert!(told[0].starts_with(&expected.replace("::tests", "")), "{told:?}");
+        assert_eq!(told[1], "a gap");
     }
 }

@@ -44,6 +44,6 @@ impl Write for Line {
 impl Drop for Line {
     fn drop(&mut self) {
         let text = std::mem::take(&mut self.text).into_boxed_slice();
-        self.queue.push(Entry { severity: self.severity, text });
+        self.queue.push(Entry { severity: self.severity, text, event: None });
     }
 }

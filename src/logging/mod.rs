@@ -3,18 +3,19 @@
 //! *error*: an operator must fix it. *warn*: refused peers, doubtful configuration. *info*: start,
 //! stop, each session's start and end. *debug*: what happens to requests. Never, at any level:
 //! bodies, credentials, nonces, whole session-ids; and no control byte of a peer.
-
 //!
 //! ```text
-//!   event -> layer of the target: text -> queue (bounded) -> one thread -> stderr, syslog or journal
+//!   event -> layer of the target: entry -> queue (bounded) -> one thread -> stderr, syslog or journal
 //! ```
 //!
 //! Who logs never waits for the log.
 
 mod journal;
+mod kept;
 mod lines;
 mod options;
 mod queue;
+mod replay;
 mod syslog;
 mod terminal;
 
@@ -110,7 +111,7 @@ impl Log {
     /// into the background.
     pub fn start_writing(&mut self) -> io::Result<()> {
         if !self.has_thread {
-            let (queue, sink) = (self.queue, self.target.sink()?);
+            let (queue, mut sink) = (self.queue, self.target.sink());
             let write = move || loop {
                 sink.write(&queue.next());
             };
@@ -122,10 +123,9 @@ impl Log {
 
     /// Waits until all lines are written, for a second at most. Tells whether they are.
     pub fn flush(&mut self) -> bool {
-        if self.start_writing().is_err()
-            && let Ok(sink) = self.target.sink()
-        {
+        if self.start_writing().is_err() {
             // The process is at its end, and nothing waits for it.
+            let mut sink = self.target.sink();
             while let Some(entry) = self.queue.try_next() {
                 sink.write(&entry);
             }
@@ -143,17 +143,17 @@ impl Drop for Log {
 /// Where the thread writes.
 enum Sink {
     Terminal,
-    Journal(journal::Sender),
+    Journal(Box<journal::Sender>),
     Syslog,
 }
 
 impl Target {
-    fn sink(self) -> io::Result<Sink> {
-        Ok(match self {
+    fn sink(self) -> Sink {
+        match self {
             Self::Terminal => Sink::Terminal,
-            Self::Journal => Sink::Journal(journal::Sender::new()?),
+            Self::Journal => Sink::Journal(Box::new(journal::Sender::new())),
             Self::Syslog => Sink::Syslog,
-        })
+        }
     }
 
     /// The line that says how many are missing. No level leaves it out: any may be missing.
@@ -171,7 +171,7 @@ fn told(dropped: u64) -> String {
 }
 
 impl Sink {
-    fn write(&self, entry: &Entry) {
+    fn write(&mut self, entry: &Entry) {
         match self {
             Self::Terminal => terminal::write(entry),
             Self::Journal(sender) => sender.write(entry),

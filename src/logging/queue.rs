@@ -12,6 +12,8 @@ use std::{
 
 use tracing::Level;
 
+use super::kept::KeptEvent;
+
 /// What may wait for the log.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
@@ -26,6 +28,14 @@ pub(super) struct Bounds {
 pub(super) struct Entry {
     pub(super) severity: Level,
     pub(super) text: Box<[u8]>,
+    /// For a target that takes more of an event than its text.
+    pub(super) event: Option<Box<KeptEvent>>,
+}
+
+impl Entry {
+    fn octets(&self) -> usize {
+        self.text.len() + self.event.as_ref().map_or(0, |event| event.octets())
+    }
 }
 
 /// First in, first out.
@@ -71,7 +81,7 @@ impl Queue {
         let mut state = self.lock();
         self.tell_dropped(&mut state);
         let fits = state.entries.len() < self.bounds.lines
-            && state.octets + entry.text.len() <= self.bounds.octets;
+            && state.octets + entry.octets() <= self.bounds.octets;
         if fits && state.untold == 0 {
             state.push(entry);
         } else {
@@ -118,7 +128,7 @@ impl Queue {
     fn take(&self, state: &mut State) -> Option<Entry> {
         self.tell_dropped(state);
         let entry = state.entries.pop_front();
-        state.octets -= entry.as_ref().map_or(0, |entry| entry.text.len());
+        state.octets -= entry.as_ref().map_or(0, Entry::octets);
         state.writing = entry.is_some();
         if state.is_written() {
             self.emptied.notify_all();
@@ -144,7 +154,7 @@ impl Queue {
 
 impl State {
     fn push(&mut self, entry: Entry) {
-        self.octets += entry.text.len();
+        self.octets += entry.octets();
         self.entries.push_back(entry);
     }
 
@@ -164,7 +174,7 @@ mod tests {
     const AMPLE: Duration = Duration::from_secs(20);
 
     fn entry(text: &str) -> Entry {
-        Entry { severity: Level::INFO, text: text.as_bytes().into() }
+        Entry { severity: Level::INFO, text: text.as_bytes().into(), event: None }
     }
 
     fn queue() -> Queue {

@@ -25,7 +25,7 @@ pub(super) fn layer<S: Subscriber + for<'a> LookupSpan<'a>>(
 /// A warning in the form of the other lines.
 pub(super) fn warning(text: &str) -> Entry {
     let line = format!(" WARN {text}\n");
-    Entry { severity: Level::WARN, text: line.into_bytes().into() }
+    Entry { severity: Level::WARN, text: line.into_bytes().into(), event: None }
 }
 
 /// One entry of syslog for each line.
@@ -42,8 +42,7 @@ fn lines(text: &[u8]) -> impl Iterator<Item = String> {
     lines.map(|line| String::from_utf8_lossy(line).replace('\0', "#000"))
 }
 
-/// In the numbers of syslog, which are those of the journal, too.
-pub(super) fn severity(level: Level) -> Severity {
+fn severity(level: Level) -> Severity {
     match level {
         Level::ERROR => Severity::LOG_ERR,
         Level::WARN => Severity::LOG_WARNING,

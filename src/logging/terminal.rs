@@ -41,7 +41,7 @@ pub(super) fn warning(text: &str) -> Entry {
     // A String takes everything.
     let _ = SystemTime.format_time(&mut Writer::new(&mut line));
     line.extend(["  WARN ", text, "\n"]);
-    Entry { severity: Level::WARN, text: line.into_bytes().into() }
+    Entry { severity: Level::WARN, text: line.into_bytes().into(), event: None }
 }
 
 /// Not through [`io::Stderr`]: who else writes there would wait for its lock while we wait for a

@@ -233,6 +233,7 @@ fn a_service_logs_to_the_journal_with_fields() {
     let closed = journal.hears(&address);
     assert_eq!(field(&closed, "MSRP_PEER"), Some(address.as_str()), "{closed}");
     assert_eq!(field(&closed, "PRIORITY"), Some("7"), "{closed}");
+    assert_eq!(field(&closed, "SPAN_NAME"), Some("connection"), "{closed}");
     // Whoever reads only the text sees it, too, as on the standard error.
     let text = field(&closed, "MESSAGE").unwrap_or_default();
     assert!(text.starts_with(&format!("connection{{peer={address}}}: ")), "{closed}");
