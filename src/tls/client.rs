@@ -3,8 +3,8 @@
 use std::{fmt, path::Path, sync::Arc};
 
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore,
-    SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, OtherError,
+    RootCertStore, SignatureScheme,
     client::{
         ResolvesClientCert, Resumption, WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -18,12 +18,12 @@ use rustls::{
 };
 
 use super::pem::{FileProblem, PemFile, certificates};
-use super::{Identity, TlsError, provider};
+use super::{Identity, TlsError, possession::provable, provider};
 
 /// What is asked of the certificate of a next hop (`verify_next_hop`).
 pub enum Verification {
-    /// Any certificate will do: endpoints have self-signed ones, proved in SDP that a relay does
-    /// not see (RFC 4975 §5.4).
+    /// Any certificate will do, also one that cannot be read: endpoints have self-signed ones,
+    /// proved in SDP that a relay does not see (RFC 4975 §5.4).
     Off,
     /// Checked, and the outcome of a failed check told to the observer; the connection goes on.
     Log {
@@ -100,8 +100,8 @@ impl ResolvesClientCert for OwnIdentity {
     }
 }
 
-/// The three ways of [`Verification`]. The handshake's signatures are checked in each: whoever
-/// shows a certificate must own its key.
+/// The three ways of [`Verification`]. In each, who shows a certificate must prove that he owns
+/// its key, as far as that can be checked: see [`NextHopVerifier::proved`].
 #[derive(Debug)]
 struct NextHopVerifier {
     policy: Policy,
@@ -132,7 +132,37 @@ impl NextHopVerifier {
         };
         Ok(Self { policy, algorithms: provider.signature_verification_algorithms })
     }
+
+    /// Whether the peer's signature over the handshake is good enough.
+    ///
+    /// One that cannot be checked passes where no certificate is refused. That gives nothing away:
+    /// where any certificate will do, an attacker in the middle shows one of his own, and signs
+    /// with its key. A wrong signature ends the handshake in each mode.
+    fn proved(
+        &self,
+        certificate: &CertificateDer<'_>,
+        check: impl FnOnce() -> Result<HandshakeSignatureValid, rustls::Error>,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        match self.policy {
+            Policy::Off | Policy::Log(..) if !provable(certificate, &self.algorithms) => {
+                Ok(HandshakeSignatureValid::assertion())
+            }
+            _ => check(),
+        }
+    }
+
+    fn provable(&self, certificate: &CertificateDer<'_>) -> Result<(), rustls::Error> {
+        if provable(certificate, &self.algorithms) {
+            return Ok(());
+        }
+        Err(CertificateError::Other(OtherError(Arc::new(Unprovable))).into())
+    }
 }
+
+/// A certificate is good, but whether the peer owns it is unknown.
+#[derive(Debug, thiserror::Error)]
+#[error("no signature of its key can be checked (an RSA key of less than 2048 bits?)")]
+struct Unprovable;
 
 impl ServerCertVerifier for NextHopVerifier {
     fn verify_server_cert(
@@ -151,7 +181,8 @@ impl ServerCertVerifier for NextHopVerifier {
             Policy::Enforce(checker) => check(checker),
             Policy::Log(checker, observer) => {
                 let unknown = || Err(CertificateError::UnknownIssuer.into());
-                if let Err(reason) = checker.as_deref().map_or_else(unknown, check) {
+                let outcome = checker.as_deref().map_or_else(unknown, check);
+                if let Err(reason) = outcome.and_then(|_| self.provable(end_entity)) {
                     observer.unverified(&server_name.to_str(), &reason);
                 }
                 Ok(ServerCertVerified::assertion())
@@ -165,7 +196,9 @@ impl ServerCertVerifier for NextHopVerifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &self.algorithms)
+        self.proved(certificate, || {
+            verify_tls12_signature(message, certificate, signature, &self.algorithms)
+        })
     }
 
     fn verify_tls13_signature(
@@ -174,7 +207,9 @@ impl ServerCertVerifier for NextHopVerifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.algorithms)
+        self.proved(certificate, || {
+            verify_tls13_signature(message, certificate, signature, &self.algorithms)
+        })
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -210,12 +245,16 @@ pub fn add_bundle(anchors: &mut RootCertStore, bundle: &Path) -> Result<(), TlsE
 mod tests {
     use std::fs;
 
+    use rustls::{
+        ServerConfig,
+        server::{ClientHello, ResolvesServerCert},
+    };
     use tempfile::TempDir;
 
     use super::{
         super::{
             server_config,
-            tests::{write, write_pair},
+            tests::{identity, shake_hands, trusting, write, write_pair},
         },
         *,
     };
@@ -228,6 +267,44 @@ mod tests {
         let observer = Box::new(|_: &str, _: &rustls::Error| ());
         client_config(Verification::Log { anchors: nobody(), observer }, None).unwrap();
         assert!(matches!(server_config(&[]), Err(TlsError::NoIdentity)));
+    }
+
+    /// Shows its own certificate, or another's, and signs with its key.
+    #[derive(Debug)]
+    struct Shows(Arc<CertifiedKey>);
+
+    impl ResolvesServerCert for Shows {
+        fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+            Some(Arc::clone(&self.0))
+        }
+    }
+
+    #[test]
+    fn another_ones_certificate_is_refused_in_each_mode() {
+        let (own, other) = (identity(&["localhost"]), identity(&["localhost"]));
+        for version in [&TLS12, &TLS13] {
+            let handshake = |verification, shown: &Identity| {
+                let key = Arc::clone(&own.certified.key);
+                let shown = Arc::new(CertifiedKey::new(shown.chain().to_vec(), key));
+                let server = ServerConfig::builder_with_provider(provider())
+                    .with_protocol_versions(&[version])
+                    .unwrap()
+                    .with_no_client_auth()
+                    .with_cert_resolver(Arc::new(Shows(shown)));
+                shake_hands("localhost", client_config(verification, None).unwrap(), server.into())
+            };
+            let observer = || Box::new(|_: &str, _: &rustls::Error| ());
+            let modes = [
+                Verification::Off,
+                Verification::Log { anchors: trusting(&other), observer: observer() },
+                Verification::Enforce { anchors: trusting(&other) },
+            ];
+            handshake(Verification::Off, &own).unwrap();
+            for mode in modes {
+                let refused = handshake(mode, &other);
+                assert_eq!(refused, Err(CertificateError::BadSignature.into()));
+            }
+        }
     }
 
     #[test]

@@ -331,6 +331,10 @@ mod tests {
         write(d, "parameters", section("EC PARAMETERS", "BggqhkjOPQMBBw=="));
         write(d, "bad-certificate", section("CERTIFICATE", "AAAA"));
         write(d, "bad-key", section("PRIVATE KEY", "AAAA"));
+        openssl(&["req", "-new", "-key", "r.key", "-subj", "/CN=r", "-out", "csr"], d);
+        openssl(&["x509", "-req", "-in", "csr", "-signkey", "r.key", "-out", "x509-v1"], d);
+        openssl(&["genrsa", "-out", "small.key", "1024"], d);
+        openssl(&["req", "-x509", "-key", "small.key", "-subj", "/CN=r", "-out", "small.crt"], d);
         fs::create_dir(d.join("directory")).unwrap();
     }
 
@@ -357,6 +361,8 @@ mod tests {
             ("r.crt", "bad-key", "key file @/bad-key holds a key that cannot be used"),
             ("r.crt", "other.key", "the private key in @/other.key does not belong to the cert"),
             ("no-dns.crt", "no-dns.key", "certificate file @/no-dns.crt holds a certificate that"),
+            ("x509-v1", "r.key", "certificate file @/x509-v1 holds a certificate that has no DNS"),
+            ("small.crt", "small.key", "key file @/small.key holds a key that cannot be used"),
         ];
         for (certificate, key, start) in cases {
             let error = error(&d.join(certificate), &d.join(key)).to_string();

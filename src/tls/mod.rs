@@ -12,6 +12,7 @@
 //! | `finding` | what works today and should be looked at |
 //! | `host_name` | the name for the relay's URIs |
 //! | `server`, `client` | the two sides: the identity for a name, the check of a next hop |
+//! | `possession` | whether the proof that a peer owns its key can be checked |
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -32,6 +33,7 @@ mod finding;
 mod host_name;
 mod identity;
 pub mod pem;
+mod possession;
 mod server;
 #[cfg(test)]
 pub(crate) mod tests;
