@@ -328,6 +328,11 @@ mod tests {
         write(d, "der", der.unwrap());
         write(d, "cut", &text[..text.len() / 2]);
         write(d, "empty", "\n");
+        let chain = text.repeat(2).replace("-----\n-----", "----------");
+        write(d, "joined", chain);
+        openssl(&["x509", "-in", "r.crt", "-trustout", "-out", "trusted"], d);
+        let key = fs::read_to_string(d.join("r.key")).unwrap();
+        write(d, "dashes", key.replace("--", "\u{2013}"));
         write(d, "parameters", section("EC PARAMETERS", "BggqhkjOPQMBBw=="));
         write(d, "bad-certificate", section("CERTIFICATE", "AAAA"));
         write(d, "bad-key", section("PRIVATE KEY", "AAAA"));
@@ -352,7 +357,14 @@ mod tests {
             ("r.crt", "empty", "key file @/empty is empty: make a pair"),
             ("der", "r.key", "certificate file @/der is not in PEM: if it is in DER"),
             ("r.crt", "der", "key file @/der is not in PEM: if it is in DER"),
-            ("cut", "r.key", "certificate file @/cut is damaged"),
+            (
+                "cut",
+                "r.key",
+                "certificate file @/cut is damaged in line 1 (BEGIN of a section that",
+            ),
+            ("joined", "r.key", "certificate file @/joined is damaged in line 9 (a boundary that"),
+            ("trusted", "r.key", "certificate file @/trusted has in line 1 a section \"TRUSTED "),
+            ("r.crt", "dashes", "key file @/dashes is damaged in line 1 (a boundary with dashes"),
             ("r.key", "r.crt", "certificate file @/r.key holds no certificate: are `cert"),
             ("r.crt", "r.crt", "key file @/r.crt holds no private key: are `certificate`"),
             ("parameters", "r.key", "certificate file @/parameters holds no certificate: it must"),

@@ -7,7 +7,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | [`pem`] | reading PEM files |
+//! | [`pem`], `boundaries` | reading PEM files |
 //! | `identity`, `chain` | certificate and key from their files, in the order that TLS wants |
 //! | `finding` | what works today and should be looked at |
 //! | `host_name` | the name for the relay's URIs |
@@ -27,6 +27,7 @@ pub use self::{
     server::server_config,
 };
 
+mod boundaries;
 mod chain;
 mod client;
 mod finding;
