@@ -1,12 +1,12 @@
 //! The client side: how a next hop is dialled, and whom it may be.
 
-use std::{fmt, path::Path, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, OtherError,
-    RootCertStore, SignatureScheme,
+    SignatureScheme,
     client::{
-        ResolvesClientCert, Resumption, WebPkiServerVerifier,
+        ResolvesClientCert, Resumption,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
     crypto::{
@@ -17,8 +17,9 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 
-use super::pem::{FileProblem, PemFile, certificates};
-use super::{Identity, TlsError, possession::provable, provider};
+use super::{
+    Anchors, HandshakeError, Identity, TlsError, possession::provable, provider, trust::Checker,
+};
 
 /// What is asked of the certificate of a next hop (`verify_next_hop`).
 pub enum Verification {
@@ -28,14 +29,14 @@ pub enum Verification {
     /// Checked, and the outcome of a failed check told to the observer; the connection goes on.
     Log {
         /// Whom to believe.
-        anchors: RootCertStore,
+        anchors: Anchors,
         /// Whom to tell.
         observer: Box<dyn Observer>,
     },
     /// Checked; a certificate that fails ends the handshake (RFC 4976 §9.2).
     Enforce {
         /// Whom to believe.
-        anchors: RootCertStore,
+        anchors: Anchors,
     },
 }
 
@@ -45,11 +46,11 @@ pub enum Verification {
 /// dials.
 pub trait Observer: Send + Sync {
     /// `host` is the name that was dialled, `reason` what is wrong with its certificate.
-    fn unverified(&self, host: &str, reason: &rustls::Error);
+    fn unverified(&self, host: &str, reason: &HandshakeError);
 }
 
-impl<F: Fn(&str, &rustls::Error) + Send + Sync> Observer for F {
-    fn unverified(&self, host: &str, reason: &rustls::Error) {
+impl<F: Fn(&str, &HandshakeError) + Send + Sync> Observer for F {
+    fn unverified(&self, host: &str, reason: &HandshakeError) {
         self(host, reason);
     }
 }
@@ -112,17 +113,13 @@ struct NextHopVerifier {
 enum Policy {
     Off,
     /// Without a checker when nobody is trusted: then no certificate verifies.
-    Log(Option<Arc<WebPkiServerVerifier>>, Box<dyn Observer>),
-    Enforce(Arc<WebPkiServerVerifier>),
+    Log(Option<Checker>, Box<dyn Observer>),
+    Enforce(Checker),
 }
 
 impl NextHopVerifier {
     fn new(verification: Verification, provider: &Arc<CryptoProvider>) -> Result<Self, TlsError> {
-        let checker = |anchors: RootCertStore| {
-            WebPkiServerVerifier::builder_with_provider(Arc::new(anchors), Arc::clone(provider))
-                .build()
-                .ok()
-        };
+        let checker = |anchors| Checker::new(anchors, provider);
         let policy = match verification {
             Verification::Off => Policy::Off,
             Verification::Log { anchors, observer } => Policy::Log(checker(anchors), observer),
@@ -143,11 +140,10 @@ impl NextHopVerifier {
         certificate: &CertificateDer<'_>,
         check: impl FnOnce() -> Result<HandshakeSignatureValid, rustls::Error>,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        match self.policy {
-            Policy::Off | Policy::Log(..) if !provable(certificate, &self.algorithms) => {
-                Ok(HandshakeSignatureValid::assertion())
-            }
-            _ => check(),
+        match (self.provable(certificate), &self.policy) {
+            (Ok(()), _) => check(),
+            (Err(reason), Policy::Enforce(_)) => Err(reason),
+            (Err(_), Policy::Off | Policy::Log(..)) => Ok(HandshakeSignatureValid::assertion()),
         }
     }
 
@@ -161,7 +157,10 @@ impl NextHopVerifier {
 
 /// A certificate is good, but whether the peer owns it is unknown.
 #[derive(Debug, thiserror::Error)]
-#[error("no signature of its key can be checked (an RSA key of less than 2048 bits?)")]
+#[error(
+    "has a key whose signatures cannot be checked (RSA of less than 2048 bits?): the peer needs a \
+     new one"
+)]
 struct Unprovable;
 
 impl ServerCertVerifier for NextHopVerifier {
@@ -170,24 +169,22 @@ impl ServerCertVerifier for NextHopVerifier {
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
+        _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let check = |checker: &WebPkiServerVerifier| {
-            checker.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-        };
+        let check = |checker: &Checker| checker.check(end_entity, intermediates, server_name, now);
         match &self.policy {
-            Policy::Off => Ok(ServerCertVerified::assertion()),
-            Policy::Enforce(checker) => check(checker),
+            Policy::Off => {}
+            Policy::Enforce(checker) => check(checker)?,
             Policy::Log(checker, observer) => {
                 let unknown = || Err(CertificateError::UnknownIssuer.into());
-                let outcome = checker.as_deref().map_or_else(unknown, check);
-                if let Err(reason) = outcome.and_then(|_| self.provable(end_entity)) {
-                    observer.unverified(&server_name.to_str(), &reason);
+                let outcome = checker.as_ref().map_or_else(unknown, check);
+                if let Err(reason) = outcome.and_then(|()| self.provable(end_entity)) {
+                    observer.unverified(&server_name.to_str(), &reason.into());
                 }
-                Ok(ServerCertVerified::assertion())
             }
         }
+        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -221,50 +218,27 @@ impl ServerCertVerifier for NextHopVerifier {
     }
 }
 
-/// The certificate authorities that the operating system trusts, possibly none.
-///
-/// Ones that do not parse are left out, as the system's own programs do.
-pub fn system_anchors() -> RootCertStore {
-    let mut anchors = RootCertStore::empty();
-    anchors.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    anchors
-}
-
-/// Adds the certificates of a PEM bundle (option `ca`) to `anchors`; each must be usable.
-pub fn add_bundle(anchors: &mut RootCertStore, bundle: &Path) -> Result<(), TlsError> {
-    let bundle = PemFile::Authorities(bundle.to_owned());
-    for certificate in certificates(&bundle)? {
-        anchors
-            .add(certificate)
-            .map_err(|cause| bundle.error(FileProblem::UnusableCertificate(cause.to_string())))?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use rustls::{
         ServerConfig,
         server::{ClientHello, ResolvesServerCert},
     };
-    use tempfile::TempDir;
 
     use super::{
         super::{
             server_config,
-            tests::{identity, shake_hands, trusting, write, write_pair},
+            tests::{identity, shake_hands, trusting},
         },
         *,
     };
 
     #[test]
     fn enforcing_needs_somebody_to_trust() {
-        let nobody = RootCertStore::empty;
+        let nobody = Anchors::empty;
         let enforce = client_config(Verification::Enforce { anchors: nobody() }, None);
         assert!(matches!(enforce, Err(TlsError::NoTrustAnchors)));
-        let observer = Box::new(|_: &str, _: &rustls::Error| ());
+        let observer = Box::new(|_: &str, _: &HandshakeError| ());
         client_config(Verification::Log { anchors: nobody(), observer }, None).unwrap();
         assert!(matches!(server_config(&[]), Err(TlsError::NoIdentity)));
     }
@@ -293,7 +267,7 @@ mod tests {
                     .with_cert_resolver(Arc::new(Shows(shown)));
                 shake_hands("localhost", client_config(verification, None).unwrap(), server.into())
             };
-            let observer = || Box::new(|_: &str, _: &rustls::Error| ());
+            let observer = || Box::new(|_: &str, _: &HandshakeError| ());
             let modes = [
                 Verification::Off,
                 Verification::Log { anchors: trusting(&other), observer: observer() },
@@ -305,18 +279,5 @@ mod tests {
                 assert_eq!(refused, Err(CertificateError::BadSignature.into()));
             }
         }
-    }
-
-    #[test]
-    fn bundles_are_read_whole() {
-        let dir = TempDir::new().unwrap();
-        let (one, key) = write_pair(dir.path(), "one", &["one.example.com"]);
-        let (two, _) = write_pair(dir.path(), "two", &["two.example.com"]);
-        let bundle = [fs::read(&one).unwrap(), fs::read(&two).unwrap()].concat();
-        let mut anchors = RootCertStore::empty();
-        add_bundle(&mut anchors, &write(dir.path(), "bundle", bundle)).unwrap();
-        assert_eq!(anchors.len(), 2);
-        let error = add_bundle(&mut anchors, &key).unwrap_err().to_string();
-        assert!(error.contains("CA file") && error.contains("holds no certificate"), "{error}");
     }
 }

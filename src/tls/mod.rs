@@ -12,7 +12,8 @@
 //! | `finding` | what works today and should be looked at |
 //! | `host_name` | the name for the relay's URIs |
 //! | `server`, `client` | the two sides: the identity for a name, the check of a next hop |
-//! | `possession` | whether the proof that a peer owns its key can be checked |
+//! | `trust`, `possession` | which certificate is believed; whether the proof that a peer owns its key can be checked |
+//! | `failure` | why a handshake failed, in words |
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -20,16 +21,19 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
 use self::pem::PemError;
 pub use self::{
-    client::{Observer, Verification, add_bundle, client_config, system_anchors},
+    client::{Observer, Verification, client_config},
+    failure::HandshakeError,
     finding::{EXPIRY_NOTICES, Finding, Utc},
     host_name::{HostNameError, host_name},
     identity::Identity,
     server::server_config,
+    trust::Anchors,
 };
 
 mod boundaries;
 mod chain;
 mod client;
+mod failure;
 mod finding;
 mod host_name;
 mod identity;
@@ -38,6 +42,7 @@ mod possession;
 mod server;
 #[cfg(test)]
 pub(crate) mod tests;
+mod trust;
 
 /// Why TLS cannot be set up. Every message ends with what to do about it.
 #[derive(Debug, thiserror::Error)]

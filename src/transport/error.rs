@@ -2,12 +2,11 @@
 
 use std::{fmt, io, net::SocketAddr, time::Duration};
 
-use rustls::{AlertDescription, PeerIncompatible};
-
 use super::{
     dialling::{CONNECT_TIMEOUT, Target},
     resolve::ResolveError,
 };
+pub use crate::tls::HandshakeError;
 
 /// Why there is no connection, or none any more. Causes are part of the message.
 #[derive(Debug, thiserror::Error)]
@@ -87,49 +86,4 @@ pub enum AttemptError {
         /// The share.
         after: Duration,
     },
-}
-
-/// Why a TLS handshake failed.
-#[derive(Debug, thiserror::Error)]
-pub enum HandshakeError {
-    /// The first bytes are not TLS.
-    #[error("the peer does not speak TLS here (plain TCP?)")]
-    NotTls,
-    /// RFC 8996: nothing below TLS 1.2.
-    #[error("the peer offers no TLS version from 1.2 on")]
-    VersionTooOld,
-    /// The connection ended in the middle.
-    #[error("the peer closed the connection")]
-    Closed,
-    /// The peer sent an alert; after `UnknownCA` and the like it does not trust our certificate.
-    #[error("refused by the peer with the alert {0:?}")]
-    Refused(AlertDescription),
-    /// The peer's certificate did not verify (`verify_next_hop = enforce`).
-    #[error("the certificate of the peer is not acceptable: {0}")]
-    Certificate(rustls::CertificateError),
-    /// Anything else.
-    #[error("{0}")]
-    Other(io::Error),
-}
-
-impl From<io::Error> for HandshakeError {
-    fn from(error: io::Error) -> Self {
-        if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) {
-            return Self::Closed;
-        }
-        let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        match inner {
-            Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) => {
-                Self::NotTls
-            }
-            Some(rustls::Error::PeerIncompatible(
-                PeerIncompatible::Tls12NotOffered
-                | PeerIncompatible::Tls12NotOfferedOrEnabled
-                | PeerIncompatible::ServerDoesNotSupportTls12Or13,
-            )) => Self::VersionTooOld,
-            Some(rustls::Error::AlertReceived(alert)) => Self::Refused(*alert),
-            Some(rustls::Error::InvalidCertificate(cause)) => Self::Certificate(cause.clone()),
-            _ => Self::Other(error),
-        }
-    }
 }

@@ -202,7 +202,7 @@ mod tests {
         super::tests::{pair, poll_once, serve},
         *,
     };
-    use crate::tls::tests::{identity, trusting};
+    use crate::tls::tests::{identity, roots};
 
     /// A TLS 1.2 client (whose handshake records are told apart from data) that keeps what it reads.
     struct Tap {
@@ -264,7 +264,7 @@ mod tests {
         // Pieces of a hundred bytes in one record; 40 KiB in three.
         for (count, size, records) in [(100, 100, 1), (40, 1024, 3)] {
             let (port, accepted) = serve(std::slice::from_ref(&server));
-            let anchors = trusting(&server);
+            let anchors = roots(&server);
             let reader = thread::spawn(move || tapped_read(port, anchors, count * size));
             let mut link = accepted.await.unwrap().unwrap();
             assert!(link.is_write_vectored());

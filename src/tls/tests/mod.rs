@@ -15,7 +15,7 @@ use rustls::{
 };
 use tempfile::TempDir;
 
-use super::Identity;
+use super::{Anchors, Identity};
 
 mod scripts;
 
@@ -55,8 +55,8 @@ pub(crate) fn identity(sans: &[&str]) -> Identity {
     Identity::load(&certificate, &key).unwrap()
 }
 
-pub(crate) fn trusting(identity: &Identity) -> RootCertStore {
-    let mut anchors = RootCertStore::empty();
+pub(crate) fn trusting(identity: &Identity) -> Anchors {
+    let mut anchors = Anchors::empty();
     anchors.add(identity.chain()[0].clone()).unwrap();
     anchors
 }
@@ -68,6 +68,13 @@ pub(super) fn openssl(arguments: &[&str], dir: &Path) {
 
 pub(super) fn assert_success(output: &Output) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The same for rustls's own verifiers.
+pub(crate) fn roots(identity: &Identity) -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add(identity.chain()[0].clone()).unwrap();
+    roots
 }
 
 /// A handshake in memory, as the client sees it.

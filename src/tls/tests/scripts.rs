@@ -8,12 +8,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use rustls::RootCertStore;
 use tempfile::TempDir;
 use x509_parser::{extensions::GeneralName, parse_x509_certificate};
 
 use super::{
-    super::{Identity, Verification, add_bundle, client_config, server_config},
+    super::{Anchors, Identity, Verification, client_config, server_config},
     assert_success, openssl, shake_hands, write,
 };
 
@@ -70,8 +69,8 @@ fn check_script_pair(dir: &Path, days: u64) -> Identity {
 
 /// A handshake in memory with `verify_next_hop = enforce`.
 fn trusted_by_our_verifier(identity: &Identity, ca: &Path) {
-    let mut anchors = RootCertStore::empty();
-    add_bundle(&mut anchors, ca).unwrap();
+    let mut anchors = Anchors::empty();
+    anchors.add_bundle(ca).unwrap();
     let config = client_config(Verification::Enforce { anchors }, None).unwrap();
     let server = server_config(std::slice::from_ref(identity)).unwrap();
     shake_hands("relay.example.com", config, server).unwrap();
