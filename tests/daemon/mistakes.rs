@@ -119,9 +119,10 @@ const MISTAKES: &[Mistake] = &[
         options: TLS,
         spoil: |site| {
             let issuer = certificate(&["issuer.example.com"], 2090).0;
-            let body: String = issuer.lines().filter(|line| !line.starts_with('-')).collect();
-            let issuer = format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----");
-            site.write("relay.crt", &format!("{issuer}{}", site.read("relay.crt")));
+            let own = site.read("relay.crt");
+            let body: String = own.lines().filter(|line| !line.starts_with('-')).collect();
+            let own = format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----");
+            site.write("relay.crt", &format!("{own}{issuer}"));
         },
         line: "{dir}/config.ini:3: [Relay] certificate: certificate file {dir}/relay.crt is damaged \
                in line 3 (a boundary that shares its line): put each BEGIN and each END on a line \
