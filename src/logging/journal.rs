@@ -25,10 +25,10 @@ use tracing_subscriber::{
 };
 
 use super::{
-    IDENTIFIER,
     kept::{KeptEvent, KeptSpan, SpanNotes},
     queue::{Entry, Queue},
     replay::Replay,
+    syslog::IDENTIFIER,
 };
 
 /// What journald listens on.

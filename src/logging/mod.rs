@@ -27,9 +27,7 @@ mod terminal;
 
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
-    env,
-    ffi::CStr,
-    fs, io,
+    env, fs, io,
     os::unix::net::{UnixDatagram, UnixStream},
     panic::{self, Location},
     sync::OnceLock,
@@ -48,8 +46,6 @@ const BOUNDS: Bounds = Bounds { lines: 8192, octets: 1024 * 1024 };
 /// What the last lines may take at the end of the process.
 const FLUSH_TIME: Duration = Duration::from_secs(1);
 
-/// The name of the relay in syslog and the journal.
-const IDENTIFIER: &CStr = c"msrprelay";
 /// The socket of the system's log, see syslog(3).
 const SYSLOG_SOCKET: &str = "/dev/log";
 /// Directory of the sockets of journald. Where journald is the system's log, [`SYSLOG_SOCKET`] is a
@@ -218,7 +214,7 @@ pub fn start(target: Target, level: LogLevel, at_least: LevelFilter) -> io::Resu
     match target {
         Target::Terminal => registry.with(terminal::layer(queue)).try_init(),
         Target::Journal => registry.with(journal::Layer::new(queue)).try_init(),
-        Target::Syslog => registry.with(syslog::layer(IDENTIFIER, queue)?).try_init(),
+        Target::Syslog => registry.with(syslog::layer(syslog::IDENTIFIER, queue)?).try_init(),
     }
     .map_err(io::Error::other)?;
     let _ = QUEUE.set(queue);

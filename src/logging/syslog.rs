@@ -11,6 +11,9 @@ use super::{
     queue::{Entry, Queue},
 };
 
+/// The name of the relay in syslog and the journal.
+pub(super) const IDENTIFIER: &CStr = c"msrprelay";
+
 /// Formats lines as on a terminal, but without the time, which syslog adds.
 pub(super) fn layer<S: Subscriber + for<'a> LookupSpan<'a>>(
     identifier: &'static CStr,
