@@ -13,8 +13,8 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use futures_util::{FutureExt as _, future::BoxFuture};
-use tokio_util::sync::CancellationToken;
+use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 use tracing::{Span, debug, error, info};
 
 use super::{
@@ -44,6 +44,9 @@ pub(super) struct Bridge {
     arrival: Option<Arrival>,
     dialling: Option<BoxFuture<'static, Result<Link, LinkError>>>,
     logins: Logins,
+    /// The sessions of both clients, each of which may be ended by its token. They are polled only
+    /// when they have woken the task.
+    ends: FuturesUnordered<WaitForCancellationFutureOwned>,
     queued: Queued,
 }
 
@@ -82,6 +85,7 @@ impl Bridge {
     pub(super) fn new(newcomer: Newcomer, arrival: Arrival) -> Option<Self> {
         let Newcomer { party, decoder, unsent, holding } = newcomer;
         let session = Session::new(holding?, decoder, unsent, Limits::DEFAULT, clock::now());
+        let ends = party.registration.iter().map(Registration::ended).collect();
         Some(Self {
             session,
             queued: party.counted.queued(),
@@ -89,6 +93,7 @@ impl Bridge {
             arrival: Some(arrival),
             dialling: None,
             logins: Logins::default(),
+            ends,
         })
     }
 
@@ -142,12 +147,10 @@ impl Bridge {
     }
 
     async fn event(&mut self) -> Event {
-        let [near, far] = [Leg::Near, Leg::Far].map(|leg| self.token(leg));
-        let Self { session, wires, arrival, dialling, logins, queued, .. } = self;
+        let Self { session, wires, arrival, dialling, logins, ends, queued } = self;
         tokio::select! {
             biased;
-            () = cancelled(near.as_ref()) => Event::Cancelled,
-            () = cancelled(far.as_ref()) => Event::Cancelled,
+            Some(()) = ends.next() => Event::Cancelled,
             newcomer = pending(arrival) => Event::Arrived(newcomer.ok()),
             (leg, head, verdict) = poll_fn(|cx| logins.poll(cx)) => {
                 Event::Decided(leg, head, verdict)
@@ -161,11 +164,6 @@ impl Bridge {
             // what became of it.
             dialled = pending(dialling) => Event::Dialled(dialled),
         }
-    }
-
-    /// What ends the session that the client on this leg holds.
-    fn token(&self, leg: Leg) -> Option<CancellationToken> {
-        Some(self.wires.party(leg)?.registration.as_ref()?.token.clone())
     }
 
     // --- the far leg ---------------------------------------------------------------------------
@@ -241,6 +239,7 @@ impl Bridge {
         debug!("joined by {}", party.peer());
         self.bind();
         party.doors = None;
+        self.ends.extend(party.registration.iter().map(Registration::ended));
         self.session.arrive(holding, decoder, unsent, clock::now());
         self.wires.open_far(party);
         GO_ON
@@ -370,14 +369,6 @@ fn over(end: End) -> Next {
 pub(super) fn panic_message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
-}
-
-/// Resolves when the token is cancelled; never, where there is none.
-async fn cancelled(token: Option<&CancellationToken>) {
-    match token {
-        Some(token) => token.cancelled().await,
-        None => std::future::pending().await,
-    }
 }
 
 /// Octets that wait for the peers of a session.

@@ -1,11 +1,11 @@
 //! Why a session ended, and the two lines of the log that other programs read: their form is fixed.
 
-use std::{fmt, net::SocketAddr};
+use std::{fmt, net::SocketAddr, time::Duration};
 
 use tracing::{debug, info, warn};
 
 use super::registry::SessionInfo;
-use crate::{auth::AuthError, clock, session::Leg};
+use crate::{auth::AuthError, session::Leg};
 
 /// Why a session ended. Log lines, metrics and records derive their words from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,10 +63,9 @@ impl fmt::Display for End {
 }
 
 /// The line of the log that operators count with.
-pub(super) fn log(session: &SessionInfo, end: End) {
-    let SessionInfo { user, realm, peer, since, traffic, .. } = session;
-    let (user, realm) = (Quoted(user), Quoted(realm));
-    let duration = clock::now().saturating_duration_since(*since).as_secs();
+pub(super) fn log(session: &SessionInfo, duration: Duration, end: End) {
+    let SessionInfo { user, realm, peer, traffic, .. } = session;
+    let (user, realm, duration) = (Quoted(user), Quoted(realm), duration.as_secs());
     // Operators count from the client's side.
     let (sent, received) = (traffic.received(), traffic.sent());
     info!(

@@ -5,30 +5,30 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
 use tracing::{Span, debug};
 
 use super::{
     end::{self, End},
-    lifecycle::STOP_TIME,
     party::Registration,
     registry::SessionInfo,
     wire::{Wire, Wires},
 };
 use crate::{
+    clock,
     msrp::ChunkQueue,
     session::{Leg, Session},
 };
 
 /// How long a peer may take for its last octets once a session is over.
 const DRAIN: Duration = Duration::from_secs(10);
-/// The same while the process stops: the line in the log is written before [`STOP_TIME`] is over.
-const DRAIN_AT_STOP: Duration = STOP_TIME.saturating_sub(Duration::from_secs(1));
+/// How long the line in the log waits for them, so that it counts them.
+const COUNTED: Duration = Duration::from_secs(1);
 
 /// A session that is over, with what it still has to say. It is in the registry no more.
 pub(super) struct Ending {
     near: Last,
     far: Option<Last>,
+    #[cfg(test)]
     end: End,
 }
 
@@ -37,16 +37,36 @@ struct Last {
     leg: Leg,
     wire: Wire,
     words: ChunkQueue,
-    /// The session that the client on this leg held, and where its log lines stand.
-    held: Option<(Arc<SessionInfo>, Span)>,
+    /// That of the session that the client on this leg held.
+    line: Option<Line>,
+}
+
+/// The line in the log for one session. It is written when this is dropped, so it is written
+/// however the task ends.
+struct Line {
+    session: Arc<SessionInfo>,
+    /// Where the log lines of the session stand.
+    span: Span,
+    duration: Duration,
+    end: End,
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.span.in_scope(|| end::log(&self.session, self.duration, self.end));
+    }
 }
 
 impl Ending {
     pub(super) fn new(session: Session, wires: Wires, end: End) -> Self {
         let [near_words, far_words] = session.into_outgoing();
         let (near, far) = wires.into_legs();
-        let near = Last::new(Leg::Near, near, near_words);
-        Self { near, far: far.map(|far| Last::new(Leg::Far, far, far_words)), end }
+        Self {
+            near: Last::new(Leg::Near, near, near_words, end),
+            far: far.map(|far| Last::new(Leg::Far, far, far_words, end)),
+            #[cfg(test)]
+            end,
+        }
     }
 
     #[cfg(test)]
@@ -54,45 +74,48 @@ impl Ending {
         self.end
     }
 
-    /// Says the last words, writes the lines of the log and closes. `stopping`: the process ends.
-    pub(super) async fn run(self, stopping: &CancellationToken) {
-        let Self { near, far, end } = self;
+    /// Says the last words, writes the lines of the log and closes.
+    pub(super) async fn run(self) {
+        let Self { near, far, .. } = self;
         let far = async {
             if let Some(far) = far {
-                far.say(end, stopping).await;
+                far.say().await;
             }
         };
-        tokio::join!(near.say(end, stopping), far);
+        tokio::join!(near.say(), far);
     }
 }
 
 impl Last {
-    fn new(leg: Leg, mut wire: Wire, words: ChunkQueue) -> Self {
-        let held = wire.party.registration.take().map(Registration::leave);
-        Self { leg, wire, words, held }
+    fn new(leg: Leg, mut wire: Wire, words: ChunkQueue, end: End) -> Self {
+        // Nobody looks for the session any more.
+        wire.party.doors = None;
+        let line =
+            wire.party.registration.take().map(Registration::leave).map(|(session, span)| {
+                let duration = clock::now().saturating_duration_since(session.since);
+                Line { session, span, duration, end }
+            });
+        Self { leg, wire, words, line }
     }
 
-    async fn say(mut self, end: End, stopping: &CancellationToken) {
-        let stopped = async {
-            stopping.cancelled().await;
-            sleep(DRAIN_AT_STOP).await;
+    async fn say(self) {
+        let Self { leg, mut wire, words, line } = self;
+        let mut queued = wire.party.counted.queued();
+        queued.set(words.len());
+        let counted = async {
+            sleep(COUNTED).await;
+            drop(line);
+            sleep(DRAIN.saturating_sub(COUNTED)).await;
         };
-        let mut queued = self.wire.party.counted.queued();
-        queued.set(self.words.len());
         let said = tokio::select! {
-            said = self.wire.say(self.leg, self.words) => said,
-            () = sleep(DRAIN) => false,
-            () = stopped => false,
+            said = wire.say(leg, words) => said,
+            () = counted => false,
         };
         drop(queued);
-        if let Some((session, span)) = &self.held {
-            span.in_scope(|| end::log(session, end));
-        }
         if !said {
-            debug!("the last octets to the {} were not taken", self.leg);
-            return;
+            debug!("the last octets to the {leg} were not taken");
         }
-        if let Err(error) = self.wire.party.stream.close(DRAIN).await {
+        if let Err(error) = wire.party.stream.close(DRAIN).await {
             debug!("{error}");
         }
     }

@@ -304,10 +304,10 @@ impl Visitor {
             peer: self.party.peer(),
             since: clock::now(),
             traffic: Arc::clone(self.party.stream.traffic()),
+            token: process.lifecycle.stopping.child_token(),
         };
         span.in_scope(|| info!("session started, peer {}", info.peer));
-        let token = process.lifecycle.stopping.child_token();
-        let (registration, arrival) = process.registry.register(info, token, span);
+        let (registration, arrival) = process.registry.register(info, span);
         process.stats.started.fetch_add(1, Ordering::Relaxed);
         self.party.registration = Some(registration);
         self.say(Some(response));

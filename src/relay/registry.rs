@@ -16,7 +16,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, oneshot};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tracing::Span;
 
 use super::configuration::Authorities;
@@ -49,6 +49,8 @@ pub(super) struct SessionInfo {
     pub(super) since: Instant,
     /// Octets on the client's connection.
     pub(super) traffic: Arc<Traffic>,
+    /// Cancelled to end the session, whichever task serves it.
+    pub(super) token: CancellationToken,
 }
 
 #[derive(Debug)]
@@ -98,18 +100,17 @@ impl<C> Registry<C> {
         Self { sessions: Mutex::default(), emptied: Notify::new(), authorities }
     }
 
-    /// Enters a new session, waiting to be joined. Its task ends when `token` is cancelled.
+    /// Enters a new session, waiting to be joined.
     pub(super) fn register(
         self: &Arc<Self>,
         info: SessionInfo,
-        token: CancellationToken,
         span: Span,
     ) -> (Registration<C>, oneshot::Receiver<C>) {
         let (delivery, arrival) = oneshot::channel();
         let info = Arc::new(info);
         let entry = Entry { info: Arc::clone(&info), standing: Standing::Waiting(delivery) };
         self.lock().insert(info.id().to_owned(), entry);
-        (Registration { place: Place { registry: Arc::clone(self), info }, token, span }, arrival)
+        (Registration { place: Place { registry: Arc::clone(self), info }, span }, arrival)
     }
 
     /// Claims the session that a stranger's SEND names. A request that does not fit leaves the
@@ -182,8 +183,6 @@ impl<C> Entry<C> {
 /// A session as the connection of its client holds it.
 pub(super) struct Registration<C> {
     place: Place<C>,
-    /// Cancelled to end the session, whichever task serves it.
-    pub(super) token: CancellationToken,
     /// `session{..}`, in which its log lines stand.
     pub(super) span: Span,
 }
@@ -249,13 +248,20 @@ impl<C> Registration<C> {
     /// The session's time is over; false if somebody has claimed it just now.
     pub(super) fn lapse(&self) -> bool {
         let mut sessions = self.place.registry.lock();
-        match sessions.get_mut(self.place.info.id()) {
-            Some(Entry { standing: standing @ Standing::Waiting(_), .. }) => {
-                *standing = Standing::Lapsed;
-                true
-            }
-            _ => false,
-        }
+        let Some(Entry { standing: standing @ Standing::Waiting(_), .. }) =
+            sessions.get_mut(self.place.info.id())
+        else {
+            return false;
+        };
+        let before = std::mem::replace(standing, Standing::Lapsed);
+        drop(sessions);
+        drop(before);
+        true
+    }
+
+    /// Resolves when the session is to end.
+    pub(super) fn ended(&self) -> WaitForCancellationFutureOwned {
+        self.place.info.token.clone().cancelled_owned()
     }
 
     /// Takes the session out of the registry; what it was is left for the log.

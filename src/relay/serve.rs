@@ -98,7 +98,8 @@ async fn end_asked_for(process: &Process) {
 fn admit(process: &Arc<Process>, tcp: TcpStream, peer: SocketAddr) {
     let shared = Arc::clone(process);
     let task = async move {
-        let left = lobby::enter(&shared, tcp, peer).await;
+        // Boxed, so that a session does not hold the memory that the lobby took.
+        let left = Box::pin(lobby::enter(&shared, tcp, peer)).await;
         serve(&shared, left).await;
     };
     let task = guarded(Arc::clone(process), task);
@@ -120,18 +121,18 @@ fn readmit(process: &Arc<Process>, newcomer: Box<Newcomer>) {
 async fn serve(process: &Arc<Process>, mut left: Left) {
     loop {
         left = match left {
-            Left::Returned(newcomer) => lobby::return_to(process, newcomer).await,
+            Left::Returned(newcomer) => Box::pin(lobby::return_to(process, newcomer)).await,
             Left::Admitted(newcomer, arrival) => {
-                let Some(bridge) = Bridge::new(*newcomer, arrival) else { return };
+                let Some(bridge) = Bridge::new(*newcomer, arrival).map(Box::new) else { return };
                 let span = bridge.span();
-                match Box::new(bridge).run(process).instrument(span.clone()).await {
+                match bridge.run(process).instrument(span.clone()).await {
                     After::Joined => return,
                     After::Returned(newcomer) => Left::Returned(newcomer),
                     After::Over(ending, late) => {
                         if let Some(late) = late {
                             readmit(process, late);
                         }
-                        ending.run(&process.lifecycle.stopping).instrument(span).await;
+                        Box::pin(ending.run()).instrument(span).await;
                         return;
                     }
                 }

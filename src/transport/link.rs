@@ -221,7 +221,7 @@ mod tests {
         super::tests::{pair, poll_once, serve},
         *,
     };
-    use crate::tls::tests::{identity, trusting};
+    use crate::tls::tests::{identity, roots};
 
     /// A TCP stream that keeps all it reads. Its client uses TLS 1.2, where handshake records can
     /// be told from data.
@@ -285,7 +285,7 @@ mod tests {
         // A hundred slices of 100 octets fit into one record; 40 KiB need three.
         for (count, size, records) in [(100, 100, 1), (40, 1024, 3)] {
             let (port, accepted) = serve(std::slice::from_ref(&server));
-            let anchors = trusting(&server);
+            let anchors = roots(&server);
             let reader = thread::spawn(move || tapped_read(port, anchors, count * size));
             let mut link = accepted.await.unwrap().unwrap();
             assert!(link.is_write_vectored());

@@ -74,6 +74,7 @@ sockopt_impl!(
 /// The beginning of `struct tcp_info` in `linux/tcp.h`, as Linux has had it since 4.1.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
+#[expect(unreachable_pub, reason = "the macro names it in an item of a public trait")]
 pub struct RawTcpInfo {
     state_and_options: [u8; 8],
     timers_and_sizes: [u32; 4],

@@ -268,16 +268,6 @@ impl Stream {
         Ok(Outstanding { octets, age })
     }
 
-    /// Whether the kernel has taken all that was written.
-    pub fn is_flushed(&self) -> bool {
-        !self.unflushed
-    }
-
-    /// Whether the socket blocked in the last run of writes.
-    pub fn is_blocked(&self) -> bool {
-        self.blocked_at.is_some()
-    }
-
     /// Forgets that the socket blocked, so that the next run of writes reports it as new.
     pub fn restart(&mut self) {
         self.blocked_at = None;

@@ -10,3 +10,4 @@ mod logs;
 mod mistakes;
 mod privileges;
 mod service;
+mod stuck;

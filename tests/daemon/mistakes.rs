@@ -114,6 +114,34 @@ const MISTAKES: &[Mistake] = &[
                make-selfsigned.sh",
     },
     Mistake {
+        name: "chain whose certificates share a line",
+        told: Told::Everywhere,
+        options: TLS,
+        spoil: |site| {
+            let issuer = certificate(&["issuer.example.com"], 2090).0;
+            let own = site.read("relay.crt");
+            let body: String = own.lines().filter(|line| !line.starts_with('-')).collect();
+            let own = format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----");
+            site.write("relay.crt", &format!("{own}{issuer}"));
+        },
+        line: "{dir}/config.ini:3: [Relay] certificate: certificate file {dir}/relay.crt is damaged \
+               in line 3 (a boundary that shares its line): put each BEGIN and each END on a line \
+               of its own",
+    },
+    Mistake {
+        name: "chain with a misspelt label",
+        told: Told::Everywhere,
+        options: TLS,
+        spoil: |site| {
+            let issuer = certificate(&["issuer.example.com"], 2090).0;
+            let issuer = issuer.replace("CERTIFICATE", "CERTIFICAT");
+            site.write("relay.crt", &format!("{issuer}{}", site.read("relay.crt")));
+        },
+        line: "{dir}/config.ini:3: [Relay] certificate: certificate file {dir}/relay.crt has in line \
+               1 a section \"CERTIFICAT\", which is not read: a certificate is a section \
+               CERTIFICATE; correct the label, or remove the section",
+    },
+    Mistake {
         name: "key of another certificate",
         told: Told::Everywhere,
         options: TLS,

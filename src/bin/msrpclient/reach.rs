@@ -6,10 +6,10 @@ use msrprelay::{
     cli::msrpclient::{Address, HostPort, RelayArgs},
     client::{Account, Session, own_uri},
     msrp::Uri,
-    tls::{self, Verification},
+    tls::{self, Anchors, Verification},
     transport::{self, Link, Target},
 };
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 
 use super::{exit::Failure, password::password};
 
@@ -58,10 +58,10 @@ async fn connect(target: &Target, args: &RelayArgs) -> Result<Link, Failure> {
 fn client_config(args: &RelayArgs) -> Result<Arc<ClientConfig>, Failure> {
     let verification = match (args.insecure || args.no_tls, &args.ca) {
         (true, _) => Verification::Off,
-        (false, None) => Verification::Enforce { anchors: tls::system_anchors() },
+        (false, None) => Verification::Enforce { anchors: Anchors::system() },
         (false, Some(bundle)) => {
-            let mut anchors = RootCertStore::empty();
-            tls::add_bundle(&mut anchors, bundle).map_err(in_words)?;
+            let mut anchors = Anchors::empty();
+            anchors.add_bundle(bundle).map_err(in_words)?;
             Verification::Enforce { anchors }
         }
     };

@@ -71,6 +71,13 @@ pub(crate) fn status(status: &Status, now: u64) -> String {
         ),
     );
     lines.add("queued", &format!("{} bytes", status.queued_bytes));
+    match status.log_lines_dropped {
+        0 => lines.add("log lines", "none dropped"),
+        dropped => lines.add(
+            "log lines",
+            &format!("{dropped} dropped, because the log did not take them in time"),
+        ),
+    }
     lines.0
 }
 
@@ -192,6 +199,7 @@ mod tests {
             sessions_started: 67,
             faults: 0,
             queued_bytes: 131_072,
+            log_lines_dropped: 7,
             last_failed_reload: Some(FailedReload {
                 at: NOW - 61,
                 kept: 3,
@@ -229,6 +237,7 @@ msrprelay 2.0.0 is draining: it takes no new sessions, pid 4711, up 3 d 4 h
   connections    12, 345 since the start
   sessions       7 (5 bound, 2 waiting to be joined), 67 since the start
   queued         131072 bytes
+  log lines      7 dropped, because the log did not take them in time
 ";
         assert_eq!(status(&example(), NOW), expected);
     }
@@ -249,5 +258,8 @@ msrprelay 2.0.0 is draining: it takes no new sessions, pid 4711, up 3 d 4 h
         let text = status(&example, NOW);
         assert!(!text.contains("FAILED") && !text.contains("left behind"), "{text}");
         assert!(text.contains("  certificate    none: plain TCP\n"), "{text}");
+        example.log_lines_dropped = 0;
+        let text = status(&example, NOW);
+        assert!(text.ends_with("  log lines      none dropped\n"), "{text}");
     }
 }

@@ -7,6 +7,7 @@ use tokio::{
     task::JoinHandle,
     time::timeout,
 };
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
@@ -91,9 +92,9 @@ async fn session(process: &Process, user: &str, lasts: Duration) -> (Box<Bridge>
         peer: newcomer.party.peer(),
         since: clock::now(),
         traffic: Arc::clone(newcomer.party.stream.traffic()),
+        token: process.lifecycle.stopping.child_token(),
     };
-    let token = process.lifecycle.stopping.child_token();
-    let (registration, arrival) = process.registry.register(info, token, Span::none());
+    let (registration, arrival) = process.registry.register(info, Span::none());
     newcomer.party.registration = Some(registration);
     newcomer.holding = Some(Holding {
         uri,
@@ -103,6 +104,11 @@ async fn session(process: &Process, user: &str, lasts: Duration) -> (Box<Bridge>
         max_auth_attempts: None,
     });
     (Box::new(Bridge::new(newcomer, arrival).unwrap()), other)
+}
+
+/// What ends the session of this task.
+fn token(bridge: &Bridge) -> CancellationToken {
+    bridge.wires.near().registration.as_ref().unwrap().info().token.clone()
 }
 
 /// Bob, whose first SEND to Alice's session has been read.
@@ -124,7 +130,7 @@ fn spawn(process: &Arc<Process>, bridge: Box<Bridge>) -> JoinHandle<Option<End>>
         match bridge.run(&process).await {
             After::Over(ending, _) => {
                 let end = ending.end();
-                ending.run(&process.lifecycle.stopping).await;
+                ending.run().await;
                 Some(end)
             }
             After::Joined | After::Returned(_) => None,
@@ -226,10 +232,10 @@ async fn a_joined_session_is_ended_from_either_entry() {
         let (mut bob, mut bobs) = session(&process, "bob", HOUR).await;
         let (carol, _carols) = session(&process, "carol", HOUR).await;
         let (carol_token, token) = (
-            carol.token(Leg::Near).unwrap(),
+            token(&carol),
             match ended {
-                "alice" => alice.token(Leg::Near).unwrap(),
-                _ => bob.token(Leg::Near).unwrap(),
+                "alice" => token(&alice),
+                _ => token(&bob),
             },
         );
         let first =
@@ -288,7 +294,7 @@ async fn each_leg_is_closed_when_it_has_heard_its_last_words() {
     let (alice, alices) = session(&process, "alice", HOUR).await;
     let (bob, bobs) = stranger(&process).await;
     claim(&process).unwrap().send(Box::new(bob)).unwrap();
-    let token = alice.token(Leg::Near).unwrap();
+    let token = token(&alice);
     let task = spawn(&process, alice);
     let (mut from_relay, mut to_relay) = alices.into_split();
     let sent = Arc::new(AtomicU64::new(0));

@@ -183,11 +183,14 @@ impl Listeners {
                 let closed = CancellationToken::new();
                 let door = Door { requested, local, _close: closed.clone().drop_guard() };
                 let door = Arc::new(door);
+                let weak = Arc::downgrade(&socket);
+                // The same socket, if its door had been left.
+                self.0.retain(|listener| !listener.socket.ptr_eq(&weak));
                 self.0.push(Listener {
                     requested,
                     local,
                     door: Arc::downgrade(&door),
-                    socket: Arc::downgrade(&socket),
+                    socket: weak,
                 });
                 entrances.push(Entrance { local, socket, closed });
                 door
@@ -251,12 +254,12 @@ async fn accept(
             }
         }
     }
-    // A reload may have returned to the address; then another task accepts there.
-    let Some(listener) = Arc::into_inner(listener) else { return };
     // The kernel has completed these connections already: closing the listener would reset them.
     let late: Vec<_> = iter::from_fn(|| accept_now(&listener)).collect();
-    drop(listener);
-    info!("no longer listening on {local}");
+    // A reload may have returned to the address; then another task accepts there.
+    if Arc::into_inner(listener).is_some() {
+        info!("no longer listening on {local}");
+    }
     for (tcp, peer) in late {
         admit(tcp, peer);
     }

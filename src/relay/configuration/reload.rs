@@ -171,9 +171,8 @@ impl Configuration {
 
     /// Puts a generation in force. `opened`: where it listens, if not where the one before does.
     fn swap(&self, generation: Arc<Generation>, opened: Option<Opened>, since: SystemTime) {
-        let mut listeners = self.listeners();
         let (doors, entrances) = match opened {
-            Some(opened) => listeners.enter(opened),
+            Some(opened) => self.listeners().enter(opened),
             None => (Arc::clone(&self.in_force().doors), Vec::new()),
         };
         probe(&generation, &self.lifecycle);

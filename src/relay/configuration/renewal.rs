@@ -35,7 +35,10 @@ pub(in crate::relay) async fn watch(configuration: Arc<Configuration>) {
         }
         let files = generation.files.clone();
         let Ok(found) = tokio::task::spawn_blocking(move || files.again()).await else { continue };
-        match change.judge(&generation.files, found) {
+        let verdict = change.judge(&generation.files, found);
+        // A renewal may wait for a reload, and must not keep this generation meanwhile.
+        drop(in_force);
+        match verdict {
             Verdict::Nothing => {}
             Verdict::Undone => configuration.mend_renewal(),
             // The outcome is logged there, once for each change.

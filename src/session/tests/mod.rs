@@ -290,7 +290,9 @@ impl Pair {
         while let Some(due) = self.session.deadline().filter(|due| *due <= until) {
             self.now = self.now.max(due);
             let before = timeouts.len();
-            LEGS.into_iter().for_each(|leg| self.looks(leg));
+            for leg in LEGS {
+                self.looks(leg);
+            }
             while let Some(timeout) = self.session.expire(self.now) {
                 timeouts.push(timeout);
                 match timeout {

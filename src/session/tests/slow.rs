@@ -18,12 +18,12 @@ fn what_has_not_arrived_is_not_due() {
     pair.passes(seconds(100));
     pair.hears_nothing(Near);
     // A part of it arrives.
-    pair.on_the_way = (1, Some(pair.now - seconds(2)));
+    pair.on_the_way = (1, Some(pair.now));
     pair.passes(seconds(100));
     pair.hears_nothing(Near);
-    // And the rest: its time began 2 s ago.
-    pair.on_the_way = (0, Some(pair.now - seconds(2)));
-    pair.passes(seconds(27));
+    // And the rest: its time begins.
+    pair.on_the_way = (0, Some(pair.now));
+    pair.passes(seconds(29));
     pair.hears_nothing(Near);
     pair.passes(seconds(1) + LOOK);
     assert!(String::from_utf8(pair.take(Near)).unwrap().contains("Status: 000 408"));
@@ -32,19 +32,25 @@ fn what_has_not_arrived_is_not_due() {
 #[test]
 fn the_time_of_a_request_does_not_begin_anew() {
     let mut pair = sent();
+    let failed = |pair: &mut Pair| String::from_utf8(pair.take(Near)).unwrap().contains("000 408");
     pair.on_the_way = (0, Some(pair.now));
+    pair.looks(Far);
     pair.passes(seconds(10));
-    // Something else arrives later.
+    // Another one is sent, and arrives 5 s later.
     pair.says(Near, &send("y", "R B", "A", ""));
+    pair.on_the_way = (200, Some(pair.now));
     pair.take(Far);
     pair.take(Near);
-    pair.on_the_way = (0, Some(pair.now + seconds(5)));
-    pair.passes(seconds(20));
-    assert!(String::from_utf8(pair.take(Near)).unwrap().contains("Status: 000 408"));
+    pair.passes(seconds(5));
+    pair.on_the_way = (0, Some(pair.now));
     pair.passes(seconds(14));
-    pair.hears_nothing(Near);
+    assert!(!failed(&mut pair));
     pair.passes(seconds(1));
-    assert!(String::from_utf8(pair.take(Near)).unwrap().contains("Status: 000 408"));
+    assert!(failed(&mut pair), "the first");
+    pair.passes(seconds(14));
+    assert!(!failed(&mut pair));
+    pair.passes(seconds(1) + LOOK);
+    assert!(failed(&mut pair), "the second");
 }
 
 #[test]
