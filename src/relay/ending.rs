@@ -1,6 +1,6 @@
-//! The end of a session: its last words to both sides, its line in the log, and the close.
+//! The end of a session: the relay writes what is queued for both legs, logs the end, and closes.
 //!
-//! Each leg is closed when its last octet is with the kernel, whatever the other leg does.
+//! Each leg is closed once the kernel has its last octet, whatever the other leg does.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,24 +20,25 @@ use crate::{
     session::{Leg, Session},
 };
 
-/// How long a peer may take for its last octets once a session is over.
+/// How long a peer may take to read its last octets once a session is over.
 const DRAIN: Duration = Duration::from_secs(10);
-/// The same while the process stops: the line in the log is written before [`STOP_TIME`] is over.
+/// The same while the process stops. It is shorter than [`STOP_TIME`], so that the end of the
+/// session is still logged.
 const DRAIN_AT_STOP: Duration = STOP_TIME.saturating_sub(Duration::from_secs(1));
 
-/// A session that is over, with what it still has to say. It is in the registry no more.
+/// A session that is over, with what is still to be written. It has left the registry.
 pub(super) struct Ending {
     near: Last,
     far: Option<Last>,
     end: End,
 }
 
-/// One leg of it.
+/// One leg of a session that is over.
 struct Last {
     leg: Leg,
     wire: Wire,
     words: ChunkQueue,
-    /// The session that the client on this leg held, and where its log lines stand.
+    /// The session that the client on this leg owned, and the span of its log lines.
     held: Option<(Arc<SessionInfo>, Span)>,
 }
 
@@ -54,7 +55,8 @@ impl Ending {
         self.end
     }
 
-    /// Says the last words, writes the lines of the log and closes. `stopping`: the process ends.
+    /// Writes the last octets to both legs, logs the end and closes. `stopping` is cancelled when
+    /// the process stops.
     pub(super) async fn run(self, stopping: &CancellationToken) {
         let Self { near, far, end } = self;
         let far = async {
@@ -89,7 +91,7 @@ impl Last {
             span.in_scope(|| end::log(session, end));
         }
         if !said {
-            debug!("the last octets to the {} were not taken", self.leg);
+            debug!("closed before the last octets to the {} leg were written", self.leg);
             return;
         }
         if let Err(error) = self.wire.party.stream.close(DRAIN).await {
