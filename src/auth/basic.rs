@@ -9,14 +9,14 @@ use secrecy::{ExposeSecret, SecretString};
 use super::{Account, AuthError, Credential, Grant, challenger::USER_MAX};
 use crate::msrp::digest::{Algorithm, Ha1, ParseError, VALUE_MAX};
 
-/// A user and the password, in clear.
+/// Basic credentials: a user name and a password in clear.
 pub struct Attempt {
     user: String,
     password: SecretString,
 }
 
 impl Attempt {
-    /// Reads the value of an `Authorization` header. `None`: it is of another scheme.
+    /// Reads the value of an `Authorization` header. `None` if it has another scheme.
     pub fn parse(value: &[u8]) -> Option<Result<Self, AuthError>> {
         let value = value.trim_ascii_start();
         let end = value.iter().position(|byte| *byte == b' ').unwrap_or(value.len());
@@ -44,15 +44,15 @@ impl Attempt {
         Ok(Self { user: user.to_owned(), password: SecretString::from(password) })
     }
 
-    /// The same credentials read so that the name ends at the last colon, if there are several: RFC
-    /// 7617 lets no name hold one, but some backends know such names.
+    /// If there are several colons: the same credentials with the last one as the end of the name.
+    /// RFC 7617 forbids a colon in a name, but some backends have such names.
     pub fn with_longest_name(&self) -> Option<Self> {
         let (rest, password) = self.password.expose_secret().rsplit_once(':')?;
         let user = format!("{}:{rest}", self.user);
         (user.len() <= USER_MAX).then(|| Self { user, password: SecretString::from(password) })
     }
 
-    /// Whom to ask the backend for. Free of control characters, otherwise any text.
+    /// The user name to look up: any text without control characters.
     pub fn user(&self) -> &str {
         &self.user
     }
@@ -64,9 +64,10 @@ impl fmt::Debug for Attempt {
     }
 }
 
-/// The verdict, given what the backend `found` for the user in `realm`.
+/// Decides on the credentials. `found` is what the backend has for the user in `realm`.
 ///
-/// An unknown user costs the same work as a wrong password.
+/// An unknown user costs the same work as a wrong password, so that the time does not tell them
+/// apart.
 pub fn settle(
     attempt: Attempt,
     realm: &str,
@@ -82,7 +83,8 @@ pub fn settle(
         }
         Err(error) => return Err(error),
     };
-    // Hashes are compared, of equal length whatever the password: a table may hold nothing else.
+    // Hashes are compared: a table may have nothing else, and their length does not depend on the
+    // password.
     let mut verdict = Err(AuthError::UnusableCredential);
     for algorithm in [Algorithm::Sha256, Algorithm::Md5] {
         let stored = account.ha1s(algorithm, &attempt.user, realm);
@@ -93,7 +95,7 @@ pub fn settle(
             break;
         }
     }
-    // HA1 of an empty password may stand in a table; it is no password here either.
+    // An empty password is never accepted, even if a table has its HA1.
     if attempt.password.expose_secret().is_empty() {
         verdict = verdict.and(Err(AuthError::WrongPassword));
     }
@@ -147,7 +149,7 @@ mod tests {
         assert!(attempt("alice", &format!("{}:x", "u".repeat(255))).with_longest_name().is_none());
     }
 
-    /// Secrets that are rolled over, and an account that is called otherwise and ends.
+    /// An account with two valid passwords, another name and an end.
     #[test]
     fn any_credential_of_an_account_will_do() {
         let until = Some(SystemTime::UNIX_EPOCH);
@@ -188,7 +190,7 @@ mod tests {
 
     #[test]
     fn the_password_or_either_hash_decides() {
-        // Of alice:R:secret and alice:R: with nothing behind, by other programs.
+        // Hashes of `alice:R:secret` and of `alice:R:`, computed by another program.
         let hash = |algorithm, password| {
             SecretString::from(match (algorithm, password) {
                 (Algorithm::Md5, "secret") => "1f7ce4d4f6b2495234041d7f73be0c20",

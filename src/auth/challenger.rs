@@ -1,16 +1,16 @@
-//! Issues challenges and judges the answers (RFC 7616 §3.3, RFC 4976 §9.1). Pure: no clock, no
-//! look-up; `now` and the backend's word are arguments.
+//! Issues challenges and judges the answers (RFC 7616 §3.3, RFC 4976 §9.1). Pure: the time and the
+//! answer of the backend are arguments.
 //!
-//! A challenge leaves no trace here. Its nonce says by itself when it was issued, and a MAC says
-//! that it was issued by this process to this address:
+//! Nothing is stored for a challenge. The nonce has the time when it was issued, and a MAC that
+//! proves that this process issued it to this address:
 //!
 //! ```text
 //!   nonce  = base64url( time 8 | random 16 | MAC("nonce", time, random, address) 16 )
 //!   opaque = base64url( MAC("opaque", time, random, address) 16 )
 //! ```
 //!
-//! What is remembered is only which nonces were *spent*, and only a right digest spends one: a
-//! stranger cannot make this grow.
+//! Only *spent* nonces are remembered. Only a right digest spends a nonce, so a stranger cannot
+//! make them grow.
 
 mod nonce;
 
@@ -49,7 +49,7 @@ impl Challenger {
     ///
     /// # Panics
     ///
-    /// When the operating system has no random numbers, as does [`Challenger::challenge`].
+    /// If the operating system has no random numbers. [`Challenger::challenge`] panics then, too.
     pub fn new(now: Instant) -> Self {
         // A whole block of SHA-256.
         let key: [u8; 64] = random();
@@ -57,7 +57,7 @@ impl Challenger {
     }
 
     /// The values of the `WWW-Authenticate` headers for `client`: one for each of `algorithms`, in
-    /// their order (RFC 7616 §3.7), with the same nonce, which serves once whichever is answered.
+    /// their order (RFC 7616 §3.7). All have the same nonce, and only one of them can be answered.
     pub fn challenge(
         &self,
         algorithms: &[Algorithm],
@@ -75,7 +75,7 @@ impl Challenger {
         algorithms.iter().map(challenge).collect()
     }
 
-    /// Everything that can be said of `authorization` without knowing the secret.
+    /// Checks all of `authorization` that can be checked without the secret.
     pub fn examine(
         &self,
         authorization: &Authorization,
@@ -94,7 +94,7 @@ impl Challenger {
         if user.len() > USER_MAX {
             return Err(AuthError::UserTooLong);
         }
-        // A realm is opaque text: it must come back as it was sent, case included.
+        // A realm is opaque text: the client must return it unchanged, letter case included.
         if realm != request.realm {
             return Err(AuthError::WrongRealm);
         }
@@ -126,11 +126,11 @@ impl Challenger {
         })
     }
 
-    /// The verdict, given what the backend `found`.
+    /// Decides on the attempt. `found` is the answer of the backend. It may be an error, so that an
+    /// unknown user costs the same work as a wrong password.
     ///
-    /// Takes the backend's failure too, so that an unknown user costs the same work as a wrong
-    /// password. A nonce is spent here, by the right digest only: of two equal attempts at the
-    /// same moment one wins and the other is stale.
+    /// A right digest spends the nonce. Of two equal attempts at the same time one is accepted, and
+    /// the other is stale.
     pub fn settle(
         &self,
         attempt: Attempt,
@@ -230,11 +230,11 @@ impl fmt::Debug for Challenger {
 /// What the relay knows of an AUTH apart from its Authorization.
 #[derive(Clone, Copy, Debug)]
 pub struct AuthRequest<'a> {
-    /// What the challenge offered.
+    /// The algorithms that the challenge offered.
     pub algorithms: &'a [Algorithm],
-    /// The realm in force, as it stands in the challenge.
+    /// The realm of the challenge.
     pub realm: &'a str,
-    /// The rightmost To-Path URI, as received: its text is what was hashed (RFC 4976 §9.1).
+    /// The text of the rightmost To-Path URI as received, which the client hashed (RFC 4976 §9.1).
     pub uri: &'a [u8],
     /// Whether the `uri` parameter, if there is one, equals `uri` (RFC 4975 §6.1).
     pub uri_matches: bool,
@@ -244,15 +244,15 @@ pub struct AuthRequest<'a> {
     pub nonce_lifetime: Duration,
 }
 
-/// An answer to a challenge of ours, complete and well formed; whether it is right, only the
-/// secret tells.
+/// A complete and well-formed answer to a challenge of this relay. The digest has not been checked,
+/// which needs the secret.
 pub struct Attempt {
     user: String,
     realm: String,
     nonce: Nonce,
     nonce_text: String,
     nonce_lifetime: Duration,
-    /// Judged at arrival: a slow backend is not the client's fault.
+    /// Whether the nonce was valid when the request came. The time of the look-up does not count.
     in_time: bool,
     nc: String,
     cnonce: String,
@@ -262,12 +262,12 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// Whom to ask the backend for. Free of control characters, otherwise any text.
+    /// The user name to look up: any text without control characters.
     pub fn user(&self) -> &str {
         &self.user
     }
 
-    /// In which realm.
+    /// The realm to look the user up in.
     pub fn realm(&self) -> &str {
         &self.realm
     }
@@ -276,7 +276,8 @@ impl Attempt {
         account.ha1s(self.algorithm, &self.user, &self.realm)
     }
 
-    /// For the work only: what is proven with it lets nobody in.
+    /// The hash that stands in for that of an unknown user, so that the work is the same. A digest
+    /// that matches it is refused.
     fn dummy_ha1(&self) -> Ha1 {
         Ha1::new(self.algorithm, &self.user, &self.realm, &SecretString::from("password"))
     }
@@ -303,14 +304,14 @@ impl fmt::Debug for Attempt {
     }
 }
 
-/// Who was let in, and the relay's proof for them.
+/// The outcome of an AUTH with right credentials.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Grant {
-    /// The authenticated user, as the backend calls them.
+    /// The name of the authenticated user, as the backend has it.
     pub user: String,
-    /// In this realm.
+    /// The realm of that user.
     pub realm: String,
-    /// The value of the `Authentication-Info` header of the 200; Basic has none.
+    /// The value of the `Authentication-Info` header of the 200. Basic has none.
     pub authentication_info: Option<String>,
     /// When the account ends: a session must not last longer.
     pub until: Option<SystemTime>,
@@ -329,7 +330,7 @@ impl fmt::Debug for Grant {
 const TAG_LEN: usize = 16;
 const NONCE_LEN: usize = SEED_LEN + TAG_LEN;
 
-/// What a MAC is for: one made for a nonce is worth nothing as opaque.
+/// The purpose of a MAC, which is part of it: a MAC made for a nonce is not valid as opaque.
 const NONCE: &[u8] = b"nonce";
 const OPAQUE: &[u8] = b"opaque";
 
@@ -340,7 +341,7 @@ fn tag(mac: Hmac<Sha256>) -> [u8; TAG_LEN] {
     tag
 }
 
-/// The address as it enters a MAC; `::ffff:192.0.2.1` is 192.0.2.1.
+/// The octets of an address for a MAC. `::ffff:192.0.2.1` and 192.0.2.1 have the same.
 fn address(client: IpAddr) -> [u8; 16] {
     match client {
         IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
