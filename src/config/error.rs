@@ -1,10 +1,10 @@
-//! What can be wrong with a configuration, said so that an operator can mend it.
+//! What can be wrong with a configuration file. The messages tell the operator how to correct it.
 
 use std::{borrow::Cow, fmt, io, path::PathBuf};
 
 use thiserror::Error;
 
-/// Longest part of a name or value that a message repeats, in characters.
+/// The most characters of a name or value that a message repeats.
 const SHOWN: usize = 120;
 
 /// Everything that is wrong with one file. Displayed as one line for each finding.
@@ -12,9 +12,9 @@ const SHOWN: usize = 120;
 pub struct ConfigError {
     /// The file.
     pub file: PathBuf,
-    /// What must be mended, in the order of the lines; never empty.
+    /// What must be corrected, in the order of the lines. Never empty.
     pub findings: Vec<Finding>,
-    /// What is only worth a warning, as in [`Origin::warnings`](super::Origin::warnings).
+    /// The warnings, as in [`Origin::warnings`](super::Origin::warnings).
     pub warnings: Vec<String>,
 }
 
@@ -43,10 +43,10 @@ impl std::error::Error for ConfigError {
     }
 }
 
-/// One thing to mend.
+/// One error in the file.
 #[derive(Debug)]
 pub struct Finding {
-    /// Line in the file, counted from 1; none where something is missing altogether.
+    /// Line in the file, counted from 1. `None` if something is missing from the file.
     pub line: Option<usize>,
     /// What it is.
     pub problem: Problem,
@@ -58,13 +58,13 @@ pub enum Problem {
     /// The file cannot be read at all.
     #[error("cannot be read: {0}; --config-file and --config-dir name another one")]
     Unreadable(#[source] io::Error),
-    /// More octets than are read.
+    /// The file is too large.
     #[error("larger than {} MiB, this is no configuration file", .0 >> 20)]
     TooLarge(u64),
-    /// Bytes that are no UTF-8 outside a comment.
+    /// A line outside of comments is not UTF-8.
     #[error("the line is not UTF-8")]
     NotUtf8,
-    /// A line that begins with `[` and is no section.
+    /// A line begins with `[`, but is not a section.
     #[error("a section is written [Name] on a line of its own")]
     UnreadableSection,
     /// An assignment before the first section.
@@ -74,7 +74,7 @@ pub enum Problem {
     /// may be a password.
     #[error("[{}] the line is not understood; accepted is {accepted}", Shown(section))]
     NotUnderstood {
-        /// The section it stands in.
+        /// The section that the line is in.
         section: String,
         /// The form of an assignment there.
         accepted: &'static str,
@@ -101,7 +101,7 @@ pub enum Problem {
         /// Where it was set first.
         first: usize,
     },
-    /// The reader of the file gave up.
+    /// The parser of the file failed.
     #[error("cannot be understood: {0}")]
     Syntax(String),
     /// A value that the option does not accept.
@@ -157,7 +157,7 @@ impl fmt::Display for Value {
     }
 }
 
-/// Text of the file in a message: on one line, without control characters, not endless.
+/// Text of the file in a message: on one line, without control characters, and of limited length.
 pub(super) struct Shown<'a>(pub(super) &'a str);
 
 impl fmt::Display for Shown<'_> {
