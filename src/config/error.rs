@@ -7,28 +7,28 @@ use thiserror::Error;
 /// The most characters of a name or value that a message repeats.
 const SHOWN: usize = 120;
 
-/// Everything that is wrong with one file. Displayed as one line for each finding.
+/// Everything that is wrong with one file. Displayed as one line for each mistake.
 #[derive(Debug)]
 pub struct ConfigError {
     /// The file.
     pub file: PathBuf,
     /// What must be corrected, in the order of the lines. Never empty.
-    pub findings: Vec<Finding>,
+    pub mistakes: Vec<Mistake>,
     /// The warnings, as in [`Origin::warnings`](super::Origin::warnings).
     pub warnings: Vec<String>,
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, finding) in self.findings.iter().enumerate() {
+        for (index, mistake) in self.mistakes.iter().enumerate() {
             if index > 0 {
                 writeln!(f)?;
             }
             write!(f, "{}", self.file.display())?;
-            if let Some(line) = finding.line {
+            if let Some(line) = mistake.line {
                 write!(f, ":{line}")?;
             }
-            write!(f, ": {}", finding.problem)?;
+            write!(f, ": {}", mistake.problem)?;
         }
         Ok(())
     }
@@ -36,7 +36,7 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self.findings.as_slice() {
+        match self.mistakes.as_slice() {
             [only] => only.problem.source(),
             _ => None,
         }
@@ -45,7 +45,7 @@ impl std::error::Error for ConfigError {
 
 /// One error in the file.
 #[derive(Debug)]
-pub struct Finding {
+pub struct Mistake {
     /// Line in the file, counted from 1. `None` if something is missing from the file.
     pub line: Option<usize>,
     /// What it is.
@@ -197,9 +197,9 @@ mod tests {
     fn one_line_for_each_finding() {
         let error = ConfigError {
             file: PathBuf::from("/etc/msrprelay/config.ini"),
-            findings: vec![
-                Finding { line: Some(3), problem: Problem::NoSection },
-                Finding {
+            mistakes: vec![
+                Mistake { line: Some(3), problem: Problem::NoSection },
+                Mistake {
                     line: None,
                     problem: Problem::Missing {
                         section: "Relay",

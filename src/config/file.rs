@@ -7,7 +7,7 @@ use std::{
     path::{self, Path, PathBuf},
 };
 
-use super::error::{ConfigError, Finding, Problem};
+use super::error::{ConfigError, Mistake, Problem};
 
 /// Where the system keeps the configuration, and the second place for relative file names.
 pub const SYSTEM_DIRECTORY: &str = "/etc/msrprelay";
@@ -47,8 +47,8 @@ impl Origin {
 
 /// Reads the text of a file.
 pub fn read_file(file: &Path) -> Result<String, ConfigError> {
-    let failed = |findings| ConfigError { file: absolute(file), findings, warnings: Vec::new() };
-    let bytes = read(file).map_err(|problem| failed(vec![Finding { line: None, problem }]))?;
+    let failed = |mistakes| ConfigError { file: absolute(file), mistakes, warnings: Vec::new() };
+    let bytes = read(file).map_err(|problem| failed(vec![Mistake { line: None, problem }]))?;
     decode(&bytes).map_err(failed)
 }
 
@@ -64,19 +64,19 @@ fn read(file: &Path) -> Result<Vec<u8>, Problem> {
 }
 
 /// The file must be UTF-8 outside of comments. Files for msrprelay 1.x may have Latin-1 comments.
-fn decode(bytes: &[u8]) -> Result<String, Vec<Finding>> {
+fn decode(bytes: &[u8]) -> Result<String, Vec<Mistake>> {
     let mut text = String::with_capacity(bytes.len());
-    let mut findings = Vec::new();
+    let mut mistakes = Vec::new();
     for (index, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
         let line_text = String::from_utf8_lossy(line);
         let comment = line_text.trim_start().starts_with([';', '#']);
         // A borrowed text is valid UTF-8: nothing was replaced.
         if matches!(line_text, std::borrow::Cow::Owned(_)) && !comment {
-            findings.push(Finding { line: Some(index + 1), problem: Problem::NotUtf8 });
+            mistakes.push(Mistake { line: Some(index + 1), problem: Problem::NotUtf8 });
         }
         text.push_str(&line_text);
     }
-    if findings.is_empty() { Ok(text) } else { Err(findings) }
+    if mistakes.is_empty() { Ok(text) } else { Err(mistakes) }
 }
 
 /// Absolute without following links: the relay changes its working directory later.

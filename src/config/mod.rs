@@ -24,7 +24,7 @@ pub mod values;
 pub(crate) use self::table::{field, options};
 pub use self::{
     address::{DEFAULT_PORT, ListenAddress, addresses, service_address, service_addresses},
-    error::{ConfigError, Finding, Problem, Value},
+    error::{ConfigError, Mistake, Problem, Value},
     file::{MAX_FILE_SIZE, Origin, SYSTEM_DIRECTORY, read_file},
     find::{FILE_NAME, NotFound, find},
     reader::{Reader, SectionEntry, SectionReader, SectionText},

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    error::{ConfigError, Finding, Problem, Shown, Value},
+    error::{ConfigError, Mistake, Problem, Shown, Value},
     file::{Origin, SYSTEM_DIRECTORY, absolute},
     syntax::{Assignment, Document},
     table::{ConfigOption, DEFAULT, Section, Sections},
@@ -20,7 +20,7 @@ pub struct Reader<'a> {
     sections: Sections<'a>,
     source: PathBuf,
     document: Document,
-    findings: Vec<Finding>,
+    mistakes: Vec<Mistake>,
     warnings: BTreeSet<(usize, String)>,
 }
 
@@ -32,7 +32,7 @@ impl<'a> Reader<'a> {
         Self {
             sections,
             source: absolute(source),
-            findings: std::mem::take(&mut document.findings),
+            mistakes: std::mem::take(&mut document.mistakes),
             warnings: std::mem::take(&mut document.warnings).into_iter().collect(),
             document,
         }
@@ -45,8 +45,8 @@ impl<'a> Reader<'a> {
     /// If there is no such section. Tests read all sections.
     pub fn section(&mut self, name: &str) -> SectionReader<'_> {
         let section = *self.sections.named(name).expect("a section of the table");
-        let Self { source, document, findings, warnings, .. } = self;
-        SectionReader { section, source, document, findings, warnings }
+        let Self { source, document, mistakes, warnings, .. } = self;
+        SectionReader { section, source, document, mistakes, warnings }
     }
 
     /// The lines of the options and the warnings, or all errors of the file.
@@ -58,10 +58,10 @@ impl<'a> Reader<'a> {
             _ => format!("{}:{line}: {text}", source.display()),
         };
         let warnings = self.warnings.iter().map(warning).collect();
-        if !self.findings.is_empty() {
+        if !self.mistakes.is_empty() {
             // Missing options have no line and come last.
-            self.findings.sort_by_key(|finding| finding.line.unwrap_or(usize::MAX));
-            return Err(ConfigError { file: self.source, findings: self.findings, warnings });
+            self.mistakes.sort_by_key(|mistake| mistake.line.unwrap_or(usize::MAX));
+            return Err(ConfigError { file: self.source, mistakes: self.mistakes, warnings });
         }
         let mut not_in_force = Vec::new();
         let mut lines = BTreeMap::new();
@@ -120,7 +120,7 @@ pub struct SectionReader<'a> {
     section: Section,
     source: &'a Path,
     document: &'a Document,
-    findings: &'a mut Vec<Finding>,
+    mistakes: &'a mut Vec<Mistake>,
     warnings: &'a mut BTreeSet<(usize, String)>,
 }
 
@@ -173,7 +173,7 @@ impl<'a> SectionReader<'a> {
     /// Refuses an entry. The message repeats neither side, because either may be a password.
     pub fn refuse_entry(&mut self, entry: &SectionEntry<'_>, accepted: &'static str) {
         let problem = Problem::BadEntry { section: self.section.name, accepted };
-        self.findings.push(Finding { line: Some(entry.line), problem });
+        self.mistakes.push(Mistake { line: Some(entry.line), problem });
     }
 
     /// Warns about an entry, without repeating it.
@@ -205,7 +205,7 @@ impl<'a> SectionReader<'a> {
     pub fn missing(&mut self, name: &str, accepted: &'static str) {
         let (section, option) = (self.section.name, self.option(name).name);
         let problem = Problem::Missing { section, option, accepted };
-        self.findings.push(Finding { line: None, problem });
+        self.mistakes.push(Mistake { line: None, problem });
     }
 
     /// Refuses a value that is valid alone, but not together with others.
@@ -226,7 +226,7 @@ impl<'a> SectionReader<'a> {
 
     fn bad(&mut self, option: &ConfigOption, value: Value, accepted: Cow<'static, str>) {
         let Some((section, entry)) = self.found(option) else { return };
-        let finding = Finding {
+        let mistake = Mistake {
             line: Some(entry.line),
             problem: Problem::BadValue {
                 section,
@@ -235,7 +235,7 @@ impl<'a> SectionReader<'a> {
                 accepted,
             },
         };
-        self.findings.push(finding);
+        self.mistakes.push(mistake);
     }
 
     fn option(&self, name: &str) -> &'static ConfigOption {

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use ini::{Ini, ParseOption};
 
 use super::{
-    error::{Finding, Problem},
+    error::{Mistake, Problem},
     table::{DEFAULT, Sections},
 };
 
@@ -24,7 +24,7 @@ use super::{
 pub(super) struct Document {
     pub(super) sections: Vec<DocumentSection>,
     /// The errors: lines that cannot be read, and names that are set twice.
-    pub(super) findings: Vec<Finding>,
+    pub(super) mistakes: Vec<Mistake>,
     /// The warnings, with their lines: text that can be read, but is hardly what the operator
     /// meant.
     pub(super) warnings: Vec<(usize, String)>,
@@ -203,7 +203,7 @@ impl<'a> Outline<'a> {
     }
 
     fn find(&mut self, line: usize, problem: Problem) {
-        self.document.findings.push(Finding { line: Some(line), problem });
+        self.document.mistakes.push(Mistake { line: Some(line), problem });
     }
 
     fn finish(mut self) -> Document {
@@ -217,8 +217,8 @@ impl<'a> Outline<'a> {
             Ok(ini) => self.collect(&ini),
             Err(error) => self
                 .document
-                .findings
-                .push(Finding { line: None, problem: Problem::Syntax(error.msg.into_owned()) }),
+                .mistakes
+                .push(Mistake { line: None, problem: Problem::Syntax(error.msg.into_owned()) }),
         }
         self.document
     }
@@ -332,8 +332,8 @@ mod tests {
                 shown.push(format!("{}={:?}@{}", entry.name, entry.value, entry.line));
             }
         }
-        for finding in &document.findings {
-            shown.push(format!("!{}", finding.line.expect("syntax has a line")));
+        for mistake in &document.mistakes {
+            shown.push(format!("!{}", mistake.line.expect("syntax has a line")));
         }
         shown.join(" ")
     }
@@ -462,7 +462,7 @@ mod tests {
             let document = outline.finish();
             let entered: usize = document.sections.iter().map(|section| section.entries.len()).sum();
             let count = |wanted: fn(&Problem) -> bool| {
-                document.findings.iter().filter(|finding| wanted(&finding.problem)).count()
+                document.mistakes.iter().filter(|mistake| wanted(&mistake.problem)).count()
             };
             let twice = count(|problem| matches!(problem, Problem::DuplicateOption { .. }));
             prop_assert_eq!(entered + twice, assigned);
