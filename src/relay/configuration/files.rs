@@ -63,7 +63,7 @@ pub(super) struct Change {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Observation {
     /// There is nothing to do.
     Nothing,
     /// The files are again those in use, after a change that was reported.
@@ -74,20 +74,24 @@ pub(super) enum Verdict {
 
 impl Change {
     /// Takes the state `found` at this look. `used` is the state of the files in use.
-    pub(super) fn judge(&mut self, used: &Files, found: Files) -> Verdict {
+    pub(super) fn judge(&mut self, used: &Files, found: Files) -> Observation {
         let rests = self.seen == found;
         if !rests {
             self.seen = found;
-            return Verdict::Nothing;
+            return Observation::Nothing;
         }
         if found == *used {
-            return if self.tried.take().is_some() { Verdict::Undone } else { Verdict::Nothing };
+            return if self.tried.take().is_some() {
+                Observation::Undone
+            } else {
+                Observation::Nothing
+            };
         }
         if self.tried.as_ref() == Some(&found) {
-            return Verdict::Nothing;
+            return Observation::Nothing;
         }
         self.tried = Some(found);
-        Verdict::Settled
+        Observation::Settled
     }
 }
 
@@ -138,17 +142,17 @@ mod tests {
         let [used, half, new] = [state(""), state("1"), state("22")];
         let mut change = Change::default();
         let mut judge = |found: &Files| change.judge(&used, found.clone());
-        assert_eq!(judge(&used), Verdict::Nothing);
-        assert_eq!(judge(&used), Verdict::Nothing);
-        assert_eq!(judge(&half), Verdict::Nothing);
-        assert_eq!(judge(&new), Verdict::Nothing);
-        assert_eq!(judge(&new), Verdict::Settled);
+        assert_eq!(judge(&used), Observation::Nothing);
+        assert_eq!(judge(&used), Observation::Nothing);
+        assert_eq!(judge(&half), Observation::Nothing);
+        assert_eq!(judge(&new), Observation::Nothing);
+        assert_eq!(judge(&new), Observation::Settled);
         // It is still not in use, as after a failed renewal, and is not reported again.
-        assert_eq!(judge(&new), Verdict::Nothing);
-        assert_eq!(judge(&half), Verdict::Nothing);
-        assert_eq!(judge(&half), Verdict::Settled);
-        assert_eq!(judge(&used), Verdict::Nothing);
-        assert_eq!(judge(&used), Verdict::Undone);
-        assert_eq!(judge(&used), Verdict::Nothing);
+        assert_eq!(judge(&new), Observation::Nothing);
+        assert_eq!(judge(&half), Observation::Nothing);
+        assert_eq!(judge(&half), Observation::Settled);
+        assert_eq!(judge(&used), Observation::Nothing);
+        assert_eq!(judge(&used), Observation::Undone);
+        assert_eq!(judge(&used), Observation::Nothing);
     }
 }

@@ -12,7 +12,7 @@ use tracing::warn;
 use super::{
     super::error,
     Configuration, Generation,
-    files::{Change, Verdict},
+    files::{Change, Observation},
 };
 use crate::{clock, tls::Finding};
 
@@ -37,10 +37,10 @@ pub(in crate::relay) async fn watch(configuration: Arc<Configuration>) {
         let files = generation.files.clone();
         let Ok(found) = tokio::task::spawn_blocking(move || files.again()).await else { continue };
         match change.judge(&generation.files, found) {
-            Verdict::Nothing => {}
-            Verdict::Undone => configuration.mend_renewal(),
+            Observation::Nothing => {}
+            Observation::Undone => configuration.mend_renewal(),
             // `renew` logs the outcome.
-            Verdict::Settled => drop(configuration.renew().await),
+            Observation::Settled => drop(configuration.renew().await),
         }
     }
 }
