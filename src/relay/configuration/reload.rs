@@ -122,7 +122,7 @@ pub enum ReloadError {
 }
 
 /// The next generation, built but not yet in force.
-struct Next {
+struct Successor {
     generation: Generation,
     /// `None` if the listeners stay as they are.
     listeners: Option<Plan>,
@@ -287,7 +287,7 @@ impl Configuration {
     }
 
     /// Reads `config.ini` and builds a generation from it. Blocks.
-    fn read(&self) -> Result<Next, ReloadError> {
+    fn read(&self) -> Result<Successor, ReloadError> {
         let config = Arc::new(Config::load(&self.source.file)?);
         let failed = |cause: RelayError| cause.located(&config);
         // DNS may be slow, so names are resolved before the listeners are locked.
@@ -295,12 +295,12 @@ impl Configuration {
         let current = &self.in_force().doors;
         let plan = self.listeners().plan(&addresses, current).map_err(failed)?;
         let generation = self.succeed(Arc::clone(&config), plan.first()).map_err(failed)?;
-        Ok(Next { generation, listeners: Some(plan) })
+        Ok(Successor { generation, listeners: Some(plan) })
     }
 
     /// Builds a generation from the configuration in force. `None` if its certificates have not
     /// changed. Blocks.
-    fn read_certificates(&self) -> Result<Option<Next>, ReloadError> {
+    fn read_certificates(&self) -> Result<Option<Successor>, ReloadError> {
         let before = &self.in_force().generation;
         let config = &before.config;
         let bound = self.addresses().first().copied();
@@ -309,7 +309,7 @@ impl Configuration {
         if generation.has_certificates_of(before) {
             return Ok(None);
         }
-        Ok(Some(Next { generation, listeners: None }))
+        Ok(Some(Successor { generation, listeners: None }))
     }
 
     /// Builds the next generation. It keeps what has not changed since the one in force.
@@ -321,8 +321,8 @@ impl Configuration {
         Generation::succeed(Some(&self.in_force().generation), config, bound, clock::wall())
     }
 
-    fn put_in_force(&self, next: Next) -> Result<Reloaded, ReloadError> {
-        let Next { generation, listeners: plan } = next;
+    fn put_in_force(&self, next: Successor) -> Result<Reloaded, ReloadError> {
+        let Successor { generation, listeners: plan } = next;
         let generation = Arc::new(generation);
         let config = &generation.config;
         let level = config.logging.log_level;
