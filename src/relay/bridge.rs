@@ -59,7 +59,7 @@ pub(super) enum After {
 }
 
 /// What wakes the task.
-enum Event {
+enum Wake {
     /// The token of a session on one of the legs is cancelled.
     Cancelled,
     Arrived(Option<Box<Newcomer>>),
@@ -68,7 +68,7 @@ enum Event {
     Step(Step),
 }
 
-/// What follows from an event: the bridge goes on, or stops serving the session.
+/// What follows when the task wakes: the bridge goes on, or stops serving the session.
 type Next = ControlFlow<Way>;
 
 /// Why the bridge stops serving the session.
@@ -123,20 +123,20 @@ impl Bridge {
 
     async fn serve(&mut self, process: &Arc<Process>) -> Way {
         loop {
-            let next = match self.event().await {
-                Event::Cancelled => {
+            let next = match self.wake().await {
+                Wake::Cancelled => {
                     self.disconnect();
                     let stopping = process.lifecycle.stopping.is_cancelled();
                     over(if stopping { End::Shutdown } else { End::Kicked })
                 }
-                Event::Arrived(newcomer) => self.arrived(newcomer),
-                Event::Dialled(dialled) => self.dialled(dialled),
-                Event::Decided(leg, head, verdict) => self.decided(leg, &head, verdict),
-                Event::Step(Step::NeedsFar(path)) => self.needs_far(process, &path),
-                Event::Step(Step::Auth(leg, head)) => self.login(process, leg, head),
-                Event::Step(Step::LockedOut(leg)) => self.lost(leg, End::LockedOut),
-                Event::Step(Step::Lost(leg, end)) => self.lost(leg, end),
-                Event::Step(Step::Due) => self.due(),
+                Wake::Arrived(newcomer) => self.arrived(newcomer),
+                Wake::Dialled(dialled) => self.dialled(dialled),
+                Wake::Decided(leg, head, verdict) => self.decided(leg, &head, verdict),
+                Wake::Step(Step::NeedsFar(path)) => self.needs_far(process, &path),
+                Wake::Step(Step::Auth(leg, head)) => self.login(process, leg, head),
+                Wake::Step(Step::LockedOut(leg)) => self.lost(leg, End::LockedOut),
+                Wake::Step(Step::Lost(leg, end)) => self.lost(leg, end),
+                Wake::Step(Step::Due) => self.due(),
             };
             if let Next::Break(way) = next {
                 return way;
@@ -144,25 +144,25 @@ impl Bridge {
         }
     }
 
-    async fn event(&mut self) -> Event {
+    async fn wake(&mut self) -> Wake {
         let [near, far] = [Leg::Near, Leg::Far].map(|leg| self.token(leg));
         let Self { session, wires, arrival, dialling, logins, queued, .. } = self;
         tokio::select! {
             biased;
-            () = cancelled(near.as_ref()) => Event::Cancelled,
-            () = cancelled(far.as_ref()) => Event::Cancelled,
-            newcomer = pending(arrival) => Event::Arrived(newcomer.ok()),
+            () = cancelled(near.as_ref()) => Wake::Cancelled,
+            () = cancelled(far.as_ref()) => Wake::Cancelled,
+            newcomer = pending(arrival) => Wake::Arrived(newcomer.ok()),
             (leg, head, verdict) = poll_fn(|cx| logins.poll(cx)) => {
-                Event::Decided(leg, head, verdict)
+                Wake::Decided(leg, head, verdict)
             }
             step = poll_fn(|cx| {
                 let step = wires.poll(session, cx);
                 queued.set(queued_in(session));
                 step
-            }) => Event::Step(step),
+            }) => Wake::Step(step),
             // Last: a dial may fail at once. The client's input is read before that, so that its
             // SENDs get a response and a REPORT.
-            dialled = pending(dialling) => Event::Dialled(dialled),
+            dialled = pending(dialling) => Wake::Dialled(dialled),
         }
     }
 

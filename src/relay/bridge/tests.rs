@@ -10,7 +10,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    msrp::{ChunkQueue, Decoder, Event as Decoded},
+    msrp::{ChunkQueue, Decoder, Event},
     relay::{
         Config, Generation, Source,
         end::End,
@@ -34,7 +34,7 @@ fn process() -> Arc<Process> {
 
 fn head(text: &str) -> Head {
     match Decoder::default().next(&mut BytesMut::from(text)) {
-        Ok(Some(Decoded::Head(head))) => head,
+        Ok(Some(Event::Head(head))) => head,
         other => panic!("{other:?}"),
     }
 }
