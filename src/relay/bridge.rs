@@ -24,7 +24,7 @@ use super::{
     party::{Arrival, Delivery, Join, Newcomer, Party, Registration},
     process::Process,
     stats::Queued,
-    wire::{Step, Wires},
+    wire::{Halt, Wires},
 };
 use crate::{
     clock,
@@ -65,7 +65,7 @@ enum Wake {
     Arrived(Option<Box<Newcomer>>),
     Dialled(Result<Link, LinkError>),
     Decided(Leg, Box<Head>, Verdict),
-    Step(Step),
+    Halted(Halt),
 }
 
 /// What follows when the task wakes: the bridge goes on, or stops serving the session.
@@ -132,11 +132,11 @@ impl Bridge {
                 Wake::Arrived(newcomer) => self.arrived(newcomer),
                 Wake::Dialled(dialled) => self.dialled(dialled),
                 Wake::Decided(leg, head, verdict) => self.decided(leg, &head, verdict),
-                Wake::Step(Step::NeedsFar(path)) => self.needs_far(process, &path),
-                Wake::Step(Step::Auth(leg, head)) => self.login(process, leg, head),
-                Wake::Step(Step::LockedOut(leg)) => self.lost(leg, End::LockedOut),
-                Wake::Step(Step::Lost(leg, end)) => self.lost(leg, end),
-                Wake::Step(Step::Due) => self.due(),
+                Wake::Halted(Halt::NeedsFar(path)) => self.needs_far(process, &path),
+                Wake::Halted(Halt::Auth(leg, head)) => self.login(process, leg, head),
+                Wake::Halted(Halt::LockedOut(leg)) => self.lost(leg, End::LockedOut),
+                Wake::Halted(Halt::Lost(leg, end)) => self.lost(leg, end),
+                Wake::Halted(Halt::Due) => self.due(),
             };
             if let Next::Break(way) = next {
                 return way;
@@ -155,11 +155,11 @@ impl Bridge {
             (leg, head, verdict) = poll_fn(|cx| logins.poll(cx)) => {
                 Wake::Decided(leg, head, verdict)
             }
-            step = poll_fn(|cx| {
-                let step = wires.poll(session, cx);
+            halt = poll_fn(|cx| {
+                let halt = wires.poll(session, cx);
                 queued.set(queued_in(session));
-                step
-            }) => Wake::Step(step),
+                halt
+            }) => Wake::Halted(halt),
             // Last: a dial may fail at once. The client's input is read before that, so that its
             // SENDs get a response and a REPORT.
             dialled = pending(dialling) => Wake::Dialled(dialled),

@@ -71,7 +71,7 @@ impl Wire {
 
     /// Gives the session the input, and returns how many octets it took. The error is what the
     /// bridge must do.
-    fn decode(&mut self, leg: Leg, session: &mut Session, now: Instant) -> Result<usize, Step> {
+    fn decode(&mut self, leg: Leg, session: &mut Session, now: Instant) -> Result<usize, Halt> {
         if !session.wants_read(leg) {
             return Ok(0);
         }
@@ -80,12 +80,12 @@ impl Wire {
             let before = self.party.stream.input.len();
             match session.receive(leg, &mut self.party.stream.input, now) {
                 Ok(Received::Idle) => {}
-                Ok(Received::NeedsFar(path)) => return Err(Step::NeedsFar(path)),
-                Ok(Received::Auth { leg, head }) => return Err(Step::Auth(leg, head)),
-                Ok(Received::LockedOut(leg)) => return Err(Step::LockedOut(leg)),
+                Ok(Received::NeedsFar(path)) => return Err(Halt::NeedsFar(path)),
+                Ok(Received::Auth { leg, head }) => return Err(Halt::Auth(leg, head)),
+                Ok(Received::LockedOut(leg)) => return Err(Halt::LockedOut(leg)),
                 Err(violation) => {
                     info!("closing a connection: {violation}");
-                    return Err(Step::Lost(leg, End::Violation));
+                    return Err(Halt::Lost(leg, End::Violation));
                 }
             }
             taken = before - self.party.stream.input.len();
@@ -96,7 +96,7 @@ impl Wire {
             && let Some(loss) = self.party.stream.ended()
         {
             log_loss(leg, loss);
-            return Err(Step::Lost(leg, End::closed(leg)));
+            return Err(Halt::Lost(leg, End::closed(leg)));
         }
         Ok(taken)
     }
@@ -170,9 +170,9 @@ pub(super) struct Wires {
     timer: Timer,
 }
 
-/// What the bridge must do before more octets can move.
+/// Why no more octets move until the bridge has acted.
 #[derive(Debug)]
-pub(super) enum Step {
+pub(super) enum Halt {
     /// See [`Received::NeedsFar`].
     NeedsFar(Path),
     /// See [`Received::Auth`].
@@ -240,7 +240,7 @@ impl Wires {
     /// Moves octets until none move any more, or until the bridge must act.
     ///
     /// Input is given to the session before more is read, so that its block can be used again.
-    pub(super) fn poll(&mut self, session: &mut Session, cx: &mut Context<'_>) -> Poll<Step> {
+    pub(super) fn poll(&mut self, session: &mut Session, cx: &mut Context<'_>) -> Poll<Halt> {
         let mut left = TURN;
         loop {
             let now = clock::now();
@@ -248,7 +248,7 @@ impl Wires {
             for leg in LEGS {
                 match self.decode(leg, session, now) {
                     Ok(taken) => octets += taken,
-                    Err(step) => return Poll::Ready(step),
+                    Err(halt) => return Poll::Ready(halt),
                 }
             }
             let mut moved = octets > 0;
@@ -267,8 +267,8 @@ impl Wires {
             }
             if octets >= left {
                 // The turn is over. Deadlines count even if the input never pauses.
-                if let Poll::Ready(step) = self.poll_timer(now, session, cx) {
-                    return Poll::Ready(step);
+                if let Poll::Ready(halt) = self.poll_timer(now, session, cx) {
+                    return Poll::Ready(halt);
                 }
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
@@ -297,7 +297,7 @@ impl Wires {
         self.wire(leg).filter(|_| !held)
     }
 
-    fn decode(&mut self, leg: Leg, session: &mut Session, now: Instant) -> Result<usize, Step> {
+    fn decode(&mut self, leg: Leg, session: &mut Session, now: Instant) -> Result<usize, Halt> {
         self.readable(leg).map_or(Ok(0), |wire| wire.decode(leg, session, now))
     }
 
@@ -320,16 +320,16 @@ impl Wires {
         })
     }
 
-    fn poll_timer(&mut self, now: Instant, session: &Session, cx: &mut Context<'_>) -> Poll<Step> {
+    fn poll_timer(&mut self, now: Instant, session: &Session, cx: &mut Context<'_>) -> Poll<Halt> {
         let failed = |wire: &Wire| wire.failed;
         let failures = [failed(&self.near), self.far.as_ref().and_then(failed)];
         for (leg, failed) in LEGS.into_iter().zip(failures) {
             if failed.is_some_and(|until| until <= now) {
-                return Poll::Ready(Step::Lost(leg, End::Broken));
+                return Poll::Ready(Halt::Lost(leg, End::Broken));
             }
         }
         let deadline = failures.into_iter().flatten().chain(session.deadline()).min();
-        self.timer.poll(deadline, cx).map(|()| Step::Due)
+        self.timer.poll(deadline, cx).map(|()| Halt::Due)
     }
 }
 
