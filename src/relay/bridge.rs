@@ -272,7 +272,7 @@ impl Bridge {
             let verdict = login::decide(&process, &claimant, &head, arrived).await;
             (head, verdict)
         };
-        self.logins.start(leg, Login(Box::pin(login)));
+        self.logins.start(leg, PendingLogin(Box::pin(login)));
         GO_ON
     }
 
@@ -401,15 +401,15 @@ fn target(hop: &Uri) -> Result<Target, Reject> {
 
 /// The AUTHs being decided, one for each leg at most.
 #[derive(Default)]
-struct Logins([Option<Login>; 2]);
+struct Logins([Option<PendingLogin>; 2]);
 
 /// An AUTH being decided.
-struct Login(BoxFuture<'static, (Box<Head>, Verdict)>);
+struct PendingLogin(BoxFuture<'static, (Box<Head>, Verdict)>);
 
 impl Logins {
     const LEGS: [Leg; 2] = [Leg::Near, Leg::Far];
 
-    fn start(&mut self, leg: Leg, login: Login) {
+    fn start(&mut self, leg: Leg, login: PendingLogin) {
         let place = Self::LEGS.iter().position(|&other| other == leg);
         self.0[place.unwrap_or_default()] = Some(login);
     }
