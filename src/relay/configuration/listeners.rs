@@ -83,7 +83,7 @@ enum Planned {
 }
 
 /// A plan that can be carried out without errors.
-pub(in crate::relay) struct Opened(Vec<Opening>);
+pub(in crate::relay) struct Prepared(Vec<Opening>);
 
 enum Opening {
     Kept(Arc<Door>),
@@ -91,7 +91,7 @@ enum Opening {
 }
 
 impl Planned {
-    fn open(self) -> io::Result<Opening> {
+    fn prepare(self) -> io::Result<Opening> {
         let (requested, socket) = match self {
             Self::Kept(door) => return Ok(Opening::Kept(door)),
             Self::Reopened { requested, socket } => (requested, socket),
@@ -114,8 +114,8 @@ impl Plan {
     }
 
     /// Does all that can fail. Must be called inside of a runtime.
-    pub(in crate::relay) fn open(self) -> io::Result<Opened> {
-        self.0.into_iter().map(Planned::open).collect::<io::Result<_>>().map(Opened)
+    pub(in crate::relay) fn prepare(self) -> io::Result<Prepared> {
+        self.0.into_iter().map(Planned::prepare).collect::<io::Result<_>>().map(Prepared)
     }
 
     /// The address of the first listener.
@@ -175,10 +175,10 @@ impl Listeners {
 
     /// The doors of a plan, and the entrances of the new ones. Open an entrance only when the doors
     /// are in force, because each connection takes the doors in force.
-    pub(super) fn enter(&mut self, opened: Opened) -> (Doors, Vec<Entrance>) {
+    pub(super) fn enter(&mut self, prepared: Prepared) -> (Doors, Vec<Entrance>) {
         self.0.retain(|listener| listener.socket.strong_count() > 0);
         let mut entrances = Vec::new();
-        let doors = opened.0.into_iter().map(|opening| match opening {
+        let doors = prepared.0.into_iter().map(|opening| match opening {
             Opening::Kept(door) => door,
             Opening::New { requested, local, socket } => {
                 let closed = CancellationToken::new();
@@ -276,7 +276,7 @@ mod tests {
 
     fn open(listeners: &mut Listeners, plan: Plan, lifecycle: &Lifecycle) -> Doors {
         let admit: Admit = Arc::new(|_, _| {});
-        let (doors, entrances) = listeners.enter(plan.open().unwrap());
+        let (doors, entrances) = listeners.enter(plan.prepare().unwrap());
         for entrance in entrances {
             entrance.open(&admit, lifecycle);
         }

@@ -17,7 +17,7 @@ use tracing::{error, info, warn};
 use super::{
     super::{Config, Located, RelayError, lifecycle::Lifecycle},
     Bound, Generation, binding,
-    listeners::{Admit, Doors, Listeners, Opened, Plan, addresses},
+    listeners::{Admit, Doors, Listeners, Plan, Prepared, addresses},
     policy::Authorities,
 };
 use crate::{auth::Backend, clock, config::ConfigError, logging::LogLevel};
@@ -163,17 +163,17 @@ impl Configuration {
 
     /// Listens for the first generation. Must be called inside of a runtime.
     pub(in crate::relay) fn listen(&self, listeners: Vec<Bound>) -> io::Result<()> {
-        let opened = Plan::of(listeners).open()?;
+        let prepared = Plan::of(listeners).prepare()?;
         let InForce { generation, since, .. } = &*self.in_force();
-        self.swap(Arc::clone(generation), Some(opened), *since);
+        self.swap(Arc::clone(generation), Some(prepared), *since);
         Ok(())
     }
 
-    /// Puts a generation in force. Without `opened` it listens where the previous one does.
-    fn swap(&self, generation: Arc<Generation>, opened: Option<Opened>, since: SystemTime) {
+    /// Puts a generation in force. Without `prepared` it listens where the previous one does.
+    fn swap(&self, generation: Arc<Generation>, prepared: Option<Prepared>, since: SystemTime) {
         let mut listeners = self.listeners();
-        let (doors, entrances) = match opened {
-            Some(opened) => listeners.enter(opened),
+        let (doors, entrances) = match prepared {
+            Some(prepared) => listeners.enter(prepared),
             None => (Arc::clone(&self.in_force().doors), Vec::new()),
         };
         probe(&generation, &self.lifecycle);
@@ -333,10 +333,10 @@ impl Configuration {
             warnings.extend(self.fixed.changed_in(config));
         }
         // All that can fail comes first.
-        let opened = plan.map(Plan::open).transpose();
-        let opened = opened.map_err(|cause| RelayError::Listen(cause).located(config))?;
+        let prepared = plan.map(Plan::prepare).transpose();
+        let prepared = prepared.map_err(|cause| RelayError::Listen(cause).located(config))?;
         self.authorities.add(&generation.policy);
-        self.swap(Arc::clone(&generation), opened, clock::wall());
+        self.swap(Arc::clone(&generation), prepared, clock::wall());
         if renewed_whole {
             (self.source.log_level)(level);
         }
