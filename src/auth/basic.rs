@@ -10,12 +10,12 @@ use super::{Account, AuthError, Credential, Grant, challenger::USER_MAX};
 use crate::msrp::digest::{Algorithm, Ha1, ParseError, VALUE_MAX};
 
 /// Basic credentials: a user name and a password in clear.
-pub struct Attempt {
+pub struct BasicLogin {
     user: String,
     password: SecretString,
 }
 
-impl Attempt {
+impl BasicLogin {
     /// Reads the value of an `Authorization` header. `None` if it has another scheme.
     pub fn parse(value: &[u8]) -> Option<Result<Self, AuthError>> {
         let value = value.trim_ascii_start();
@@ -58,9 +58,9 @@ impl Attempt {
     }
 }
 
-impl fmt::Debug for Attempt {
+impl fmt::Debug for BasicLogin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Attempt").field("user", &self.user).finish_non_exhaustive()
+        f.debug_struct("BasicLogin").field("user", &self.user).finish_non_exhaustive()
     }
 }
 
@@ -69,7 +69,7 @@ impl fmt::Debug for Attempt {
 /// An unknown user costs the same work as a wrong password, so that the time does not tell them
 /// apart.
 pub fn settle(
-    attempt: Attempt,
+    attempt: BasicLogin,
     realm: &str,
     found: Result<impl Into<Account>, AuthError>,
 ) -> Result<Grant, AuthError> {
@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn other_schemes_are_none_of_ours() {
         for value in ["", "Digest x=y", "Basics YTpi", "Bearer YTpi"] {
-            assert!(Attempt::parse(value.as_bytes()).is_none(), "{value}");
+            assert!(BasicLogin::parse(value.as_bytes()).is_none(), "{value}");
         }
     }
 
@@ -129,7 +129,7 @@ mod tests {
             ("Basic YWxpY2U6YTpi", "alice", "a:b"),
             ("Basic YWxpY2U6", "alice", ""),
         ] {
-            let attempt = Attempt::parse(value.as_bytes()).unwrap().unwrap();
+            let attempt = BasicLogin::parse(value.as_bytes()).unwrap().unwrap();
             assert_eq!((attempt.user(), attempt.password.expose_secret()), (user, password));
             let shown = format!("{attempt:?}");
             assert!(password.is_empty() || !shown.contains(password), "{shown}");
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn a_name_may_reach_to_the_last_colon() {
-        let attempt = |user: &str, password: &str| Attempt {
+        let attempt = |user: &str, password: &str| BasicLogin {
             user: user.to_owned(),
             password: SecretString::from(password),
         };
@@ -158,7 +158,7 @@ mod tests {
             [("new", Ok("alice")), ("old", Ok("alice")), ("older", Err(AuthError::WrongPassword))]
         {
             let attempt =
-                Attempt { user: "1:alice".to_owned(), password: SecretString::from(password) };
+                BasicLogin { user: "1:alice".to_owned(), password: SecretString::from(password) };
             let credentials = vec![known("new"), known("old")];
             let account = Account { user: Some("alice".to_owned()), credentials, until };
             let grant = settle(attempt, "R", Ok(account));
@@ -184,7 +184,7 @@ mod tests {
                 AuthError::Malformed(ParseError::TooLong),
             ),
         ] {
-            assert_eq!(Attempt::parse(value.as_bytes()).unwrap().unwrap_err(), error, "{value}");
+            assert_eq!(BasicLogin::parse(value.as_bytes()).unwrap().unwrap_err(), error, "{value}");
         }
     }
 
@@ -227,7 +227,7 @@ mod tests {
             ("secret", Err(down()), Err(down())),
         ] {
             let attempt =
-                Attempt { user: "alice".to_owned(), password: SecretString::from(password) };
+                BasicLogin { user: "alice".to_owned(), password: SecretString::from(password) };
             assert_eq!(settle(attempt, "R", found).map(|_| ()), verdict, "{password}");
         }
     }

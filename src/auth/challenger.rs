@@ -81,7 +81,7 @@ impl Challenger {
         authorization: &Authorization,
         request: &AuthRequest<'_>,
         now: Instant,
-    ) -> Result<Attempt, AuthError> {
+    ) -> Result<DigestLogin, AuthError> {
         let user = required("username", authorization.username())?;
         let realm = required("realm", authorization.realm())?;
         let nonce_text = required("nonce", authorization.nonce())?;
@@ -110,7 +110,7 @@ impl Challenger {
         let nonce = self.verify_nonce(nonce_text, request.client)?;
         self.verify_opaque(opaque, &nonce, request.client)?;
 
-        Ok(Attempt {
+        Ok(DigestLogin {
             user: user.to_owned(),
             realm: realm.to_owned(),
             nonce_text: nonce_text.to_owned(),
@@ -133,7 +133,7 @@ impl Challenger {
     /// the other is stale.
     pub fn settle(
         &self,
-        attempt: Attempt,
+        attempt: DigestLogin,
         found: Result<impl Into<Account>, AuthError>,
         now: Instant,
     ) -> Result<Grant, AuthError> {
@@ -246,7 +246,7 @@ pub struct AuthRequest<'a> {
 
 /// A complete and well-formed answer to a challenge of this relay. The digest has not been checked,
 /// which needs the secret.
-pub struct Attempt {
+pub struct DigestLogin {
     user: String,
     realm: String,
     nonce: Nonce,
@@ -261,7 +261,7 @@ pub struct Attempt {
     uris: Vec<Vec<u8>>,
 }
 
-impl Attempt {
+impl DigestLogin {
     /// The user name to look up: any text without control characters.
     pub fn user(&self) -> &str {
         &self.user
@@ -295,9 +295,9 @@ impl Attempt {
     }
 }
 
-impl fmt::Debug for Attempt {
+impl fmt::Debug for DigestLogin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Attempt")
+        f.debug_struct("DigestLogin")
             .field("user", &self.user)
             .field("realm", &self.realm)
             .finish_non_exhaustive()

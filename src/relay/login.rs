@@ -166,7 +166,7 @@ async fn verify(
     let Some(value) = head.headers.value(Name::Authorization) else {
         return Err(challenge(process, claimant, head, &realm, false));
     };
-    let grant = match basic::Attempt::parse(value).filter(|_| policy.accepts_basic()) {
+    let grant = match basic::BasicLogin::parse(value).filter(|_| policy.accepts_basic()) {
         Some(attempt) => by_basic(process, claimant, attempt, &realm).await,
         None => by_digest(process, claimant, head, value, &realm, arrived).await,
     };
@@ -219,7 +219,7 @@ async fn by_digest(
 async fn by_basic(
     process: &Process,
     claimant: &Claimant,
-    attempt: Result<basic::Attempt, AuthError>,
+    attempt: Result<basic::BasicLogin, AuthError>,
     realm: &str,
 ) -> Result<Grant, (String, AuthError)> {
     let mut attempt = attempt.map_err(|error| (String::new(), error))?;

@@ -522,7 +522,11 @@ impl Issuer {
         answer(&self.challenge(), password)
     }
 
-    pub(super) fn examine(&self, sent: &Authorization, now: Instant) -> Result<Attempt, AuthError> {
+    pub(super) fn examine(
+        &self,
+        sent: &Authorization,
+        now: Instant,
+    ) -> Result<DigestLogin, AuthError> {
         self.challenger.examine(sent, &REQUEST, now)
     }
 
