@@ -69,7 +69,7 @@ impl fmt::Debug for BasicLogin {
 /// An unknown user costs the same work as a wrong password, so that the time does not tell them
 /// apart.
 pub fn settle(
-    attempt: BasicLogin,
+    login: BasicLogin,
     realm: &str,
     found: Result<impl Into<Account>, AuthError>,
 ) -> Result<Grant, AuthError> {
@@ -87,21 +87,21 @@ pub fn settle(
     // password.
     let mut verdict = Err(AuthError::UnusableCredential);
     for algorithm in [Algorithm::Sha256, Algorithm::Md5] {
-        let stored = account.ha1s(algorithm, &attempt.user, realm);
+        let stored = account.ha1s(algorithm, &login.user, realm);
         if !stored.is_empty() {
-            let given = Ha1::new(algorithm, &attempt.user, realm, &attempt.password);
+            let given = Ha1::new(algorithm, &login.user, realm, &login.password);
             let right = stored.iter().fold(false, |right, stored| right | stored.matches(&given));
             verdict = if right { Ok(()) } else { Err(AuthError::WrongPassword) };
             break;
         }
     }
     // An empty password is never accepted, even if a table has its HA1.
-    if attempt.password.expose_secret().is_empty() {
+    if login.password.expose_secret().is_empty() {
         verdict = verdict.and(Err(AuthError::WrongPassword));
     }
     refusal.map_or(verdict, Err)?;
     Ok(Grant {
-        user: account.user.unwrap_or(attempt.user),
+        user: account.user.unwrap_or(login.user),
         realm: realm.to_owned(),
         authentication_info: None,
         until: account.until,
@@ -129,24 +129,24 @@ mod tests {
             ("Basic YWxpY2U6YTpi", "alice", "a:b"),
             ("Basic YWxpY2U6", "alice", ""),
         ] {
-            let attempt = BasicLogin::parse(value.as_bytes()).unwrap().unwrap();
-            assert_eq!((attempt.user(), attempt.password.expose_secret()), (user, password));
-            let shown = format!("{attempt:?}");
+            let login = BasicLogin::parse(value.as_bytes()).unwrap().unwrap();
+            assert_eq!((login.user(), login.password.expose_secret()), (user, password));
+            let shown = format!("{login:?}");
             assert!(password.is_empty() || !shown.contains(password), "{shown}");
         }
     }
 
     #[test]
     fn a_name_may_reach_to_the_last_colon() {
-        let attempt = |user: &str, password: &str| BasicLogin {
+        let login = |user: &str, password: &str| BasicLogin {
             user: user.to_owned(),
             password: SecretString::from(password),
         };
-        assert!(attempt("alice", "secret").with_longest_name().is_none());
-        let longest = attempt("1700000000", "sip:alice:x=").with_longest_name().unwrap();
+        assert!(login("alice", "secret").with_longest_name().is_none());
+        let longest = login("1700000000", "sip:alice:x=").with_longest_name().unwrap();
         assert_eq!(longest.user(), "1700000000:sip:alice");
         assert_eq!(longest.password.expose_secret(), "x=");
-        assert!(attempt("alice", &format!("{}:x", "u".repeat(255))).with_longest_name().is_none());
+        assert!(login("alice", &format!("{}:x", "u".repeat(255))).with_longest_name().is_none());
     }
 
     /// An account with two valid passwords, another name and an end.
@@ -157,11 +157,11 @@ mod tests {
         for (password, verdict) in
             [("new", Ok("alice")), ("old", Ok("alice")), ("older", Err(AuthError::WrongPassword))]
         {
-            let attempt =
+            let login =
                 BasicLogin { user: "1:alice".to_owned(), password: SecretString::from(password) };
             let credentials = vec![known("new"), known("old")];
             let account = Account { user: Some("alice".to_owned()), credentials, until };
-            let grant = settle(attempt, "R", Ok(account));
+            let grant = settle(login, "R", Ok(account));
             assert!(grant.as_ref().is_ok_and(|grant| grant.until == until) == verdict.is_ok());
             assert_eq!(grant.map(|grant| grant.user), verdict.map(str::to_owned));
         }
@@ -226,9 +226,9 @@ mod tests {
             ("password", Err(AuthError::AmbiguousUser), Err(AuthError::AmbiguousUser)),
             ("secret", Err(down()), Err(down())),
         ] {
-            let attempt =
+            let login =
                 BasicLogin { user: "alice".to_owned(), password: SecretString::from(password) };
-            assert_eq!(settle(attempt, "R", found).map(|_| ()), verdict, "{password}");
+            assert_eq!(settle(login, "R", found).map(|_| ()), verdict, "{password}");
         }
     }
 }

@@ -126,20 +126,20 @@ impl Challenger {
         })
     }
 
-    /// Decides on the attempt. `found` is the answer of the backend. It may be an error, so that an
+    /// Decides on the login. `found` is the answer of the backend. It may be an error, so that an
     /// unknown user costs the same work as a wrong password.
     ///
     /// A right digest spends the nonce. Of two equal attempts at the same time one is accepted, and
     /// the other is stale.
     pub fn settle(
         &self,
-        attempt: DigestLogin,
+        login: DigestLogin,
         found: Result<impl Into<Account>, AuthError>,
         now: Instant,
     ) -> Result<Grant, AuthError> {
         let found = found.map(Into::into);
         let (ha1s, refusal) = match &found {
-            Ok(account) => (attempt.ha1s(account), Some(AuthError::UnusableCredential)),
+            Ok(account) => (login.ha1s(account), Some(AuthError::UnusableCredential)),
             Err(
                 error @ (AuthError::UnknownUser
                 | AuthError::AmbiguousUser
@@ -148,10 +148,10 @@ impl Challenger {
             Err(error) => return Err(error.clone()),
         };
         let (ha1s, refusal) =
-            if ha1s.is_empty() { (vec![attempt.dummy_ha1()], refusal) } else { (ha1s, None) };
+            if ha1s.is_empty() { (vec![login.dummy_ha1()], refusal) } else { (ha1s, None) };
         let mut proven = None;
         for ha1 in &ha1s {
-            if let Some(uri) = black_box(attempt.proven_uri(ha1)) {
+            if let Some(uri) = black_box(login.proven_uri(ha1)) {
                 proven = Some((ha1, uri));
             }
         }
@@ -160,20 +160,19 @@ impl Challenger {
         }
         let (ha1, uri) = proven.ok_or(AuthError::WrongPassword)?;
         let account = found?;
-        if !attempt.in_time {
+        if !login.in_time {
             return Err(AuthError::ExpiredNonce);
         }
         self.spent.lock().unwrap_or_else(PoisonError::into_inner).spend(
-            attempt.nonce,
-            attempt.nonce_lifetime,
+            login.nonce,
+            login.nonce_lifetime,
             self.micros(now),
         )?;
-        let info =
-            AuthenticationInfo::new(ha1, uri, &attempt.nonce_text, &attempt.nc, &attempt.cnonce);
+        let info = AuthenticationInfo::new(ha1, uri, &login.nonce_text, &login.nc, &login.cnonce);
         Ok(Grant {
             authentication_info: Some(info.to_value()),
-            user: account.user.unwrap_or(attempt.user),
-            realm: attempt.realm,
+            user: account.user.unwrap_or(login.user),
+            realm: login.realm,
             until: account.until,
         })
     }
@@ -397,9 +396,9 @@ mod races {
                 let attempts: Vec<_> = (0..THREADS)
                     .map(|_| {
                         scope.spawn(|| {
-                            let attempt = issuer.examine(&sent, issuer.start).unwrap();
+                            let login = issuer.examine(&sent, issuer.start).unwrap();
                             barrier.wait();
-                            issuer.challenger.settle(attempt, Ok(password("secret")), issuer.start)
+                            issuer.challenger.settle(login, Ok(password("secret")), issuer.start)
                         })
                     })
                     .collect();

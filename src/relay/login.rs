@@ -167,7 +167,7 @@ async fn verify(
         return Err(challenge(process, claimant, head, &realm, false));
     };
     let grant = match basic::BasicLogin::parse(value).filter(|_| policy.accepts_basic()) {
-        Some(attempt) => by_basic(process, claimant, attempt, &realm).await,
+        Some(login) => by_basic(process, claimant, login, &realm).await,
         None => by_digest(process, claimant, head, value, &realm, arrived).await,
     };
     let grant = grant.map_err(|(user, error)| refuse(&error, &user))?;
@@ -208,31 +208,31 @@ async fn by_digest(
         nonce_lifetime: policy.login.auth_challenge_expiration_time,
     };
     let examined = process.challenger.examine(&authorization, &request, arrived);
-    let attempt = examined.map_err(|error| (user.clone(), error))?;
+    let login = examined.map_err(|error| (user.clone(), error))?;
     let client = request.client;
     let backend = process.configuration.backend();
-    let found = backend.account(attempt.user(), attempt.realm(), client).await;
-    process.challenger.settle(attempt, found, clock::now()).map_err(|error| (user, error))
+    let found = backend.account(login.user(), login.realm(), client).await;
+    process.challenger.settle(login, found, clock::now()).map_err(|error| (user, error))
 }
 
 /// Checks Basic credentials. An error comes with the claimed user name, for the log.
 async fn by_basic(
     process: &Process,
     claimant: &Claimant,
-    attempt: Result<basic::BasicLogin, AuthError>,
+    login: Result<basic::BasicLogin, AuthError>,
     realm: &str,
 ) -> Result<Grant, (String, AuthError)> {
-    let mut attempt = attempt.map_err(|error| (String::new(), error))?;
+    let mut login = login.map_err(|error| (String::new(), error))?;
     let (client, backend) = (claimant.peer.ip(), process.configuration.backend());
-    let mut found = backend.account(attempt.user(), realm, client).await;
-    if let (Err(AuthError::UnknownUser), Some(other)) = (&found, attempt.with_longest_name()) {
+    let mut found = backend.account(login.user(), realm, client).await;
+    if let (Err(AuthError::UnknownUser), Some(other)) = (&found, login.with_longest_name()) {
         match backend.account(other.user(), realm, client).await {
             Err(AuthError::UnknownUser) => {}
-            answer => (attempt, found) = (other, answer),
+            answer => (login, found) = (other, answer),
         }
     }
-    let user = attempt.user().to_owned();
-    basic::settle(attempt, realm, found).map_err(|error| (user, error))
+    let user = login.user().to_owned();
+    basic::settle(login, realm, found).map_err(|error| (user, error))
 }
 
 fn refuse(

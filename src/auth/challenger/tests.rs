@@ -65,9 +65,9 @@ fn stored_ha1_of_either_case_does_as_well_as_the_password() {
     let stored = "b1726872c344b6dc8365b774f8fd6412"; // alice:example.com:secret
     for stored in [stored.to_owned(), stored.to_uppercase()] {
         let issuer = Issuer::new();
-        let attempt = issuer.examine(&issuer.answer("secret"), issuer.start).unwrap();
+        let login = issuer.examine(&issuer.answer("secret"), issuer.start).unwrap();
         let found = Ok(Credential::Ha1 { md5: Some(SecretString::from(stored)), sha256: None });
-        issuer.challenger.settle(attempt, found, issuer.start).unwrap();
+        issuer.challenger.settle(login, found, issuer.start).unwrap();
     }
 }
 
@@ -104,14 +104,14 @@ fn each_algorithm_that_is_offered_lets_in() {
                 line.authorize("alice", &ha1, URI, "c".to_owned())
             };
             let sent = answer(&lines[index]);
-            let attempt = issuer.challenger.examine(&sent, &request, issuer.start).unwrap();
-            let verdict = issuer.challenger.settle(attempt, Ok(found), issuer.start);
+            let login = issuer.challenger.examine(&sent, &request, issuer.start).unwrap();
+            let verdict = issuer.challenger.settle(login, Ok(found), issuer.start);
             assert_eq!(verdict.err(), error, "{:?}", BOTH[index]);
             if error.is_none() {
                 let again = answer(&lines[other]);
-                let attempt = issuer.challenger.examine(&again, &request, issuer.start).unwrap();
+                let login = issuer.challenger.examine(&again, &request, issuer.start).unwrap();
                 let found = Ok(password("secret"));
-                let verdict = issuer.challenger.settle(attempt, found, issuer.start);
+                let verdict = issuer.challenger.settle(login, found, issuer.start);
                 assert_eq!(verdict.err(), Some(AuthError::SpentNonce));
             }
         }
@@ -161,9 +161,9 @@ fn expired_nonce_is_stale_only_with_the_right_digest() {
 #[test]
 fn time_is_judged_at_arrival() {
     let issuer = Issuer::new();
-    let attempt = issuer.examine(&issuer.answer("secret"), issuer.start + LIFETIME).unwrap();
+    let login = issuer.examine(&issuer.answer("secret"), issuer.start + LIFETIME).unwrap();
     let later = issuer.start + LIFETIME + Duration::from_secs(5);
-    issuer.challenger.settle(attempt, Ok(password("secret")), later).unwrap();
+    issuer.challenger.settle(login, Ok(password("secret")), later).unwrap();
 }
 
 /// A replay that arrived in time is refused, however long its look-up takes.
@@ -357,8 +357,8 @@ fn what_the_backend_says_decides() {
             (Ok(none()), AuthError::UnusableCredential),
             (Err(AuthError::AmbiguousUser), AuthError::AmbiguousUser),
         ] {
-            let attempt = issuer.examine(&issuer.answer(guess), issuer.start).unwrap();
-            let verdict = issuer.challenger.settle(attempt, found, issuer.start);
+            let login = issuer.examine(&issuer.answer(guess), issuer.start).unwrap();
+            let verdict = issuer.challenger.settle(login, found, issuer.start);
             assert_eq!(verdict, Err(error));
         }
     }
@@ -379,8 +379,8 @@ fn any_credential_of_an_account_will_do() {
     ] {
         let account = Account { user: Some("Alice".to_owned()), credentials, until };
         let sent = issuer.answer("secret");
-        let attempt = issuer.examine(&sent, issuer.start).unwrap();
-        let grant = issuer.challenger.settle(attempt, Ok(account), issuer.start);
+        let login = issuer.examine(&sent, issuer.start).unwrap();
+        let grant = issuer.challenger.settle(login, Ok(account), issuer.start);
         if let Ok(grant) = &grant {
             assert_eq!((grant.user.as_str(), grant.until), ("Alice", until));
             let proof = grant.authentication_info.as_deref().unwrap();
@@ -435,9 +435,9 @@ fn full_set_forgets_the_oldest_and_lets_no_replay_in() {
 fn debug_shows_no_secret() {
     let issuer = Issuer::new();
     let sent = issuer.answer("secret");
-    let attempt = issuer.examine(&sent, issuer.start).unwrap();
-    let shown = format!("{:?} {attempt:?}", issuer.challenger);
-    let grant = issuer.challenger.settle(attempt, Ok(password("secret")), issuer.start).unwrap();
+    let login = issuer.examine(&sent, issuer.start).unwrap();
+    let shown = format!("{:?} {login:?}", issuer.challenger);
+    let grant = issuer.challenger.settle(login, Ok(password("secret")), issuer.start).unwrap();
     let shown = format!("{shown} {grant:?}");
     assert!(shown.contains("alice"));
     let secrets = [sent.nonce(), sent.response(), sent.cnonce(), sent.opaque()];
@@ -531,8 +531,8 @@ impl Issuer {
     }
 
     fn login(&self, sent: &Authorization, now: Instant) -> Result<Grant, AuthError> {
-        let attempt = self.examine(sent, now)?;
-        self.challenger.settle(attempt, Ok(password("secret")), now)
+        let login = self.examine(sent, now)?;
+        self.challenger.settle(login, Ok(password("secret")), now)
     }
 }
 
