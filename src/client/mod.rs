@@ -29,7 +29,7 @@ pub use self::{
     connection::{Connection, Lost},
     error::{ClientError, advice},
     incoming::{Watcher, receive_file},
-    login::{Account, LoginError},
+    login::{LoginCredentials, LoginError},
     meaning::meaning,
     outgoing::{Message, Progress, send_file},
     ranges::RangeSet,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use msrprelay::{
     cli::msrpclient::{Address, HostPort, RelayArgs},
-    client::{Account, Session, own_uri},
+    client::{LoginCredentials, Session, own_uri},
     msrp::Uri,
     tls::{self, Verification},
     transport::{self, Link, Target},
@@ -17,7 +17,7 @@ use super::{exit::Failure, password::password};
 pub(crate) async fn relay(address: &Address, args: &RelayArgs) -> Result<Session, Failure> {
     let relay = args.relay.clone().unwrap_or_else(|| HostPort::of_domain(&address.domain));
     let port = relay.port_or_default();
-    let account = Account {
+    let credentials = LoginCredentials {
         user: address.user.clone(),
         domain: address.domain.clone(),
         password: password(args.password_file.as_deref(), &address.user)?,
@@ -25,7 +25,7 @@ pub(crate) async fn relay(address: &Address, args: &RelayArgs) -> Result<Session
     };
     let target = Target { host: relay.host, port, tls: !args.no_tls };
     let link = connect(&target, args).await?;
-    let session = Session::login(link, account, port).await?;
+    let session = Session::login(link, credentials, port).await?;
     eprintln!("authenticated as {}@{}", address.user.escape_debug(), address.domain);
     Ok(session)
 }
