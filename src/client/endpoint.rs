@@ -74,9 +74,9 @@ pub struct Report {
     pub range: Option<ByteRange>,
 }
 
-/// An MSRP session over one connection.
+/// One end of an MSRP session, over one connection.
 #[derive(Debug)]
-pub struct Session {
+pub struct Endpoint {
     connection: Connection,
     own: Uri,
     relays: Vec<Uri>,
@@ -106,7 +106,7 @@ enum Purpose {
     Send,
 }
 
-impl Session {
+impl Endpoint {
     /// Starts a session without a relay of our own, over a link that was dialled or accepted.
     pub fn direct(link: Link, own: Uri) -> Self {
         Self {
@@ -137,16 +137,16 @@ impl Session {
         let relay = format!("{scheme}://{}:{port};tcp", credentials.domain);
         let relay = Uri::parse(relay.clone().into())
             .map_err(|cause| ClientError::Uri { what: relay, cause })?;
-        let mut session = Self::direct(link, own.clone());
+        let mut endpoint = Self::direct(link, own.clone());
         let mut login = Login::new(credentials, relay, own);
         let (id, request) = login.start();
-        session.login = Some(login);
-        session.ask(id, Purpose::Auth, request.freeze())?;
-        while session.relays.is_empty() {
+        endpoint.login = Some(login);
+        endpoint.ask(id, Purpose::Auth, request.freeze())?;
+        while endpoint.relays.is_empty() {
             // Nobody knows our URI yet, so anything but the answer to AUTH can be ignored.
-            session.step(None).await?;
+            endpoint.step(None).await?;
         }
-        Ok(session)
+        Ok(endpoint)
     }
 
     /// The URI of this end.
