@@ -9,7 +9,7 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
-    configuration::{Failure, Generation, ReloadError, Reloaded},
+    configuration::{Generation, ReloadError, ReloadFailure, Reloaded},
     lifecycle::Phase,
     process::Process,
     registry::Sessions,
@@ -75,12 +75,12 @@ impl Handle {
     }
 
     /// The last reload that failed.
-    pub fn failed_reload(&self) -> Option<Failure> {
+    pub fn failed_reload(&self) -> Option<ReloadFailure> {
         self.process.configuration.failures().reload.clone()
     }
 
     /// The last failed renewal: certificate files changed, and the new ones could not be used.
-    pub fn failed_renewal(&self) -> Option<Failure> {
+    pub fn failed_renewal(&self) -> Option<ReloadFailure> {
         self.process.configuration.failures().renewal.clone()
     }
 

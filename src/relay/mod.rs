@@ -45,7 +45,7 @@ mod wire;
 
 pub use self::{
     configuration::{
-        Bound, Failure, Generation, ReloadError, Reloaded, Source, bind, distinct, resolve,
+        Bound, Generation, ReloadError, ReloadFailure, Reloaded, Source, bind, distinct, resolve,
     },
     error::{Located, RelayError},
     handle::Handle,

@@ -24,7 +24,7 @@ mod stores;
 pub use self::{
     binding::{Bound, bind, distinct, resolve},
     generation::Generation,
-    reload::{Failure, ReloadError, Reloaded, Source},
+    reload::{ReloadError, ReloadFailure, Reloaded, Source},
 };
 pub(super) use self::{
     listeners::Doors,

@@ -53,14 +53,14 @@ pub(in crate::relay) struct InForce {
 /// The last failed reload and the last failed renewal of certificates. A successful reload mends
 /// both, because it reads all files. A successful renewal mends only a failed renewal.
 #[derive(Debug, Clone, Default)]
-pub(in crate::relay) struct Failures {
-    pub(in crate::relay) reload: Option<Failure>,
-    pub(in crate::relay) renewal: Option<Failure>,
+pub(in crate::relay) struct ReloadFailures {
+    pub(in crate::relay) reload: Option<ReloadFailure>,
+    pub(in crate::relay) renewal: Option<ReloadFailure>,
 }
 
-/// A reload, or a renewal of certificates, that failed and changed nothing.
+/// A reload that failed and changed nothing. A renewal of certificates is a reload of these alone.
 #[derive(Debug, Clone)]
-pub struct Failure {
+pub struct ReloadFailure {
     /// When it failed.
     pub at: SystemTime,
     /// Number of the generation that stayed in force.
@@ -84,7 +84,7 @@ pub(in crate::relay) struct Configuration {
     listeners: Mutex<Listeners>,
     /// Held while the next generation is built, so that two are never built at once.
     turn: tokio::sync::Mutex<()>,
-    failures: Mutex<Failures>,
+    failures: Mutex<ReloadFailures>,
 }
 
 /// The outcome of a successful reload.
@@ -216,7 +216,7 @@ impl Configuration {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(in crate::relay) fn failures(&self) -> MutexGuard<'_, Failures> {
+    pub(in crate::relay) fn failures(&self) -> MutexGuard<'_, ReloadFailures> {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -272,13 +272,13 @@ impl Configuration {
     }
 
     /// Logs an error, and makes the record of it.
-    fn failed(&self, error: &ReloadError, what: &str) -> Failure {
+    fn failed(&self, error: &ReloadError, what: &str) -> ReloadFailure {
         let reason = error.to_string();
         // A file may have several faults. Each gets a line of its own.
         for line in reason.lines() {
             error!("{what}: {line}");
         }
-        Failure {
+        ReloadFailure {
             at: clock::wall(),
             kept: self.in_force().generation.number,
             reason,
@@ -360,7 +360,7 @@ impl Configuration {
     }
 }
 
-fn mend(failure: &mut Option<Failure>) {
+fn mend(failure: &mut Option<ReloadFailure>) {
     if let Some(failure) = failure {
         failure.mended = true;
     }
