@@ -80,12 +80,12 @@ pub fn run(arguments: &Args) -> ExitCode {
     };
     // Dropped after the failure has been reported: the launching process waits for that.
     let mut launcher = None;
-    let mut start = Start { arguments, mode, level, remarks };
-    match loaded.and_then(|config| start.run(config, inherited, &mut launcher)) {
+    let mut startup = Startup { arguments, mode, level, remarks };
+    match loaded.and_then(|config| startup.run(config, inherited, &mut launcher)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             // A warning may explain the failure, so log the warnings first.
-            start.warn();
+            startup.warn();
             report(&failure, target)
         }
     }
@@ -113,7 +113,7 @@ impl Mode {
 }
 
 /// A start of the relay, once the configuration has been read.
-struct Start<'a> {
+struct Startup<'a> {
     arguments: &'a Args,
     mode: Mode,
     level: Level,
@@ -121,7 +121,7 @@ struct Start<'a> {
     remarks: Vec<String>,
 }
 
-impl Start<'_> {
+impl Startup<'_> {
     fn run(
         &mut self,
         config: Config,
