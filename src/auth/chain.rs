@@ -9,16 +9,16 @@ use super::{
     error::AuthError,
 };
 
-/// Backends asked in order.
+/// Backends that are asked in order.
 ///
-/// Only an unknown user is looked for in the next one: a backend that is down does not make room
-/// for another's idea of the same user.
+/// The next one is asked only if a backend does not know the user. If a backend is down, the next
+/// one may have another user of the same name, so it is not asked.
 pub struct Chain {
     backends: Vec<Arc<dyn Backend>>,
 }
 
 impl Chain {
-    /// A chain of `backends`; an empty one knows nobody.
+    /// A chain of `backends`. An empty chain knows no user.
     pub fn new(backends: Vec<Arc<dyn Backend>>) -> Self {
         Self { backends }
     }

@@ -1,7 +1,7 @@
-//! When two domains are the same: letter case does not count, nor whether an internationalized name
-//! is written in its own letters or in ASCII (`xn--...`, RFC 5891).
+//! Compares domains. Letter case does not count. An internationalized name is equal to its ASCII
+//! form (`xn--...`, RFC 5891).
 
-/// The one spelling of a domain for all comparisons.
+/// The form of a domain that is used for all comparisons.
 pub fn folded(domain: &str) -> String {
     let lower = domain.to_lowercase();
     if lower.is_ascii() && !lower.contains("xn--") {
@@ -11,7 +11,7 @@ pub fn folded(domain: &str) -> String {
     if valid.is_ok() { unicode } else { lower }
 }
 
-/// Whether both are spellings of one domain.
+/// Whether both texts name the same domain.
 pub fn same(one: &str, other: &str) -> bool {
     folded(one) == folded(other)
 }

@@ -40,9 +40,9 @@ struct Users(Vec<User>);
 /// One entry.
 #[derive(Debug)]
 struct User {
-    /// What stands before the last `@`, literally.
+    /// The text before the last `@`.
     name: String,
-    /// What stands after it, literally.
+    /// The text after it.
     domain: String,
     /// Never empty.
     password: SecretString,
@@ -84,8 +84,9 @@ impl BackendOptions for Users {
     }
 }
 
-/// Parts at the last `@`. A domain holds no blank and no colon, unless it is an address: such a
-/// name is an entry written with `:` in which the password holds the `=`.
+/// Splits an entry's name at the last `@`. A domain with a blank, or with a colon unless it is an
+/// IPv6 address, is refused: such an entry was written with `:`, and its `=` is part of the
+/// password.
 fn name_and_domain(text: &str) -> Option<(&str, &str)> {
     let (name, domain) = text.rsplit_once('@')?;
     let bare =
@@ -98,8 +99,8 @@ fn name_and_domain(text: &str) -> Option<(&str, &str)> {
 
 /// A backend that holds all its users in memory.
 ///
-/// A domain is compared as [`domain::folded`] says: the realm is often the host of a URI as the
-/// client happened to write it. A user is compared exactly, octet by octet.
+/// Domains are compared in the form of [`domain::folded`], because the realm is often the host of a
+/// URI in the client's spelling. Users are compared octet by octet.
 #[derive(Debug, Default)]
 struct Memory {
     /// Folded domain, then user.
@@ -107,7 +108,7 @@ struct Memory {
 }
 
 impl Memory {
-    /// Fails where a user is listed twice, perhaps with the domain in another spelling.
+    /// Fails if a user is listed twice. Two spellings of a domain are the same.
     fn new(users: &[User]) -> Result<Self, OpenError> {
         let mut memory = Self::default();
         for User { name, domain, password } in users {
@@ -224,8 +225,8 @@ mod tests {
         reader.finish().map(|_| users.0).map_err(|error| error.to_string())
     }
 
-    /// The same for users. 1.4 read `-` in a name as `_`, so that nobody with a hyphen could log in: a
-    /// fault that is not kept.
+    /// The same for users. msrprelay 1.4 read `-` in a name as `_`, so that users with a hyphen
+    /// could not log in. This version does not repeat that fault.
     #[test]
     fn users_of_1_x_are_read_as_1_4_read_them() {
         let table = [

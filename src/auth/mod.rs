@@ -6,7 +6,7 @@
 //! ```text
 //!   AUTH without Authorization ── Challenger::challenge ──────────────────────────► 401
 //!   AUTH with Authorization ───── Authorization::parse ──► Challenger::examine
-//!                                                              │ Attempt
+//!                                                              │ DigestLogin
 //!                                                     Backend::account (async)
 //!                                                              │ Result<Account, AuthError>
 //!                                                       Challenger::settle ──► Grant ──► 200
@@ -30,7 +30,7 @@ mod memory;
 pub use self::{
     backend::{Account, Backend, BackendOptions, Credential, Kind, OpenError, Opened},
     chain::Chain,
-    challenger::{Attempt, AuthRequest, Challenger, Grant},
+    challenger::{AuthRequest, Challenger, DigestLogin, Grant},
     error::{Answer, AuthError},
 };
 use crate::config::{Refused, values};

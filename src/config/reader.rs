@@ -1,4 +1,4 @@
-//! Options out of a [`Document`]: looked up, typed, and everything odd written down.
+//! Takes the options from a [`Document`] as typed values, and collects errors and warnings.
 
 use std::{
     borrow::Cow,
@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    error::{ConfigError, Finding, Problem, Shown, Value},
+    error::{ConfigError, Mistake, Problem, Shown, Value},
     file::{Origin, SYSTEM_DIRECTORY, absolute},
     syntax::{Assignment, Document},
     table::{ConfigOption, DEFAULT, Section, Sections},
@@ -20,19 +20,19 @@ pub struct Reader<'a> {
     sections: Sections<'a>,
     source: PathBuf,
     document: Document,
-    findings: Vec<Finding>,
+    mistakes: Vec<Mistake>,
     warnings: BTreeSet<(usize, String)>,
 }
 
 impl<'a> Reader<'a> {
-    /// Reads the text of a file that may have those sections. `source` names it in messages, and
-    /// its directory is the first for relative file names.
+    /// Reads the text of a file that may have those sections. Messages name the file `source`.
+    /// Relative file names are looked up in its directory first.
     pub fn new(text: &str, source: &Path, sections: Sections<'a>) -> Self {
         let mut document = Document::read(text, sections);
         Self {
             sections,
             source: absolute(source),
-            findings: std::mem::take(&mut document.findings),
+            mistakes: std::mem::take(&mut document.mistakes),
             warnings: std::mem::take(&mut document.warnings).into_iter().collect(),
             document,
         }
@@ -42,14 +42,14 @@ impl<'a> Reader<'a> {
     ///
     /// # Panics
     ///
-    /// When it is none of them: tests read them all.
+    /// If there is no such section. Tests read all sections.
     pub fn section(&mut self, name: &str) -> SectionReader<'_> {
         let section = *self.sections.named(name).expect("a section of the table");
-        let Self { source, document, findings, warnings, .. } = self;
-        SectionReader { section, source, document, findings, warnings }
+        let Self { source, document, mistakes, warnings, .. } = self;
+        SectionReader { section, source, document, mistakes, warnings }
     }
 
-    /// Where everything stands, and the warnings; or the error if anything is wrong.
+    /// The lines of the options and the warnings, or all errors of the file.
     pub fn finish(mut self) -> Result<Origin, ConfigError> {
         self.warn_of_unknown_names();
         let source = &self.source;
@@ -58,10 +58,10 @@ impl<'a> Reader<'a> {
             _ => format!("{}:{line}: {text}", source.display()),
         };
         let warnings = self.warnings.iter().map(warning).collect();
-        if !self.findings.is_empty() {
-            // What is missing altogether comes last.
-            self.findings.sort_by_key(|finding| finding.line.unwrap_or(usize::MAX));
-            return Err(ConfigError { file: self.source, findings: self.findings, warnings });
+        if !self.mistakes.is_empty() {
+            // Missing options have no line and come last.
+            self.mistakes.sort_by_key(|mistake| mistake.line.unwrap_or(usize::MAX));
+            return Err(ConfigError { file: self.source, mistakes: self.mistakes, warnings });
         }
         let mut not_in_force = Vec::new();
         let mut lines = BTreeMap::new();
@@ -79,7 +79,7 @@ impl<'a> Reader<'a> {
         Ok(Origin { source: self.source, warnings, not_in_force, lines })
     }
 
-    /// Warns of every section and option that the tables do not have.
+    /// Warns about each section and option that is not in the tables.
     fn warn_of_unknown_names(&mut self) {
         let sections = self.sections;
         for section in &self.document.sections {
@@ -114,18 +114,18 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// One section while it is being read. The names asked for are those of its table, or it panics:
-/// tests read them all.
+/// One section while it is being read. It panics if an option is asked for that is not in its
+/// table. Tests read all options.
 pub struct SectionReader<'a> {
     section: Section,
     source: &'a Path,
     document: &'a Document,
-    findings: &'a mut Vec<Finding>,
+    mistakes: &'a mut Vec<Mistake>,
     warnings: &'a mut BTreeSet<(usize, String)>,
 }
 
-/// What the file says in one section, `[DEFAULT]` included: equal texts mean the same. It may hold
-/// passwords, and shows none.
+/// What is set in one section, `[DEFAULT]` included. Two sections with equal texts mean the same.
+/// It may hold passwords, so `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SectionText(Vec<(String, String)>);
 
@@ -136,7 +136,7 @@ impl fmt::Debug for SectionText {
 }
 
 impl<'a> SectionReader<'a> {
-    /// The value in the file, else the default of the table, also where the file's is refused.
+    /// The value in the file. If it is not set or is refused: the default of the table.
     pub fn value<T>(&mut self, name: &str, parse: &impl Parse<T>) -> T {
         let default = self.option(name).default;
         self.optional(name, parse).unwrap_or_else(|| {
@@ -146,7 +146,7 @@ impl<'a> SectionReader<'a> {
         })
     }
 
-    /// The value in the file; none where the file's is refused.
+    /// The value in the file. `None` if it is not set or is refused.
     pub fn optional<T>(&mut self, name: &str, parse: &impl Parse<T>) -> Option<T> {
         let option = self.option(name);
         let (_, entry) = self.found(option)?;
@@ -170,13 +170,13 @@ impl<'a> SectionReader<'a> {
             .collect()
     }
 
-    /// Refuses an entry. Neither of its sides is repeated: either may be a password.
+    /// Refuses an entry. The message repeats neither side, because either may be a password.
     pub fn refuse_entry(&mut self, entry: &SectionEntry<'_>, accepted: &'static str) {
         let problem = Problem::BadEntry { section: self.section.name, accepted };
-        self.findings.push(Finding { line: Some(entry.line), problem });
+        self.mistakes.push(Mistake { line: Some(entry.line), problem });
     }
 
-    /// Warns of an entry, without repeating it.
+    /// Warns about an entry, without repeating it.
     pub fn warn_of_entry(&mut self, entry: &SectionEntry<'_>, text: &str) {
         self.warnings.insert((entry.line, format!("[{}] {text}", self.section.name)));
     }
@@ -201,14 +201,14 @@ impl<'a> SectionReader<'a> {
         self.found(self.option(name)).is_some()
     }
 
-    /// An option must be set, and is not.
+    /// Reports that a mandatory option is not set.
     pub fn missing(&mut self, name: &str, accepted: &'static str) {
         let (section, option) = (self.section.name, self.option(name).name);
         let problem = Problem::Missing { section, option, accepted };
-        self.findings.push(Finding { line: None, problem });
+        self.mistakes.push(Mistake { line: None, problem });
     }
 
-    /// Refuses a value that is good in itself but not beside the others.
+    /// Refuses a value that is valid alone, but not together with others.
     pub fn refuse(&mut self, name: &str, accepted: String) {
         let option = self.option(name);
         if let Some((_, entry)) = self.found(option) {
@@ -217,7 +217,7 @@ impl<'a> SectionReader<'a> {
         }
     }
 
-    /// Warns of an option, at the line where it is set.
+    /// Warns about an option, with the line where it is set.
     pub fn warn(&mut self, name: &str, text: &str) {
         let line = self.found(self.option(name)).map_or(0, |(_, entry)| entry.line);
         let text = format!("[{}] {name} {text}", self.section.name);
@@ -226,7 +226,7 @@ impl<'a> SectionReader<'a> {
 
     fn bad(&mut self, option: &ConfigOption, value: Value, accepted: Cow<'static, str>) {
         let Some((section, entry)) = self.found(option) else { return };
-        let finding = Finding {
+        let mistake = Mistake {
             line: Some(entry.line),
             problem: Problem::BadValue {
                 section,
@@ -235,7 +235,7 @@ impl<'a> SectionReader<'a> {
                 accepted,
             },
         };
-        self.findings.push(finding);
+        self.mistakes.push(mistake);
     }
 
     fn option(&self, name: &str) -> &'static ConfigOption {
@@ -255,15 +255,15 @@ impl<'a> SectionReader<'a> {
 
 /// One entry of a section without options. No `Debug`: it may hold a password on either side.
 pub struct SectionEntry<'a> {
-    /// What stands before the `=`.
+    /// The text before the `=`.
     pub name: &'a str,
-    /// What stands behind it; may be empty.
+    /// The text behind it, which may be empty.
     pub value: &'a str,
     line: usize,
 }
 
-/// Where an option is set: its own section, else [DEFAULT]. An empty value counts as not set, and
-/// hides [DEFAULT].
+/// The entry that sets an option, in its own section or else in [DEFAULT]. An empty value counts as
+/// not set, and hides the one in [DEFAULT].
 fn found<'a>(
     document: &'a Document,
     section: &'static str,
@@ -277,7 +277,7 @@ fn found<'a>(
     found.filter(|(_, entry)| !entry.value.is_empty())
 }
 
-/// A text without the end that a missing suggestion leaves.
+/// A message without the trailing separator that is left if there is no suggestion.
 fn tidy(text: &str) -> String {
     text.trim_end_matches("; ").to_owned()
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     clock, logging,
-    relay::{Failure, Handle, Phase, Sessions},
+    relay::{Handle, Phase, ReloadFailure, Sessions},
     tls::Identity,
 };
 
@@ -124,7 +124,7 @@ impl Status {
 }
 
 impl FailedReload {
-    fn of(Failure { at, kept, reason, mended }: Failure) -> Self {
+    fn of(ReloadFailure { at, kept, reason, mended }: ReloadFailure) -> Self {
         Self { at: unix(at), kept, reason, mended }
     }
 }

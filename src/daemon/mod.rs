@@ -82,13 +82,13 @@ pub fn run(arguments: &Args) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let mut start = Start { arguments, mode, log, remarks };
-    match loaded.and_then(|config| start.run(config, inherited, &mut launcher)) {
+    let mut startup = Startup { arguments, mode, log, remarks };
+    match loaded.and_then(|config| startup.run(config, inherited, &mut launcher)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             // A warning may explain the failure, so log the warnings first.
-            start.warn();
-            report(&failure, &mut start.log)
+            startup.warn();
+            report(&failure, &mut startup.log)
         }
     }
 }
@@ -115,7 +115,7 @@ impl Mode {
 }
 
 /// A start of the relay, once the configuration has been read.
-struct Start<'a> {
+struct Startup<'a> {
     arguments: &'a Args,
     mode: Mode,
     log: Log,
@@ -123,7 +123,7 @@ struct Start<'a> {
     remarks: Vec<String>,
 }
 
-impl Start<'_> {
+impl Startup<'_> {
     fn run(
         &mut self,
         config: Config,

@@ -1,6 +1,6 @@
-//! The end of a session: its last words to both sides, its line in the log, and the close.
+//! The end of a session: the relay writes what is queued for both legs, logs the end, and closes.
 //!
-//! Each leg is closed when its last octet is with the kernel, whatever the other leg does.
+//! Each leg is closed once the kernel has its last octet, whatever the other leg does.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,12 +19,12 @@ use crate::{
     session::{Leg, Session},
 };
 
-/// How long a peer may take for its last octets once a session is over.
+/// How long a peer may take to read its last octets once a session is over.
 const DRAIN: Duration = Duration::from_secs(10);
 /// How long the line in the log waits for them, so that it counts them.
 const COUNTED: Duration = Duration::from_secs(1);
 
-/// A session that is over, with what it still has to say. It is in the registry no more.
+/// A session that is over, with what is still to be written. It has left the registry.
 pub(super) struct Ending {
     near: Last,
     far: Option<Last>,
@@ -32,7 +32,7 @@ pub(super) struct Ending {
     end: End,
 }
 
-/// One leg of it.
+/// One leg of a session that is over.
 struct Last {
     leg: Leg,
     wire: Wire,

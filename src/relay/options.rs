@@ -1,8 +1,7 @@
-//! What `config.ini` says, as a whole: `[Relay]` in groups of options, and the sections of the
-//! backends.
+//! The values of `config.ini`: `[Relay]` in groups of options, and the sections of the backends.
 //!
-//! A new option of `[Relay]` is a row in `groups`, and its use. An option of a backend stands in the
-//! file of that backend.
+//! A new option of `[Relay]` is one row in `groups`, and the code that uses it. The options of a
+//! backend are in the file of that backend.
 
 mod groups;
 
@@ -21,10 +20,10 @@ use crate::{
     logging::LogOptions,
 };
 
-/// Everything that one `config.ini` says.
+/// The values of one `config.ini`.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The file, and where everything stands in it.
+    /// The file, with the line of each option.
     pub origin: Origin,
     /// `[Relay]`: certificates, or plain TCP.
     pub tls: TlsOptions,
@@ -40,16 +39,16 @@ pub struct Config {
     pub limits: LimitOptions,
     /// `[Relay]`: the process itself.
     pub process: ProcessOptions,
-    /// Of every kind there is, in use or not.
+    /// The section of each kind of backend, in use or not.
     pub backends: Vec<BackendSection>,
 }
 
 /// The section of one kind of backend.
 #[derive(Debug, Clone)]
 pub struct BackendSection {
-    /// Which kind.
+    /// The kind of backend.
     pub kind: &'static Kind,
-    /// What a reload compares: the same text makes the same backend.
+    /// The text of the section. A reload that finds the same text keeps the backend.
     pub text: SectionText,
     /// Its options, ready to be opened.
     pub options: Arc<dyn BackendOptions>,
@@ -66,8 +65,8 @@ impl Config {
         Self::parse(&config::read_file(file)?, file)
     }
 
-    /// Reads the text of a file. `source` names it in messages, and its directory is the first for
-    /// relative file names.
+    /// Reads the text of a file. Messages name the file `source`. Relative file names are looked up
+    /// in its directory first.
     pub fn parse(text: &str, source: &Path) -> Result<Self, ConfigError> {
         let sections = sections();
         let mut reader = Reader::new(text, source, Sections(&sections));
@@ -125,18 +124,18 @@ impl Config {
         &self.origin.source
     }
 
-    /// How a message on an option begins: file, line where it is set, section, name.
+    /// The beginning of a message about an option: file, line if it is set, section and name.
     pub fn place(&self, section: &str, option: &str) -> String {
         self.origin.place(section, option)
     }
 
-    /// What is no error but worth a warning.
+    /// The warnings about this file.
     pub fn remarks(&self) -> impl Iterator<Item = String> {
         self.origin.remarks()
     }
 }
 
-/// A certificate with its key each, unless there is no TLS.
+/// TLS needs a certificate, and a key for each certificate.
 fn check_credentials(tls: &TlsOptions, section: &mut SectionReader<'_>) {
     if tls.debug_notls {
         return;
@@ -149,7 +148,7 @@ fn check_credentials(tls: &TlsOptions, section: &mut SectionReader<'_>) {
         }
     }
     let [certificates, keys] = [&tls.certificate, &tls.key].map(Vec::len);
-    // A list that is empty here is missing or refused, and that has been said.
+    // An empty list means that the option is missing or was refused, which is an error already.
     if certificates != keys && certificates > 0 && keys > 0 {
         section.refuse(
             "key",
@@ -161,8 +160,8 @@ fn check_credentials(tls: &TlsOptions, section: &mut SectionReader<'_>) {
     }
 }
 
-/// Minimum <= default <= maximum. 1.x did not ask this of the default, so one that the file does
-/// not set gives way.
+/// Requires minimum <= default <= maximum. msrprelay 1.x did not check the default, so a default
+/// that the file does not set is moved into the bounds.
 fn check_expiration_times(login: &mut LoginOptions, section: &mut SectionReader<'_>) {
     let minimum = login.session_expiration_time_minimum;
     let maximum = login.session_expiration_time_maximum;
@@ -203,7 +202,7 @@ fn check_expiration_times(login: &mut LoginOptions, section: &mut SectionReader<
     );
 }
 
-/// A realm of every authentication that is not served would refuse everybody.
+/// `default_domain` must be a realm that is served, or the relay would refuse each AUTH.
 fn check_realm(login: &LoginOptions, section: &mut SectionReader<'_>) {
     if login.default_domain.as_ref().is_some_and(|realm| !login.serves(realm)) {
         section.refuse(

@@ -1,4 +1,4 @@
-//! What belongs to the process, not to one connection or one configuration.
+//! What all tasks of the relay share.
 
 use std::{
     fmt,
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{auth::Challenger, clock};
 
-/// The parts that all tasks of the relay share.
+/// The parts that outlive each connection and each configuration.
 pub(super) struct Process {
     pub(super) registry: Arc<Registry>,
     pub(super) challenger: Challenger,
@@ -28,8 +28,8 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// A process that listens nowhere yet. Connections that come in later are handed to `admit`,
-    /// with the address of their other end.
+    /// A process that does not listen yet. `admit` takes each connection that is accepted later,
+    /// with the address of its client.
     pub(super) fn new(
         source: Source,
         generation: Generation,
@@ -38,7 +38,7 @@ impl Process {
         Arc::new_cyclic(|process: &Weak<Self>| {
             let process = Weak::clone(process);
             let admit = move |tcp, peer| {
-                // Without the process there is nobody to serve the connection.
+                // Once the process is gone, no task can serve the connection.
                 if let Some(process) = process.upgrade() {
                     admit(&process, tcp, peer);
                 }

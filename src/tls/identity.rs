@@ -120,20 +120,20 @@ impl Identity {
         &self.dns_names
     }
 
-    /// What an operator should hear about at `now`; the relay starts all the same.
+    /// Warnings for the operator at `now`. The relay can use the identity all the same.
     pub fn findings(&self, now: SystemTime) -> Vec<Finding> {
         let mut findings = self.file_findings.clone();
         findings.extend(self.expiry(now));
         findings
     }
 
-    /// How many of the [`EXPIRY_NOTICES`] are due at `now`, and one more for the end itself.
+    /// How many of the [`EXPIRY_NOTICES`] are due at `now`. Once it has expired, one more.
     pub fn notices(&self, now: SystemTime) -> usize {
         let due = EXPIRY_NOTICES.iter().filter(|notice| now + **notice > self.not_after);
         due.count() + usize::from(now > self.not_after)
     }
 
-    /// What is to be said of its dates at `now`.
+    /// The warning about its dates at `now`, if there is one.
     pub fn expiry(&self, now: SystemTime) -> Option<Finding> {
         let path = self.path.clone();
         if now > self.not_after {
@@ -182,8 +182,8 @@ fn dns_names(certificate: &X509Certificate<'_>) -> Vec<String> {
     extension.value.general_names.iter().filter_map(dns).collect()
 }
 
-/// Whether the subjectAltName `san` covers `name`: without regard to case, `*.` standing for one
-/// label or more.
+/// Whether the subjectAltName `san` covers `name`. Letter case does not count, and `*.` stands for
+/// one label or more.
 fn matches(san: &str, name: &str) -> bool {
     let Some(suffix) = san.strip_prefix('*').filter(|suffix| suffix.starts_with('.')) else {
         return san.eq_ignore_ascii_case(name);

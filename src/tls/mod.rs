@@ -47,10 +47,10 @@ mod trust;
 /// Why TLS cannot be set up. Every message ends with what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A PEM file does not serve.
+    /// A PEM file cannot be used.
     #[error("{0}")]
     File(#[from] PemError),
-    /// The private key is another certificate's.
+    /// The private key does not belong to the certificate.
     #[error(
         "the private key in {} does not belong to the certificate in {}: \
          name the two that were made together",
@@ -65,13 +65,13 @@ pub enum TlsError {
     /// A TLS listener needs a certificate.
     #[error("TLS needs a certificate: set `certificate` and `key`")]
     NoIdentity,
-    /// Certificates shall be verified and nobody is trusted.
+    /// Certificates are to be verified, but there is no trusted authority.
     #[error(
         "verify_next_hop = enforce, and no trusted certificate authority is known: \
          install the package ca-certificates or set `ca`"
     )]
     NoTrustAnchors,
-    /// The TLS library refused the set-up.
+    /// The TLS library refused the configuration.
     #[error("TLS cannot be set up: {0}")]
     Configuration(rustls::Error),
 }

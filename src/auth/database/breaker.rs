@@ -1,5 +1,5 @@
-//! A circuit breaker: while the database is away, nobody waits to be told so, but for one look-up
-//! now and then that finds out whether it is back. Pure: the time is an argument.
+//! A circuit breaker: while the database is away, look-ups fail at once. From time to time one of
+//! them is a trial, which finds out whether the database is back. Pure: the time is an argument.
 //!
 //! ```text
 //!             failed                      answered
@@ -11,11 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The least time between trials: the database is back in service that soon after its return.
+/// The least time between trials, and so the delay until a database that is back is used again.
 const TRIAL_PAUSE: Duration = Duration::from_secs(1);
 
-/// A trial at a database that does not answer lasts as long as a look-up may; no more than so
-/// many run at once.
+/// The most trials that run at once. Each may last as long as a look-up.
 const TRIALS_MAX: u32 = 8;
 
 #[derive(Debug)]
@@ -27,7 +26,7 @@ pub(super) struct Breaker {
 #[derive(Debug)]
 struct Circuit {
     open: Option<Open>,
-    /// When the newest look-up began that was answered.
+    /// When the newest look-up that was answered began.
     answered: Option<Instant>,
 }
 
@@ -42,9 +41,9 @@ struct Open {
 pub(super) enum Admission {
     /// Ask as usual.
     Pass,
-    /// Ask over a new connection, whatever becomes of it.
+    /// Ask over a new connection, to find out whether the database is back.
     Trial,
-    /// Do not ask; this is why.
+    /// Do not ask, for this reason.
     Refuse(Arc<str>),
 }
 
@@ -52,14 +51,14 @@ pub(super) enum Admission {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum News {
     None,
-    /// The database is gone, or for another reason than before.
+    /// The database is away, or is away for another reason than before.
     Lost,
     /// The database is back.
     Back,
 }
 
 impl Breaker {
-    /// A closed one, for look-ups that last `timeout` at most.
+    /// A closed circuit, for look-ups that last `timeout` at most.
     pub(super) fn new(timeout: Duration) -> Self {
         Self {
             pause: TRIAL_PAUSE.max(timeout / TRIALS_MAX),
@@ -79,15 +78,15 @@ impl Breaker {
         }
     }
 
-    /// Why nothing is asked at present.
+    /// Why the database is away. `None` if it is not.
     pub(super) fn cause(&self) -> Option<Arc<str>> {
         self.lock().open.as_ref().map(|open| Arc::clone(&open.cause))
     }
 
     /// A look-up that began at `began` failed.
     ///
-    /// The next one is a trial at once: this one may have been unlucky. One that began before the
-    /// last answered one tells of the past.
+    /// The next look-up is a trial at once, because the fault may have been this connection's only.
+    /// A failure does not count if a look-up that began later has been answered.
     pub(super) fn failed(&self, cause: &Arc<str>, began: Instant, now: Instant) -> News {
         let mut circuit = self.lock();
         if circuit.answered.is_some_and(|answered| began <= answered) {

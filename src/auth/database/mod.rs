@@ -7,9 +7,9 @@
 //!                                            └─ Refuse ─► unavailable, at once
 //! ```
 //!
-//! A database that is slow, down or hostile costs a look-up `timeout` at most and the relay
-//! nothing: no task, no lock across a wait, a limited number of look-ups. Nor does a client that
-//! asks for very many cost the others theirs.
+//! A database that is slow, down or hostile can delay a look-up by `timeout` at most. It cannot
+//! block the relay: there are no tasks, no lock is held across a wait, and the number of look-ups
+//! is limited. A client that asks for very many look-ups does not take those of the others.
 
 mod breaker;
 mod cache;
@@ -80,36 +80,36 @@ impl BackendOptions for DatabaseOptions {
     }
 }
 
-/// The most look-ups at once, in the pool and waiting for it: a second's worth of a large relay.
+/// The most look-ups at once, running or waiting. A large relay has that many in a second.
 const LOOKUPS_MAX: usize = 1024;
 
-/// A look-up that takes longer is of no use: a connection without a session lasts 30 s.
+/// The longest `timeout` that is of use: the relay closes a connection without a session after 30
+/// s.
 const TIMEOUT_MAX: Duration = Duration::from_secs(25);
 
-/// A message of a server that is longer is cut, in characters.
+/// The longest message of a server that is logged whole, in characters.
 const MESSAGE_MAX: usize = 300;
 
 /// A backend that asks a database.
 struct Database {
     /// Where it is, for the log.
     place: String,
-    /// Never to be seen in a message.
+    /// Removed from messages of the driver.
     password: Option<SecretString>,
     timeout: Duration,
     query: Query,
     pool: Pool,
     line: Line,
-    /// It has been told that look-ups are refused.
+    /// The log has been told that look-ups are refused.
     overloaded: AtomicBool,
     breaker: Breaker,
     cache: Cache,
 }
 
 impl Database {
-    /// Takes the options apart and connects nowhere; needs no runtime. `algorithms` are those
-    /// whose hashes are read where there are no passwords.
-    ///
-    /// Also returns what is of no effect.
+    /// Parses the options. It does not connect and needs no runtime. If the table has no passwords,
+    /// the hashes of these `algorithms` are read. Also returns warnings about parts that have no
+    /// effect.
     fn open(
         options: &DatabaseOptions,
         algorithms: &[Algorithm],
@@ -156,7 +156,7 @@ impl Database {
         let look_up = self.enter(client)?;
         match self.breaker.admit(began) {
             Admission::Refuse(cause) => Err(unavailable(&cause)),
-            // Does not queue behind those that hang.
+            // A trial takes no place in the pool: look-ups that hang may hold them all.
             Admission::Trial => self.ask(user, realm, began, true).await,
             Admission::Pass => {
                 let _permit = self.permit(&look_up, began).await?;
@@ -165,7 +165,8 @@ impl Database {
         }
     }
 
-    /// Room for a look-up. One line in the log for each time it runs out.
+    /// Lets a look-up in, or refuses it because there are too many. Each time that this begins to
+    /// happen is logged once.
     fn enter(&self, client: IpAddr) -> Result<LookUp<'_>, AuthError> {
         let Some(look_up) = self.line.enter(client) else {
             if !self.overloaded.swap(true, Ordering::Relaxed) {
@@ -178,15 +179,16 @@ impl Database {
             }
             return Err(unavailable("too many look-ups at once"));
         };
-        // Well below what one client can have.
+        // Well below the share of one client, so that the log does not flap.
         if self.line.len() < LOOKUPS_MAX / 4 {
             self.overloaded.store(false, Ordering::Relaxed);
         }
         Ok(look_up)
     }
 
-    /// A place in the pool, while there is time left to use it: a look-up that is given up takes
-    /// its connection with it, and a new one costs the database more than the look-up.
+    /// Waits for a place in the pool, for half of the time-out at most. A look-up that started
+    /// later could run out of time. That would close its connection, and opening another costs the
+    /// database more than a look-up.
     async fn permit<'a>(
         &self,
         look_up: &'a LookUp<'_>,
@@ -200,7 +202,7 @@ impl Database {
         self.breaker.cause().map_or(Ok(permit), |cause| Err(unavailable(&cause)))
     }
 
-    /// The database's word on a user.
+    /// Asks the database for a user.
     async fn ask(
         &self,
         user: &str,
@@ -247,7 +249,7 @@ impl Database {
         found
     }
 
-    /// The driver's own words on one line, without the password.
+    /// The driver's message on one line, without the password.
     fn message(&self, error: &sqlx::Error) -> String {
         let mut text = error.to_string();
         if let Some(password) = &self.password {
@@ -268,7 +270,7 @@ impl Backend for Database {
     }
 
     fn probe(&self) -> BoxFuture<'_, ()> {
-        // Nobody's name: the query is tried out, table and columns included.
+        // No user has this name, but the query shows whether table and columns exist.
         Box::pin(async { _ = self.look_up("", "", Ipv4Addr::UNSPECIFIED.into()).await })
     }
 }
@@ -289,7 +291,7 @@ mod tests {
 
     use super::*;
 
-    /// Those of a file that is not there, but for what a test sets.
+    /// Options of a file that does not exist. A test changes those that concern it.
     pub(super) fn options() -> DatabaseOptions {
         DatabaseOptions {
             uri: SecretString::from(NOWHERE),

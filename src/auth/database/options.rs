@@ -1,4 +1,4 @@
-//! `[Database]`.
+//! The options of `[Database]`.
 
 use std::{num::NonZeroU32, time::Duration};
 
@@ -16,7 +16,7 @@ const IDENTIFIER: &str =
 options! {
     /// Where the table of the users is, and what its columns are called.
     pub struct DatabaseOptions {
-        /// Begins with one of the schemes accepted; otherwise as written.
+        /// As written in the file. Only the scheme has been checked.
         uri: SecretString = "mysql://user:pass@db/opensips", uri,
             "accepted is mysql://user:password@host/database, \
              postgresql://user:password@host/database or sqlite:///file",
@@ -48,7 +48,7 @@ options! {
             "accepted is a whole number of seconds from 1 to 4294967295",
             "Seconds for one look-up, connecting included. While the database does not answer, \
              users get 500 Backend unavailable, most of them at once.";
-        /// Zero: nothing is remembered.
+        /// Zero if nothing is remembered.
         cache_time: Duration = "0", seconds(0..=u32::MAX),
             "accepted is a whole number of seconds from 0 to 4294967295",
             "Seconds for which a user found is remembered, and let in while the database is away; \
@@ -72,13 +72,13 @@ fn table(text: &str) -> Result<String, Refused> {
     Ok(text.to_owned())
 }
 
-/// Connections of a pool: one at least, and no more than a database would stand.
+/// The size of the pool: at least one, and not more connections than a database server accepts.
 fn pool_size(text: &str) -> Result<NonZeroU32, Refused> {
     let size = number(1..=1024)(text)?;
     NonZeroU32::new(size).ok_or_else(|| Refused::new(text))
 }
 
-/// A database URI in one of SQLObject's forms; taken apart by the backend.
+/// A database URI in one of SQLObject's forms. The backend parses the rest of it.
 fn uri(text: &str) -> Result<SecretString, Refused> {
     let schemes = ["mysql://", "postgres://", "postgresql://", "sqlite:"];
     let known = schemes.iter().any(|scheme| {

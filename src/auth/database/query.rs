@@ -1,8 +1,8 @@
-//! What the database is asked, and whose answer it gave.
+//! The query to the database, and the choice among the rows that it returns.
 //!
 //! The database compares names as its collation says: in MySQL `Alice` finds `alice`, `rené` finds
-//! `rene`, and `1x` finds the number 1. So each row says whose it is, and counts only if that is
-//! the user asked for, trailing blanks and letter case apart.
+//! `rene`, and `1x` finds the number 1. So the query also reads the names of each row. A row counts
+//! only if its names are those asked for; letter case and trailing blanks may differ.
 
 use std::sync::Arc;
 
@@ -14,13 +14,14 @@ use crate::{
     msrp::digest::Algorithm,
 };
 
-/// More rows than this for one user are not looked at: the user's own may be among those left out.
+/// The most rows that are read for one user. If there may be more, the user's own row may be
+/// missing.
 const ROWS_MAX: usize = 8;
 
-/// Characters of a column that are read.
+/// The most characters of a column that are read.
 const TEXT_MAX: usize = 1024;
 
-/// The one query, which reads one table and changes nothing.
+/// The query for one user. It only reads.
 #[derive(Debug)]
 pub(super) struct Query {
     sql: Arc<str>,
@@ -45,11 +46,11 @@ pub(super) enum Dialect {
 /// A row: user, domain, secrets, as octets; NULL is `None`.
 pub(super) struct Row(pub(super) Vec<Option<Vec<u8>>>);
 
-/// How well a row fits who was asked for; the better first.
+/// How well a row fits the names asked for, the best fit first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Fit {
     Exact,
-    /// But for letter case and trailing blanks.
+    /// Equal except for letter case and trailing blanks.
     Alike,
 }
 
@@ -67,7 +68,7 @@ impl Query {
                 sha256: algorithms.contains(&Algorithm::Sha256),
             }
         };
-        // No column that is not needed: it need not exist.
+        // A column that is not needed may be missing from the table, so it is not read.
         let columns: &[&String] = match secrets {
             Secrets::Password => &[&options.password_col],
             Secrets::Ha1 { md5: true, sha256: true } => {
@@ -97,8 +98,9 @@ impl Query {
         Arc::clone(&self.sql)
     }
 
-    /// The user's secret among the rows. The best fit counts; rows that fit equally well must
-    /// agree, and what is only alike counts where all rows are here.
+    /// Chooses the user's secret among the rows. The row that fits best counts. Rows that fit
+    /// equally well must have the same secret. A row that is only alike counts only if no row was
+    /// left out.
     pub(super) fn judge(
         &self,
         rows: Vec<Row>,
@@ -125,12 +127,12 @@ impl Query {
             return Err(AuthError::AmbiguousUser);
         }
         let mut secrets = secrets.into_iter().map(Option::unwrap_or_default);
-        // What is not UTF-8 is no password that a client could hash.
+        // A value that is not UTF-8 is read as empty: no client could hash it as a password.
         let mut next = || String::from_utf8(secrets.next().unwrap_or_default()).unwrap_or_default();
         Ok(match self.secrets {
             Secrets::Password => Credential::Password(SecretString::from(next())),
             Secrets::Ha1 { md5, sha256 } => {
-                // CHAR columns come with blanks.
+                // A CHAR column is padded with blanks.
                 let mut hash = || SecretString::from(next().trim());
                 Credential::Ha1 { md5: md5.then(&mut hash), sha256: sha256.then(&mut hash) }
             }
@@ -139,15 +141,15 @@ impl Query {
 }
 
 impl Dialect {
-    /// Names are plain identifiers (the configuration takes no others); the quotes keep them from
-    /// being keywords. Qualified by the table: a column that is missing would be a *string* to
-    /// SQLite, and its name everybody's password.
+    /// A column, quoted so that it may be a keyword. The configuration accepts plain identifiers
+    /// only. The table is named too: SQLite would read the quoted name of a missing column as a
+    /// *string*, which would be the password of all users.
     fn column(self, name: &str) -> String {
         format!("s.{}", self.quoted(name))
     }
 
-    /// As text: PostgreSQL pads CHAR columns, and numbers come as octets, unless told. And not more
-    /// of it than anybody's password could be.
+    /// A column read as text, of limited length. Without the conversion PostgreSQL pads CHAR
+    /// columns, and numbers arrive in binary.
     fn selected(self, name: &str) -> String {
         let column = self.column(name);
         match self {
@@ -157,7 +159,7 @@ impl Dialect {
         }
     }
 
-    /// A table, perhaps of another schema.
+    /// A table, which may be named with its schema.
     fn table(self, name: &str) -> String {
         let parts: Vec<String> = name.split('.').map(|part| self.quoted(part)).collect();
         parts.join(".")
@@ -178,7 +180,7 @@ impl Dialect {
     }
 }
 
-/// How well user and domain of a row fit; `None`: the row is another user's.
+/// How well user and domain of a row fit. `None` if the row belongs to another user.
 fn fit(columns: &[Option<Vec<u8>>], asked: [&str; 2]) -> Option<Fit> {
     let mut worst = Fit::Exact;
     for (found, asked) in columns.iter().zip(asked) {
@@ -194,7 +196,7 @@ fn fit(columns: &[Option<Vec<u8>>], asked: [&str; 2]) -> Option<Fit> {
     Some(worst)
 }
 
-/// A name without what databases may take for no difference.
+/// A name in lower case and without trailing blanks: databases may ignore both differences.
 pub(super) fn folded(text: &str) -> String {
     text.trim_end_matches(' ').to_lowercase()
 }

@@ -1,15 +1,16 @@
-//! What is in force, from one reload to the next.
+//! The configuration in force, and how a reload or a renewal of certificates replaces it.
 //!
 //! ```text
-//!   Handle::reload --> reload: reads the file, off the async threads
-//!   renewal --------->   |  stores: backends, policy: rules, TLS: carried over if unchanged
-//!    (files changed)     v
-//!                      generation, complete --> swapped at once --> new connections get it;
-//!                                               listeners: old addresses are left
+//!   Handle::reload --> reload: reads the file on a blocking thread
+//!   renewal --------->   |  opens the backends (stores), makes the rules (policy) and TLS;
+//!    (files changed)     |  unchanged backends and certificates are carried over
+//!                        v
+//!                      a complete generation --> put in force in one step: new connections get it,
+//!                                                old addresses are left (listeners)
 //! ```
 //!
-//! A connection is accepted under the [`Generation`] in force. It keeps only the [`Policy`] of that
-//! generation and the [`Doors`] through which its session may be looked for.
+//! A connection is accepted under the [`Generation`] in force. Of that generation it keeps only the
+//! [`Policy`], and the [`Doors`] through which a peer may join its session.
 
 mod binding;
 mod files;
@@ -23,7 +24,7 @@ mod stores;
 pub use self::{
     binding::{Bound, bind, distinct, resolve},
     generation::Generation,
-    reload::{Failure, ReloadError, Reloaded, Source},
+    reload::{ReloadError, ReloadFailure, Reloaded, Source},
 };
 pub(super) use self::{
     listeners::Doors,

@@ -547,8 +547,8 @@ proptest! {
     #[test]
     fn no_input_panics(text in prop_oneof![any_file(), any::<String>()]) {
         if let Err(error) = parse(&text) {
-            prop_assert!(!error.findings.is_empty());
-            prop_assert_eq!(error.to_string().lines().count(), error.findings.len());
+            prop_assert!(!error.mistakes.is_empty());
+            prop_assert_eq!(error.to_string().lines().count(), error.mistakes.len());
         }
     }
 }
