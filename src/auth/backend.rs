@@ -77,6 +77,12 @@ pub trait Backend: Send + Sync {
     fn probe(&self) -> BoxFuture<'_, ()> {
         Box::pin(std::future::ready(()))
     }
+
+    /// Whether a reload may keep this backend when its section did not change. If not, the reload
+    /// opens a new one, without the connections and remembered users of this one.
+    fn outlives_reload(&self) -> bool {
+        true
+    }
 }
 
 /// What a backend knows of a user.

@@ -14,6 +14,7 @@
 mod breaker;
 mod cache;
 mod connect;
+mod file;
 mod line;
 mod options;
 mod pool;
@@ -23,6 +24,7 @@ mod uri;
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -93,6 +95,8 @@ const MESSAGE_MAX: usize = 300;
 struct Database {
     /// Where it is, for the log.
     place: String,
+    /// Of SQLite.
+    file: Option<PathBuf>,
     /// Never to be seen in a message.
     password: Option<SecretString>,
     timeout: Duration,
@@ -122,15 +126,16 @@ impl Database {
                 timeout.as_secs()
             ));
         }
-        let (dialect, password) = match &location {
-            Location::MySql(server) => (Dialect::MySql, server.password.clone()),
-            Location::Postgres(server) => (Dialect::Postgres, server.password.clone()),
-            Location::Sqlite(_) => (Dialect::Sqlite, None),
+        let (dialect, password, file) = match &location {
+            Location::MySql(server) => (Dialect::MySql, server.password.clone(), None),
+            Location::Postgres(server) => (Dialect::Postgres, server.password.clone(), None),
+            Location::Sqlite(file) => (Dialect::Sqlite, None, Some(file.clone())),
         };
         let size = usize::try_from(options.pool_size.get()).unwrap_or(usize::MAX);
         let query = Query::new(dialect, options, algorithms);
         let database = Self {
             place: location.to_string(),
+            file,
             password: password.filter(|password| !password.expose_secret().is_empty()),
             timeout,
             pool: Pool::new(location, query.sql(), size, timeout),
@@ -247,13 +252,18 @@ impl Database {
         found
     }
 
-    /// The driver's own words on one line, without the password.
+    /// The driver's own words on one line, without the password; before them what is wrong with
+    /// the file, where that is known.
     fn message(&self, error: &sqlx::Error) -> String {
         let mut text = error.to_string();
         if let Some(password) = &self.password {
             text = text.replace(password.expose_secret(), "[password]");
         }
-        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MESSAGE_MAX).collect()
+        let mut text: String = text.chars().take(MESSAGE_MAX).collect();
+        if let Some(fault) = self.file.as_deref().and_then(file::fault) {
+            text = format!("{fault} ({text})");
+        }
+        text.replace(char::is_control, " ")
     }
 }
 
@@ -270,6 +280,12 @@ impl Backend for Database {
     fn probe(&self) -> BoxFuture<'_, ()> {
         // Nobody's name: the query is tried out, table and columns included.
         Box::pin(async { _ = self.look_up("", "", Ipv4Addr::UNSPECIFIED.into()).await })
+    }
+
+    /// SQLite does not notice that another file was put in the place of the one it has open, and
+    /// what is remembered is of the old one.
+    fn outlives_reload(&self) -> bool {
+        self.file.is_none()
     }
 }
 

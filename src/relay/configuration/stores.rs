@@ -19,7 +19,7 @@ struct Store {
 
 impl Stores {
     /// Those of a configuration, connected nowhere yet; one whose section did not change is the
-    /// same as before, with its connections.
+    /// same as before, with its connections, if it [outlives a reload](Backend::outlives_reload).
     pub(super) fn open(
         config: &Config,
         previous: Option<(&Config, &Self)>,
@@ -78,7 +78,7 @@ fn carried_over(
     let same_algorithms = config_before.login.digest_algorithms == config.login.digest_algorithms;
     let mut stores = before.0.iter();
     let store = stores.find(|store| store.kind.name == section.kind.name)?;
-    (same_text && same_algorithms).then(|| Store {
+    (same_text && same_algorithms && store.backend.outlives_reload()).then(|| Store {
         kind: section.kind,
         backend: Arc::clone(&store.backend),
         warnings: store.warnings.clone(),
