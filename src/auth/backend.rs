@@ -1,6 +1,11 @@
 //! What a backend is: where users are looked up, and what the configuration knows of it.
 
-use std::{fmt, net::IpAddr, sync::Arc, time::SystemTime};
+use std::{
+    fmt,
+    net::IpAddr,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use futures_util::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
@@ -78,11 +83,44 @@ pub trait Backend: Send + Sync {
         Box::pin(std::future::ready(()))
     }
 
+    /// How the stores behind it are, as the look-ups so far have shown; asks nothing. A store that
+    /// cannot fail is not listed. [`Backend::probe`] makes the word a fresh one.
+    fn health(&self) -> Vec<Health> {
+        Vec::new()
+    }
+
     /// Whether a reload may keep this backend when its section did not change. If not, the reload
     /// opens a new one, without the connections and remembered users of this one.
     fn outlives_reload(&self) -> bool {
         true
     }
+}
+
+/// How a store of users is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// Its kind, as the option `backend` names it.
+    pub name: &'static str,
+    /// Where it is, without credentials.
+    pub place: String,
+    /// Whether it answers.
+    pub state: HealthState,
+}
+
+/// Whether a store of users answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HealthState {
+    /// It was not asked yet.
+    Unasked,
+    /// It does.
+    Answers,
+    /// It does not, so that users get 500.
+    Fails {
+        /// Why, in the store's own words, without credentials.
+        fault: Arc<str>,
+        /// When the first look-up failed since the last one that was answered.
+        since: Instant,
+    },
 }
 
 /// What a backend knows of a user.

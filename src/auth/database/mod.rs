@@ -46,7 +46,9 @@ use self::{
     query::{Dialect, Query},
     uri::{DatabaseUriError, Location},
 };
-use super::{Account, AuthError, Backend, BackendOptions, Credential, Kind, OpenError, Opened};
+use super::{
+    Account, AuthError, Backend, BackendOptions, Credential, Health, Kind, OpenError, Opened,
+};
 use crate::{
     clock,
     config::{Contents, Section},
@@ -282,6 +284,11 @@ impl Backend for Database {
         Box::pin(async { _ = self.look_up("", "", Ipv4Addr::UNSPECIFIED.into()).await })
     }
 
+    fn health(&self) -> Vec<Health> {
+        let (name, place) = (KIND.name, self.place.clone());
+        vec![Health { name, place, state: self.breaker.health() }]
+    }
+
     /// SQLite does not notice that another file was put in the place of the one it has open, and
     /// what is remembered is of the old one.
     fn outlives_reload(&self) -> bool {
@@ -303,7 +310,10 @@ fn unavailable(cause: &str) -> AuthError {
 mod tests {
     use std::num::NonZeroU32;
 
+    use sqlx::{ConnectOptions as _, Executor as _};
+
     use super::*;
+    use crate::auth::HealthState;
 
     /// Those of a file that is not there, but for what a test sets.
     pub(super) fn options() -> DatabaseOptions {
@@ -372,6 +382,34 @@ mod tests {
         database.breaker.failed(&"refused".into(), began, clock::now());
         drop(taken);
         assert_eq!(database.permit(&look_up, began).await.unwrap_err(), unavailable("refused"));
+    }
+
+    #[tokio::test]
+    async fn health_is_what_the_look_ups_showed() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("users.db");
+        let uri = format!("sqlite://{}", file.display());
+        let (database, _) = database(&uri, 5);
+        let health = || {
+            let [Health { name: "database", place, state }] = &database.health()[..] else {
+                panic!("one database")
+            };
+            assert_eq!(place, &format!("SQLite file {}", file.display()));
+            state.clone()
+        };
+        assert_eq!(health(), HealthState::Unasked);
+        let before = clock::now();
+        database.probe().await;
+        let HealthState::Fails { fault, since } = health() else { panic!("{:?}", health()) };
+        assert!(fault.starts_with("the file does not exist"), "{fault}");
+        assert!(before <= since && since <= clock::now());
+
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&file);
+        let mut owner = options.create_if_missing(true).connect().await.unwrap();
+        let table = "CREATE TABLE subscriber (username TEXT, domain TEXT, password TEXT)";
+        owner.execute(table).await.unwrap();
+        database.probe().await;
+        assert_eq!(health(), HealthState::Answers);
     }
 
     #[test]
