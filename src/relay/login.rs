@@ -155,7 +155,7 @@ async fn verify(
     let realm = match (&claimant.session, &policy.login.default_domain) {
         (Some(session), _) => session.realm.clone(),
         (None, Some(realm)) => realm.clone(),
-        (None, None) => target.host().to_owned(),
+        (None, None) => policy.login.spelled(target.host()).to_owned(),
     };
     let refuse =
         |error: &AuthError, user: &str| refuse(process, claimant, head, (user, &realm), error);

@@ -29,7 +29,8 @@ pub(super) fn fault(file: &Path) -> Option<String> {
     let reader = reader();
     let [log, index] = ["-wal", "-shm"].map(|end| beside(file, end));
     // SQLite makes both files for whoever comes first, and the last writer removes them.
-    if !(log.exists() && index.exists()) && !may(directory, AccessFlags::W_OK | AccessFlags::X_OK) {
+    let made = log.exists() && index.exists();
+    if !made && !may(directory, AccessFlags::W_OK | AccessFlags::X_OK) {
         return Some(format!(
             "it is in WAL mode, which can be read only by a user who can write in {}, and {reader} \
              cannot: allow it, or take the file out of that mode (PRAGMA journal_mode = DELETE)",

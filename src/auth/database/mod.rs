@@ -43,7 +43,7 @@ use self::{
     line::{Line, LookUp, Permit},
     options::DatabaseOptions,
     pool::{Pool, is_about_the_name},
-    query::{Dialect, Query},
+    query::{Dialect, Found, Query},
     uri::{DatabaseUriError, Location},
 };
 use super::{
@@ -107,6 +107,8 @@ struct Database {
     line: Line,
     /// It has been told that look-ups are refused.
     overloaded: AtomicBool,
+    /// It has been told that the table spells a domain otherwise than the challenge.
+    respelled: AtomicBool,
     breaker: Breaker,
     cache: Cache,
 }
@@ -140,10 +142,11 @@ impl Database {
             file,
             password: password.filter(|password| !password.expose_secret().is_empty()),
             timeout,
-            pool: Pool::new(location, query.sql(), size, timeout),
+            pool: Pool::new(location, &query.statements()[0], size, timeout),
             query,
             line: Line::new(LOOKUPS_MAX, size),
             overloaded: AtomicBool::new(false),
+            respelled: AtomicBool::new(false),
             breaker: Breaker::new(timeout),
             cache: Cache::new(options.cache_time),
         };
@@ -216,14 +219,14 @@ impl Database {
         fresh: bool,
     ) -> Result<Credential, AuthError> {
         let deadline = began + self.timeout;
-        let rows = timeout_at(deadline.into(), self.pool.rows(user, realm, fresh)).await;
-        let cause = match rows {
-            Ok(Ok(rows)) => {
-                let found = self.query.judge(rows, user, realm);
+        let found = timeout_at(deadline.into(), self.find(user, realm, fresh)).await;
+        let cause = match found {
+            Ok(Ok(found)) => {
+                if let Ok(Found { other_spelling: Some(domain), .. }) = &found {
+                    self.warn_of_spelling(domain, realm);
+                }
+                let found = found.map(|found| found.credential);
                 return self.answered(user, realm, began, found);
-            }
-            Ok(Err(error)) if is_about_the_name(&error) => {
-                return self.answered(user, realm, began, Err(AuthError::UnknownUser));
             }
             Ok(Err(error)) => self.message(&error),
             Err(_) => {
@@ -236,6 +239,39 @@ impl Database {
             error!("{}: {cause}; until it is back, users are answered 500", self.place);
         }
         Err(unavailable(&cause))
+    }
+
+    /// The first statement that finds the user decides.
+    async fn find(
+        &self,
+        user: &str,
+        realm: &str,
+        mut fresh: bool,
+    ) -> Result<Result<Found, AuthError>, sqlx::Error> {
+        for statement in self.query.statements() {
+            let names = statement.names(user, realm);
+            let rows = match self.pool.rows(statement, &names, fresh).await {
+                Err(error) if is_about_the_name(&error) => Vec::new(),
+                rows => rows?,
+            };
+            match self.query.judge(statement, rows, user, realm) {
+                Err(AuthError::UnknownUser) => fresh = false,
+                found => return Ok(found),
+            }
+        }
+        Ok(Err(AuthError::UnknownUser))
+    }
+
+    /// Once, because any client may write a domain as it likes.
+    fn warn_of_spelling(&self, domain: &str, realm: &str) {
+        if !self.respelled.swap(true, Ordering::Relaxed) {
+            warn!(
+                "{}: a domain is {domain:?} in the table and {realm:?} in the challenge; a hash is \
+                 good for one spelling only, so users are refused if theirs was made with the \
+                 former: write it so in [Relay] domains or default_domain",
+                self.place
+            );
+        }
     }
 
     fn answered(

@@ -13,8 +13,8 @@ use std::{
 use futures_util::future::BoxFuture;
 use sqlx::{
     AssertSqlSafe, ColumnIndex, ConnectOptions, Connection, Decode, Either, Encode, Executor,
-    IntoArguments, MySql, PgConnection, Postgres, Row as _, SqlSafeStr, Sqlite, Statement, Type,
-    TypeInfo,
+    IntoArguments, MySql, PgConnection, Postgres, Row as _, SqlSafeStr, Sqlite, Statement as _,
+    Type, TypeInfo,
     encode::IsNull,
     error::BoxDynError,
     mysql::{MySqlDatabaseError, MySqlTypeInfo},
@@ -22,7 +22,11 @@ use sqlx::{
     sqlite::{SqliteArgumentsBuffer, SqliteTypeInfo},
 };
 
-use super::{connect, query::Row, uri::Location};
+use super::{
+    connect,
+    query::{Row, Statement},
+    uri::Location,
+};
 use crate::clock;
 
 /// A connection is used for so long: firewalls forget idle ones, names get other addresses, and
@@ -39,21 +43,30 @@ pub(super) enum Pool {
 
 impl Pool {
     /// A pool without connections; `size` are kept at most. A look-up lasts `timeout` at most.
-    pub(super) fn new(location: Location, sql: Arc<str>, size: usize, timeout: Duration) -> Self {
+    /// `statement` has all the columns that are compared with names.
+    pub(super) fn new(
+        location: Location,
+        statement: &Statement,
+        size: usize,
+        timeout: Duration,
+    ) -> Self {
         match location {
-            Location::MySql(server) => Self::MySql(Typed::new(sql, size, move |_| {
+            Location::MySql(server) => Self::MySql(Typed::new(size, move || {
                 let options = connect::mysql(&server);
                 Box::pin(async move { options.connect().await })
             })),
-            Location::Postgres(server) => Self::Postgres(Typed::new(sql, size, move |sql| {
-                let options = connect::postgres(&server);
-                Box::pin(async move {
-                    let mut connection = options.connect().await?;
-                    names_are_text(&mut connection, sql).await?;
-                    Ok(connection)
-                })
-            })),
-            Location::Sqlite(file) => Self::Sqlite(Typed::new(sql, size, move |_| {
+            Location::Postgres(server) => {
+                let statement = statement.clone();
+                Self::Postgres(Typed::new(size, move || {
+                    let (options, statement) = (connect::postgres(&server), statement.clone());
+                    Box::pin(async move {
+                        let mut connection = options.connect().await?;
+                        names_are_text(&mut connection, &statement).await?;
+                        Ok(connection)
+                    })
+                }))
+            }
+            Location::Sqlite(file) => Self::Sqlite(Typed::new(size, move || {
                 // Twice, over a kept connection and a new one, and still in time to say why.
                 let options = connect::sqlite(&file, timeout / 4);
                 Box::pin(async move { options.connect().await })
@@ -61,17 +74,18 @@ impl Pool {
         }
     }
 
-    /// The rows of one user; `fresh`: over a new connection.
+    /// The rows that a statement finds for the names; `fresh`: over a new connection.
     pub(super) async fn rows(
         &self,
-        user: &str,
-        realm: &str,
+        statement: &Statement,
+        names: &[String],
         fresh: bool,
     ) -> Result<Vec<Row>, sqlx::Error> {
+        let sql = &statement.sql;
         match self {
-            Self::MySql(pool) => pool.rows(user, realm, fresh).await,
-            Self::Postgres(pool) => pool.rows(user, realm, fresh).await,
-            Self::Sqlite(pool) => pool.rows(user, realm, fresh).await,
+            Self::MySql(pool) => pool.rows(sql, names, fresh).await,
+            Self::Postgres(pool) => pool.rows(sql, names, fresh).await,
+            Self::Sqlite(pool) => pool.rows(sql, names, fresh).await,
         }
     }
 
@@ -87,10 +101,9 @@ impl Pool {
 
 /// Connections to one kind of database.
 pub(super) struct Typed<DB: sqlx::Database> {
-    sql: Arc<str>,
     size: usize,
-    /// Opens one that is good for the query.
-    connect: Box<dyn Fn(Arc<str>) -> Connecting<DB> + Send + Sync>,
+    /// Opens one that is good for the queries.
+    connect: Box<dyn Fn() -> Connecting<DB> + Send + Sync>,
     /// Those that nobody uses, the one used last on top, with the time since when they are open.
     idle: Mutex<Vec<(DB::Connection, Instant)>>,
 }
@@ -99,15 +112,16 @@ pub(super) struct Typed<DB: sqlx::Database> {
 type Connecting<DB> = BoxFuture<'static, Result<<DB as sqlx::Database>::Connection, sqlx::Error>>;
 
 impl<DB: sqlx::Database> Typed<DB> {
-    fn new(
-        sql: Arc<str>,
-        size: usize,
-        connect: impl Fn(Arc<str>) -> Connecting<DB> + Send + Sync + 'static,
-    ) -> Self {
-        Self { sql, size, connect: Box::new(connect), idle: Mutex::default() }
+    fn new(size: usize, connect: impl Fn() -> Connecting<DB> + Send + Sync + 'static) -> Self {
+        Self { size, connect: Box::new(connect), idle: Mutex::default() }
     }
 
-    async fn rows(&self, user: &str, realm: &str, fresh: bool) -> Result<Vec<Row>, sqlx::Error>
+    async fn rows(
+        &self,
+        sql: &Arc<str>,
+        names: &[String],
+        fresh: bool,
+    ) -> Result<Vec<Row>, sqlx::Error>
     where
         for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
         DB::Arguments: IntoArguments<DB>,
@@ -121,7 +135,7 @@ impl<DB: sqlx::Database> Typed<DB> {
                 _ = connection.close().await;
                 continue;
             }
-            match fetch(&mut connection, &self.sql, user, realm).await {
+            match fetch(&mut connection, sql, names).await {
                 Err(error) if !is_about_the_name(&error) => {
                     // The server was restarted, was tired of waiting, has another table now: a new
                     // connection tells.
@@ -134,8 +148,8 @@ impl<DB: sqlx::Database> Typed<DB> {
                 }
             }
         }
-        let mut connection = (self.connect)(Arc::clone(&self.sql)).await?;
-        let answer = fetch(&mut connection, &self.sql, user, realm).await;
+        let mut connection = (self.connect)().await?;
+        let answer = fetch(&mut connection, sql, names).await;
         if answer.as_ref().err().is_none_or(is_about_the_name) {
             self.keep(connection, clock::now());
         }
@@ -161,18 +175,14 @@ impl<DB: sqlx::Database> Typed<DB> {
 
 impl<DB: sqlx::Database> std::fmt::Debug for Typed<DB> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Typed")
-            .field("sql", &self.sql)
-            .field("size", &self.size)
-            .finish_non_exhaustive()
+        f.debug_struct("Typed").field("size", &self.size).finish_non_exhaustive()
     }
 }
 
 async fn fetch<DB: sqlx::Database>(
     connection: &mut DB::Connection,
     sql: &Arc<str>,
-    user: &str,
-    realm: &str,
+    names: &[String],
 ) -> Result<Vec<Row>, sqlx::Error>
 where
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
@@ -183,8 +193,8 @@ where
 {
     // Made of names that are identifiers, and parameters.
     let query = sqlx::query::<DB>(AssertSqlSafe(Arc::clone(sql)));
-    let [user, realm] = [user, realm].map(|name| NameParameter(name.to_owned()));
-    let rows = query.bind(user).bind(realm).fetch_all(connection).await?;
+    let query = names.iter().fold(query, |query, name| query.bind(NameParameter(name.clone())));
+    let rows = query.fetch_all(connection).await?;
     rows.iter()
         .map(|row| {
             // As octets, whatever the type: what does not look like a secret is none.
@@ -197,12 +207,13 @@ where
 /// PostgreSQL takes a parameter for the octets of what its column holds, so that `abcd` would be a
 /// number where names are numbers, and `1001` not the one that was meant. Costs nothing: the query
 /// is prepared once for each connection anyway.
-async fn names_are_text(connection: &mut PgConnection, sql: Arc<str>) -> Result<(), sqlx::Error> {
-    let names = [
-        <NameParameter as Type<Postgres>>::type_info(),
-        <NameParameter as Type<Postgres>>::type_info(),
-    ];
-    let query = connection.prepare_with(AssertSqlSafe(sql).into_sql_str(), &names).await?;
+async fn names_are_text(
+    connection: &mut PgConnection,
+    statement: &Statement,
+) -> Result<(), sqlx::Error> {
+    let names = vec![<NameParameter as Type<Postgres>>::type_info(); statement.parameters];
+    let sql = AssertSqlSafe(Arc::clone(&statement.sql)).into_sql_str();
+    let query = connection.prepare_with(sql, &names).await?;
     let Some(Either::Left(columns)) = query.parameters() else { return Ok(()) };
     let is_text = |column: &PgTypeInfo| {
         let texts = ["TEXT", "VARCHAR", "CHAR", "NAME", "CITEXT"];

@@ -3,6 +3,10 @@
 //! The database compares names as its collation says: in MySQL `Alice` finds `alice`, `rené` finds
 //! `rene`, and `1x` finds the number 1. So each row says whose it is, and counts only if that is
 //! the user asked for, trailing blanks and letter case apart.
+//!
+//! Of a domain letter case does not count, but most databases tell it apart. They are asked twice:
+//! first for the spellings that are likely, which any index finds; if that finds nobody, for all
+//! users of that name, in whatever domain ([`domain::same`]). `LOWER(domain)` would use no index.
 
 use std::sync::Arc;
 
@@ -10,21 +14,36 @@ use secrecy::SecretString;
 
 use super::options::DatabaseOptions;
 use crate::{
-    auth::{AuthError, Credential},
+    auth::{AuthError, Credential, domain},
     msrp::digest::Algorithm,
 };
 
 /// More rows than this for one user are not looked at: the user's own may be among those left out.
 const ROWS_MAX: usize = 8;
 
+/// The most users of one name, each in another domain, among whom a domain in an unlikely spelling
+/// is looked for. More would let strangers have the database read very much.
+const NAMESAKES_MAX: usize = 256;
+
 /// Characters of a column that are read.
 const TEXT_MAX: usize = 1024;
 
-/// The one query, which reads one table and changes nothing.
+/// What is read of the one table; nothing is changed.
 #[derive(Debug)]
 pub(super) struct Query {
-    sql: Arc<str>,
+    /// Those that are tried until one finds the user.
+    statements: [Statement; 2],
     secrets: Secrets,
+}
+
+/// A statement that finds users.
+#[derive(Clone, Debug)]
+pub(super) struct Statement {
+    pub(super) sql: Arc<str>,
+    /// How many names it is given: the user's, then spellings of the domain.
+    pub(super) parameters: usize,
+    /// More rows than it looks at are as good as none: the user's own may be among the others.
+    rows_max: usize,
 }
 
 /// The columns that follow user and domain.
@@ -45,11 +64,25 @@ pub(super) enum Dialect {
 /// A row: user, domain, secrets, as octets; NULL is `None`.
 pub(super) struct Row(pub(super) Vec<Option<Vec<u8>>>);
 
-/// How well a row fits who was asked for; the better first.
+/// What was found of a user.
+pub(super) struct Found {
+    pub(super) credential: Credential,
+    /// The domain as the table spells it, if its hash may be good for that spelling only, and the
+    /// realm is spelled otherwise.
+    pub(super) other_spelling: Option<String>,
+}
+
+/// How well a row fits who was asked for; the better first, and the user's name before the domain.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Fit {
+struct Fit {
+    user: Likeness,
+    domain: Likeness,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Likeness {
     Exact,
-    /// But for letter case and trailing blanks.
+    /// But for letter case and trailing blanks; and a domain but for its form in ASCII.
     Alike,
 }
 
@@ -81,60 +114,117 @@ impl Query {
             .chain(columns)
             .map(|column| dialect.selected(column))
             .collect();
-        let sql = format!(
-            "SELECT {} FROM {} AS s WHERE {} = {} AND {} = {} LIMIT {ROWS_MAX}",
-            selected.join(", "),
-            dialect.table(&options.subscriber_table),
-            dialect.column(&options.username_col),
-            dialect.parameter(1),
-            dialect.column(&options.domain_col),
-            dialect.parameter(2),
-        );
-        Self { sql: sql.into(), secrets }
+        let table = dialect.table(&options.subscriber_table);
+        let by_name =
+            format!("{} = {}", dialect.column(&options.username_col), dialect.parameter(1));
+        let spellings = [2, 3, 4].map(|number| dialect.parameter(number)).join(", ");
+        let by_both =
+            format!("{by_name} AND {} IN ({spellings})", dialect.column(&options.domain_col));
+        let statement = |condition: &str, parameters, rows_max| {
+            let selected = selected.join(", ");
+            let sql =
+                format!("SELECT {selected} FROM {table} AS s WHERE {condition} LIMIT {rows_max}");
+            Statement { sql: sql.into(), parameters, rows_max }
+        };
+        let statements = [statement(&by_both, 4, ROWS_MAX), statement(&by_name, 1, NAMESAKES_MAX)];
+        Self { statements, secrets }
     }
 
-    pub(super) fn sql(&self) -> Arc<str> {
-        Arc::clone(&self.sql)
+    /// To be tried in order, until one finds the user.
+    pub(super) fn statements(&self) -> &[Statement] {
+        &self.statements
     }
 
-    /// The user's secret among the rows. The best fit counts; rows that fit equally well must
-    /// agree, and what is only alike counts where all rows are here.
+    /// The user's secret among the rows that a statement found. The best fit counts; rows that fit
+    /// equally well must agree, and what is only alike counts where all rows are here.
     pub(super) fn judge(
         &self,
+        statement: &Statement,
         rows: Vec<Row>,
         user: &str,
         realm: &str,
-    ) -> Result<Credential, AuthError> {
-        let all = rows.len() < ROWS_MAX;
-        let mut best: Option<(Fit, Vec<Option<Vec<u8>>>)> = None;
+    ) -> Result<Found, AuthError> {
+        const EXACT: Fit = Fit { user: Likeness::Exact, domain: Likeness::Exact };
+
+        let all = rows.len() < statement.rows_max;
+        let mut best: Option<(Fit, Row)> = None;
         let mut ambiguous = false;
-        for Row(mut columns) in rows {
-            let secrets = columns.split_off(2);
-            let Some(fit) = fit(&columns, [user, realm]) else { continue };
+        for row in rows {
+            let Some(fit) = row.fit(user, realm) else { continue };
             match &best {
                 Some((better, _)) if *better < fit => {}
-                Some((same, found)) if *same == fit => ambiguous |= *found != secrets,
+                Some((same, found)) if *same == fit => {
+                    ambiguous |= found.secrets() != row.secrets();
+                }
                 _ => {
-                    best = Some((fit, secrets));
+                    best = Some((fit, row));
                     ambiguous = false;
                 }
             }
         }
-        let (fit, secrets) = best.ok_or(AuthError::UnknownUser)?;
-        if ambiguous || (fit == Fit::Alike && !all) {
+        let (fit, row) = best.ok_or(AuthError::UnknownUser)?;
+        if ambiguous || (fit != EXACT && !all) {
             return Err(AuthError::AmbiguousUser);
         }
-        let mut secrets = secrets.into_iter().map(Option::unwrap_or_default);
+        let hashed = self.secrets != Secrets::Password;
+        let other_spelling = row
+            .text(DOMAIN)
+            .map(|domain| domain.trim_end_matches(' '))
+            .filter(|domain| hashed && *domain != realm)
+            .map(str::to_owned);
+        let mut secrets = row.0.into_iter().skip(NAMES).map(Option::unwrap_or_default);
         // What is not UTF-8 is no password that a client could hash.
         let mut next = || String::from_utf8(secrets.next().unwrap_or_default()).unwrap_or_default();
-        Ok(match self.secrets {
+        let credential = match self.secrets {
             Secrets::Password => Credential::Password(SecretString::from(next())),
             Secrets::Ha1 { md5, sha256 } => {
                 // CHAR columns come with blanks.
                 let mut hash = || SecretString::from(next().trim());
                 Credential::Ha1 { md5: md5.then(&mut hash), sha256: sha256.then(&mut hash) }
             }
+        };
+        Ok(Found { credential, other_spelling })
+    }
+}
+
+impl Statement {
+    /// What it is given to find `user`.
+    pub(super) fn names(&self, user: &str, realm: &str) -> Vec<String> {
+        let names = [user.to_owned()].into_iter().chain(domain::spellings(realm));
+        names.take(self.parameters).collect()
+    }
+}
+
+/// Where the domain stands in a row, behind the user.
+const DOMAIN: usize = 1;
+
+/// The columns of a row before the secrets.
+const NAMES: usize = 2;
+
+impl Row {
+    /// How well user and domain fit; `None`: the row is another user's.
+    fn fit(&self, user: &str, realm: &str) -> Option<Fit> {
+        let likeness = |found: &str, asked, alike: fn(&str, &str) -> bool| {
+            if found == asked {
+                Some(Likeness::Exact)
+            } else {
+                alike(found, asked).then_some(Likeness::Alike)
+            }
+        };
+        let alike = |found: &str, asked: &str| folded(found) == folded(asked);
+        let same = |found: &str, asked: &str| domain::same(found.trim_end_matches(' '), asked);
+        Some(Fit {
+            user: likeness(self.text(0)?, user, alike)?,
+            domain: likeness(self.text(DOMAIN)?, realm, same)?,
         })
+    }
+
+    fn text(&self, column: usize) -> Option<&str> {
+        str::from_utf8(self.0.get(column)?.as_deref()?).ok()
+    }
+
+    fn secrets(&self) -> &[Option<Vec<u8>>] {
+        self.0.get(NAMES..).unwrap_or_default()
     }
 }
 
@@ -178,22 +268,6 @@ impl Dialect {
     }
 }
 
-/// How well user and domain of a row fit; `None`: the row is another user's.
-fn fit(columns: &[Option<Vec<u8>>], asked: [&str; 2]) -> Option<Fit> {
-    let mut worst = Fit::Exact;
-    for (found, asked) in columns.iter().zip(asked) {
-        let found = found.as_ref()?;
-        if found == asked.as_bytes() {
-            continue;
-        }
-        if folded(str::from_utf8(found).ok()?) != folded(asked) {
-            return None;
-        }
-        worst = Fit::Alike;
-    }
-    Some(worst)
-}
-
 /// A name without what databases may take for no difference.
 pub(super) fn folded(text: &str) -> String {
     text.trim_end_matches(' ').to_lowercase()
@@ -213,22 +287,30 @@ mod tests {
                 Dialect::MySql,
                 "SELECT CAST(s.`username` AS CHAR(1024)), CAST(s.`domain` AS CHAR(1024)), \
                  CAST(s.`password` AS CHAR(1024)) FROM `subscriber` AS s \
-                 WHERE s.`username` = ? AND s.`domain` = ? LIMIT 8",
+                 WHERE s.`username` = ? AND s.`domain` IN (?, ?, ?) LIMIT 8",
             ),
             (
                 Dialect::Postgres,
                 "SELECT s.\"username\"::varchar(1024), s.\"domain\"::varchar(1024), \
                  s.\"password\"::varchar(1024) FROM \"subscriber\" AS s \
-                 WHERE s.\"username\" = $1 AND s.\"domain\" = $2 LIMIT 8",
+                 WHERE s.\"username\" = $1 AND s.\"domain\" IN ($2, $3, $4) LIMIT 8",
             ),
             (
                 Dialect::Sqlite,
                 "SELECT substr(s.\"username\", 1, 1024), substr(s.\"domain\", 1, 1024), \
                  substr(s.\"password\", 1, 1024) FROM \"subscriber\" AS s \
-                 WHERE s.\"username\" = ? AND s.\"domain\" = ? LIMIT 8",
+                 WHERE s.\"username\" = ? AND s.\"domain\" IN (?, ?, ?) LIMIT 8",
             ),
         ] {
-            assert_eq!(&*Query::new(dialect, &options, &[Algorithm::Md5]).sql(), expected);
+            let query = Query::new(dialect, &options, &[Algorithm::Md5]);
+            let [both, name] = query.statements.each_ref().map(|statement| &*statement.sql);
+            assert_eq!(both, expected);
+            let (selected, condition) = name.split_once(" AS s WHERE ").unwrap();
+            assert!(expected.starts_with(selected), "{name}");
+            let condition = condition.replace(['`', '"'], "");
+            assert!(
+                ["s.username = ? LIMIT 256", "s.username = $1 LIMIT 256"].contains(&&*condition)
+            );
         }
     }
 
@@ -242,7 +324,8 @@ mod tests {
             (false, &[Sha256], &["ha1_sha256"]),
             (false, &[Sha256, Md5], &["ha1", "ha1_sha256"]),
         ] {
-            let sql = Query::new(Dialect::MySql, &options(cleartext), algorithms).sql();
+            let query = Query::new(Dialect::MySql, &options(cleartext), algorithms);
+            let sql = &query.statements[0].sql;
             let (selected, _) = sql.split_once(" FROM ").unwrap();
             let read: Vec<&str> = selected.split('`').skip(1).step_by(2).skip(2).collect();
             assert_eq!(read, columns, "{sql}");
@@ -252,7 +335,8 @@ mod tests {
     #[test]
     fn tables_of_other_schemas() {
         let options = DatabaseOptions { subscriber_table: "sip.users".to_owned(), ..options(true) };
-        let sql = Query::new(Dialect::Postgres, &options, &[]).sql();
+        let query = Query::new(Dialect::Postgres, &options, &[]);
+        let sql = &query.statements[0].sql;
         assert!(sql.contains(" FROM \"sip\".\"users\" AS s "), "{sql}");
     }
 
@@ -276,8 +360,8 @@ mod tests {
             (&[["alice", "R", "1"], ["alice", "R", "1"]], Ok("1")),
         ] {
             let rows = rows.iter().map(|columns| row(columns.map(|text| Some(text.as_bytes()))));
-            let found = query.judge(rows.collect(), "alice", "R");
-            let found = found.map(|credential| shown(&credential));
+            let found = query.judge(&query.statements[0], rows.collect(), "alice", "R");
+            let found = found.map(|found| shown(&found.credential));
             assert_eq!(found, expected.map(str::to_owned));
         }
     }
@@ -294,8 +378,8 @@ mod tests {
         ] {
             let names = std::iter::repeat_n("rené", rows - 1).chain([last]);
             let rows = names.map(|name| row([name, "R", "x"].map(|text| Some(text.as_bytes()))));
-            let found = query.judge(rows.collect(), "rene", "R");
-            let found = found.map(|credential| shown(&credential));
+            let found = query.judge(&query.statements[0], rows.collect(), "rene", "R");
+            let found = found.map(|found| shown(&found.credential));
             assert_eq!(found, expected.map(str::to_owned), "{last}");
         }
     }
@@ -308,17 +392,56 @@ mod tests {
             [(None, "", ""), (Some(&b"\xff"[..]), "", ""), (Some(b"  x  "), "  x  ", "x")]
         {
             let rows = || vec![row([Some(b"alice"), Some(b"R"), secret])];
-            let found = passwords.judge(rows(), "alice", "R").unwrap();
-            assert_eq!(shown(&found), password);
-            let found = hashes.judge(rows(), "alice", "R").unwrap();
-            assert_eq!(shown(&found), ha1);
+            let found = |query: &Query| {
+                let found = query.judge(&query.statements[0], rows(), "alice", "R").ok().unwrap();
+                shown(&found.credential)
+            };
+            assert_eq!(found(&passwords), password);
+            assert_eq!(found(&hashes), ha1);
         }
         for columns in [[None, Some(&b"R"[..])], [Some(b"alice"), None], [Some(b"\xff"), None]] {
             let rows = vec![row([columns[0], columns[1], Some(b"x")])];
-            let error = passwords.judge(rows, "alice", "R").unwrap_err();
-            assert_eq!(error, AuthError::UnknownUser);
+            let found = passwords.judge(&passwords.statements[0], rows, "alice", "R");
+            assert_eq!(found.err(), Some(AuthError::UnknownUser));
         }
     }
+
+    /// The user's name comes first, then the domain; and a hash may not be good for another one.
+    #[test]
+    fn domains_are_compared_without_letter_case() {
+        let passwords = Query::new(Dialect::Sqlite, &options(true), &[Algorithm::Md5]);
+        let hashes = Query::new(Dialect::Sqlite, &options(false), &[Algorithm::Md5]);
+        for (rows, expected, spelling) in [
+            (&[["alice", "Bücher.example ", "1"]][..], Ok("1"), Some("Bücher.example")),
+            (&[["alice", "XN--BCHER-KVA.example", "1"]], Ok("1"), Some("XN--BCHER-KVA.example")),
+            (&[["alice", "BÜCHER.example", "1"], ["alice", REALM, "2"]], Ok("2"), None),
+            (
+                &[["Alice", REALM, "1"], ["alice", "BÜCHER.example", "2"]],
+                Ok("2"),
+                Some("BÜCHER.example"),
+            ),
+            (
+                &[["alice", "BÜCHER.example", "1"], ["alice", "Bücher.example", "2"]],
+                Err(AuthError::AmbiguousUser),
+                None,
+            ),
+            (&[["alice", "bucher.example", "1"]], Err(AuthError::UnknownUser), None),
+        ] {
+            for query in [&passwords, &hashes] {
+                let rows =
+                    rows.iter().map(|columns| row(columns.map(|text| Some(text.as_bytes()))));
+                let found = query.judge(&query.statements[1], rows.collect(), "alice", REALM);
+                let found = found.map(|found| {
+                    let spelling = spelling.filter(|_| query.secrets != Secrets::Password);
+                    assert_eq!(found.other_spelling.as_deref(), spelling);
+                    shown(&found.credential)
+                });
+                assert_eq!(found, expected.clone().map(str::to_owned));
+            }
+        }
+    }
+
+    const REALM: &str = "bücher.example";
 
     fn row(columns: [Option<&[u8]>; 3]) -> Row {
         Row(columns.map(|column| column.map(<[u8]>::to_vec)).to_vec())

@@ -118,13 +118,14 @@ options! {
     pub struct LoginOptions {
         default_domain: Option<String>, realm,
             "accepted is a realm without quotes, backslashes or control characters",
-            "Realm of every authentication. When not set it is the host in the URI that the client \
-             asks for.";
+            "Realm of every authentication, in this spelling. When not set it is the host in the URI \
+             that the client asks for.";
         /// As written; empty: any. Ask [`LoginOptions::serves`].
         domains: Vec<String>, domains,
             "accepted is a list of realms separated by commas, or any",
-            "Realms that are served, separated by commas; users of any other are refused. When not \
-             set any realm is served.";
+            "Realms that are served, separated by commas; users of any other are refused. Clients are \
+             asked for the password of the realm in the spelling that stands here: where a table \
+             has hashes, write each as it stands there. When not set any realm is served.";
         /// In the order in which they are asked; never empty, none twice.
         backend: Vec<&'static Kind> = "database", kinds,
             "accepted is {names}, or several separated by commas",
@@ -249,6 +250,14 @@ options! {
 }
 
 impl LoginOptions {
+    /// The realm in the spelling of `domains`, which is that of the hashes in a table of users; as
+    /// it is written here if it is none of them.
+    pub fn spelled<'a>(&'a self, realm: &'a str) -> &'a str {
+        let known = || self.domains.iter().find(|domain| domain::same(domain, realm));
+        let exact = self.domains.iter().find(|domain| *domain == realm);
+        exact.or_else(known).map_or(realm, String::as_str)
+    }
+
     /// Whether users of that realm may relay.
     pub fn serves(&self, realm: &str) -> bool {
         let mut domains = self.domains.iter();
