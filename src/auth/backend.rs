@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
 
-use super::error::AuthError;
+use super::{domain, error::AuthError};
 use crate::{
     config::{Section, SectionReader},
     msrp::digest::{Algorithm, Ha1},
@@ -69,7 +69,7 @@ pub trait Backend: Send + Sync {
     /// A user who does not exist is [`AuthError::UnknownUser`]; a store that cannot tell is
     /// [`AuthError::BackendUnavailable`]. `user` is text from a stranger: no control characters,
     /// anything else. `client` is the address that it came from: where look-ups are scarce, each
-    /// gets its share.
+    /// gets its share. NAME@REALM in the realm REALM is NAME ([`domain::bare_name`]).
     fn account<'a>(
         &'a self,
         user: &'a str,
@@ -141,6 +141,13 @@ impl From<Credential> for Account {
 }
 
 impl Account {
+    /// Who it is that proved to know a credential under the name `asked`: for the log, sessions and
+    /// refreshes.
+    pub(super) fn identity(&self, asked: &str, realm: &str) -> String {
+        let user = self.user.as_deref().unwrap_or(asked);
+        domain::bare_name(user, realm).unwrap_or(user).to_owned()
+    }
+
     /// H(A1) of each credential, for an algorithm; those that let nobody in are left out.
     pub(super) fn ha1s(&self, algorithm: Algorithm, user: &str, realm: &str) -> Vec<Ha1> {
         let of = |credential: &Credential| credential.ha1(algorithm, user, realm);

@@ -68,7 +68,7 @@ impl fmt::Debug for Attempt {
 ///
 /// An unknown user costs the same work as a wrong password.
 pub fn settle(
-    attempt: Attempt,
+    attempt: &Attempt,
     realm: &str,
     found: Result<impl Into<Account>, AuthError>,
 ) -> Result<Grant, AuthError> {
@@ -99,7 +99,7 @@ pub fn settle(
     }
     refusal.map_or(verdict, Err)?;
     Ok(Grant {
-        user: account.user.unwrap_or(attempt.user),
+        user: account.identity(&attempt.user, realm),
         realm: realm.to_owned(),
         authentication_info: None,
         until: account.until,
@@ -159,7 +159,7 @@ mod tests {
                 Attempt { user: "1:alice".to_owned(), password: SecretString::from(password) };
             let credentials = vec![known("new"), known("old")];
             let account = Account { user: Some("alice".to_owned()), credentials, until };
-            let grant = settle(attempt, "R", Ok(account));
+            let grant = settle(&attempt, "R", Ok(account));
             assert!(grant.as_ref().is_ok_and(|grant| grant.until == until) == verdict.is_ok());
             assert_eq!(grant.map(|grant| grant.user), verdict.map(str::to_owned));
         }
@@ -226,7 +226,7 @@ mod tests {
         ] {
             let attempt =
                 Attempt { user: "alice".to_owned(), password: SecretString::from(password) };
-            assert_eq!(settle(attempt, "R", found).map(|_| ()), verdict, "{password}");
+            assert_eq!(settle(&attempt, "R", found).map(|_| ()), verdict, "{password}");
         }
     }
 }

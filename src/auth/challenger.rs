@@ -172,7 +172,7 @@ impl Challenger {
             AuthenticationInfo::new(ha1, uri, &attempt.nonce_text, &attempt.nc, &attempt.cnonce);
         Ok(Grant {
             authentication_info: Some(info.to_value()),
-            user: account.user.unwrap_or(attempt.user),
+            user: account.identity(&attempt.user, &attempt.realm),
             realm: attempt.realm,
             until: account.until,
         })

@@ -16,6 +16,12 @@ pub fn same(one: &str, other: &str) -> bool {
     folded(one) == folded(other)
 }
 
+/// NAME, if `user` is NAME@REALM in that realm.
+pub fn bare_name<'a>(user: &'a str, realm: &str) -> Option<&'a str> {
+    let (name, domain) = user.rsplit_once('@')?;
+    (!name.is_empty() && same(domain, realm)).then_some(name)
+}
+
 /// The spellings that a table most likely has: as it is written here, in lower case with its own
 /// letters, and that in ASCII.
 pub fn spellings(domain: &str) -> [String; 3] {
@@ -46,6 +52,23 @@ mod tests {
             ("192.0.2.1", "192.0.2.1", true),
         ] {
             assert_eq!(same(one, other), expected, "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_bare_without_its_own_domain_only() {
+        for (user, expected) in [
+            ("alice@example.com", Some("alice")),
+            ("alice@EXAMPLE.com", Some("alice")),
+            ("a@b@example.com", Some("a@b")),
+            ("alice@example.com@example.com", Some("alice@example.com")),
+            ("alice@example.org", None),
+            ("alice", None),
+            ("alice@", None),
+            ("@example.com", None),
+            ("", None),
+        ] {
+            assert_eq!(bare_name(user, "example.com"), expected, "{user}");
         }
     }
 

@@ -56,7 +56,10 @@ pub enum AuthError {
     #[error("wrong password")]
     WrongPassword,
     /// An empty password lets nobody in: tables with HA1 leave the password column empty.
-    #[error("the backend holds no usable secret for this user: no password, or no whole HA1")]
+    #[error(
+        "the backend holds no usable secret for this user: no password, or no whole HA1 (for a name \
+         that comes with its domain, the one of ha1b_col)"
+    )]
     UnusableCredential,
     /// Right digest, nonce too old.
     #[error("nonce has expired")]

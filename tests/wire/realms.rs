@@ -4,7 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     backends::{Store, create, each_database, hashes},
-    harness::{Credentials, Database, Kind, Relay, Scene, bare_auth},
+    ephemeral,
+    harness::{Credentials, Database, Kind, Message, Peer, Relay, Scene, bare_auth},
 };
 
 #[test]
@@ -244,4 +245,83 @@ fn the_challenge_has_the_spelling_of_the_configuration() {
         }
         assert_eq!(store.scene.relay.log().matches(told).count(), 1);
     });
+}
+
+fn tries(peer: &mut Peer, user: &str, password: &str) -> Message {
+    let challenged = peer.challenged("a0000001");
+    let [user, password] = [user, password].map(str::to_owned);
+    let credentials = Credentials { user, password, ..challenged };
+    peer.says_auth("a0000002", &credentials.header(), "");
+    peer.hears_answer("a0000002")
+}
+
+/// In tables with passwords and in those with hashes, whose `ha1b` is made for such names.
+#[test]
+fn a_user_name_may_come_with_its_domain() {
+    let rows = [["alice", "example.com", "a"], ["bob@example.com", "example.com", "b"]];
+    each_database(|kind| {
+        for options in ["", "cleartext_passwords = No\nha1b_col = ha1b"] {
+            let Some(database) = table(kind, &rows) else { return };
+            let relay = "max_auth_attempts = 0\nlog_failed_auth = yes";
+            let store = Store::over(database, relay, options);
+            for (code, user, password) in [
+                ("200", "alice", "a"),
+                ("200", "alice@example.com", "a"),
+                ("401", "alice@example.com", "b"),
+                ("401", "alice@example.org", "a"),
+                ("401", "alice@", "a"),
+                ("401", "@example.com", "a"),
+                ("401", "nobody@example.com", "a"),
+                // 1.x found him by the whole name, as it stands in the table.
+                ("200", "bob@example.com", "b"),
+                ("401", "bob", "b"),
+            ] {
+                store.answers(code, user, "example.com", password);
+            }
+            let log = store.scene.relay.log();
+            assert!(log.contains(" for alice@example.com: wrong password"), "{log}");
+            assert!(!log.contains("alice@example.com@"), "{log}");
+            assert!(!log.contains("ERROR"), "{log}");
+        }
+        // Nobody gets in by the hash of the bare name, and the log says what is missing.
+        let Some(database) = table(kind, &rows) else { return };
+        let relay = "log_failed_auth = yes";
+        let store = Store::over(database, relay, "cleartext_passwords = No");
+        store.answers("401", "alice@example.com", "example.com", "a");
+        store.answers("200", "alice", "example.com", "a");
+        let line = store.scene.relay.logs("AUTH failed");
+        assert!(line.contains("ha1b_col"), "{line}");
+    });
+}
+
+/// Who refreshes is the user, however the name is written; the log knows one name.
+#[test]
+fn a_user_is_the_same_with_and_without_the_domain() {
+    let scene = Scene::with("max_auth_attempts = 0\nlog_failed_auth = yes");
+    let mut alice = scene.stranger("alice");
+    for (user, code) in [
+        ("alice@example.com", "200"),
+        ("alice", "200"),
+        ("alice@EXAMPLE.com", "200"),
+        ("bob@example.com", "403"),
+        ("alice@example.org", "401"),
+    ] {
+        let name = user.split('@').next().expect("a name");
+        let answer = tries(&mut alice, user, &format!("secret-{name}"));
+        assert!(answer.what.starts_with(code), "{user}: {answer:?}");
+    }
+    scene.relay.logs(" for bob@example.com: ");
+    drop(alice);
+    scene.relay.logs("session ended: user=alice@example.com ");
+    assert!(!scene.relay.log().contains("@example.com@"), "{}", scene.relay.log());
+
+    // A service that makes credentials may call users so too.
+    let store = ephemeral::store();
+    store.answers("200", "alice", "example.com", "secret-alice");
+    let [name, password] = ephemeral::credentials("alice@example.com");
+    let mut alice = store.scene.stranger("alice");
+    assert!(tries(&mut alice, &name, &password).what.starts_with("200"));
+    drop(alice);
+    store.scene.relay.logs("session ended: user=alice@example.com ");
+    assert!(!store.scene.relay.log().contains("@example.com@"), "{}", store.scene.relay.log());
 }

@@ -43,7 +43,7 @@ use self::{
     line::{Line, LookUp, Permit},
     options::DatabaseOptions,
     pool::{Pool, is_about_the_name},
-    query::{Dialect, Found, Query},
+    query::{Asked, Dialect, Found, Query},
     uri::{DatabaseUriError, Location},
 };
 use super::{
@@ -248,15 +248,16 @@ impl Database {
         realm: &str,
         mut fresh: bool,
     ) -> Result<Result<Found, AuthError>, sqlx::Error> {
-        for statement in self.query.statements() {
-            let names = statement.names(user, realm);
-            let rows = match self.pool.rows(statement, &names, fresh).await {
-                Err(error) if is_about_the_name(&error) => Vec::new(),
-                rows => rows?,
-            };
-            match self.query.judge(statement, rows, user, realm) {
-                Err(AuthError::UnknownUser) => fresh = false,
-                found => return Ok(found),
+        for asked in Asked::all(user, realm) {
+            for statement in self.query.statements() {
+                let rows = match self.pool.rows(statement, &statement.names(asked), fresh).await {
+                    Err(error) if is_about_the_name(&error) => Vec::new(),
+                    rows => rows?,
+                };
+                match self.query.judge(statement, rows, asked) {
+                    Err(AuthError::UnknownUser) => fresh = false,
+                    found => return Ok(found),
+                }
             }
         }
         Ok(Err(AuthError::UnknownUser))
@@ -361,6 +362,7 @@ mod tests {
             domain_col: "domain".to_owned(),
             password_col: "password".to_owned(),
             ha1_col: "ha1".to_owned(),
+            ha1b_col: None,
             ha1_sha256_col: "ha1_sha256".to_owned(),
             pool_size: NonZeroU32::MIN,
             timeout: Duration::from_secs(5),

@@ -39,6 +39,10 @@ options! {
         password_col: String = "password", identifier, IDENTIFIER, "Column of the password.";
         ha1_col: String = "ha1", identifier, IDENTIFIER,
             "Column of the MD5 hash of user:realm:password, in hexadecimal.";
+        ha1b_col: Option<String>, identifier, IDENTIFIER,
+            "Column of the MD5 hash of user@domain:realm:password, in hexadecimal, for clients that \
+             send user names with their domain (ha1b in tables of OpenSIPS and Kamailio). When not \
+             set such clients need a table with passwords.";
         ha1_sha256_col: String = "ha1_sha256", identifier, IDENTIFIER,
             "Column of the SHA-256 hash of user:realm:password, in hexadecimal; read when \
              digest_algorithms has SHA-256.";

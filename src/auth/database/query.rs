@@ -50,7 +50,30 @@ pub(super) struct Statement {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Secrets {
     Password,
-    Ha1 { md5: bool, sha256: bool },
+    Ha1 {
+        md5: bool,
+        /// Behind it, MD5 for names that come with their domain.
+        md5_with_domain: bool,
+        sha256: bool,
+    },
+}
+
+/// Whom to look for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked<'a> {
+    pub(super) user: &'a str,
+    pub(super) realm: &'a str,
+    /// Whether the client's name for the user has the domain behind it, as its hash has then.
+    pub(super) with_domain: bool,
+}
+
+impl<'a> Asked<'a> {
+    /// Whom a client may mean: a name with its domain is first looked for without.
+    pub(super) fn all(user: &'a str, realm: &'a str) -> impl Iterator<Item = Self> {
+        let bare = domain::bare_name(user, realm);
+        let bare = bare.map(|name| Self { user: name, realm, with_domain: true });
+        bare.into_iter().chain([Self { user, realm, with_domain: false }])
+    }
 }
 
 /// How a database writes names and parameters.
@@ -95,23 +118,28 @@ impl Query {
         let secrets = if options.cleartext_passwords {
             Secrets::Password
         } else {
+            let md5 = algorithms.contains(&Algorithm::Md5);
             Secrets::Ha1 {
-                md5: algorithms.contains(&Algorithm::Md5),
+                md5,
+                md5_with_domain: md5 && options.ha1b_col.is_some(),
                 sha256: algorithms.contains(&Algorithm::Sha256),
             }
         };
         // No column that is not needed: it need not exist.
-        let columns: &[&String] = match secrets {
-            Secrets::Password => &[&options.password_col],
-            Secrets::Ha1 { md5: true, sha256: true } => {
-                &[&options.ha1_col, &options.ha1_sha256_col]
-            }
-            Secrets::Ha1 { sha256: true, .. } => &[&options.ha1_sha256_col],
-            Secrets::Ha1 { .. } => &[&options.ha1_col],
+        let columns: Vec<&String> = match secrets {
+            Secrets::Password => vec![&options.password_col],
+            Secrets::Ha1 { md5, md5_with_domain, sha256 } => [
+                md5.then_some(&options.ha1_col),
+                options.ha1b_col.as_ref().filter(|_| md5_with_domain),
+                sha256.then_some(&options.ha1_sha256_col),
+            ]
+            .into_iter()
+            .flatten()
+            .collect(),
         };
         let selected: Vec<String> = [&options.username_col, &options.domain_col]
             .iter()
-            .chain(columns)
+            .chain(&columns)
             .map(|column| dialect.selected(column))
             .collect();
         let table = dialect.table(&options.subscriber_table);
@@ -141,8 +169,7 @@ impl Query {
         &self,
         statement: &Statement,
         rows: Vec<Row>,
-        user: &str,
-        realm: &str,
+        asked: Asked<'_>,
     ) -> Result<Found, AuthError> {
         const EXACT: Fit = Fit { user: Likeness::Exact, domain: Likeness::Exact };
 
@@ -150,7 +177,7 @@ impl Query {
         let mut best: Option<(Fit, Row)> = None;
         let mut ambiguous = false;
         for row in rows {
-            let Some(fit) = row.fit(user, realm) else { continue };
+            let Some(fit) = row.fit(asked.user, asked.realm) else { continue };
             match &best {
                 Some((better, _)) if *better < fit => {}
                 Some((same, found)) if *same == fit => {
@@ -170,17 +197,23 @@ impl Query {
         let other_spelling = row
             .text(DOMAIN)
             .map(|domain| domain.trim_end_matches(' '))
-            .filter(|domain| hashed && *domain != realm)
+            .filter(|domain| hashed && *domain != asked.realm)
             .map(str::to_owned);
         let mut secrets = row.0.into_iter().skip(NAMES).map(Option::unwrap_or_default);
         // What is not UTF-8 is no password that a client could hash.
         let mut next = || String::from_utf8(secrets.next().unwrap_or_default()).unwrap_or_default();
         let credential = match self.secrets {
             Secrets::Password => Credential::Password(SecretString::from(next())),
-            Secrets::Ha1 { md5, sha256 } => {
+            Secrets::Ha1 { md5, md5_with_domain, sha256 } => {
                 // CHAR columns come with blanks.
                 let mut hash = || SecretString::from(next().trim());
-                Credential::Ha1 { md5: md5.then(&mut hash), sha256: sha256.then(&mut hash) }
+                let [bare, with_domain, sha256] =
+                    [md5, md5_with_domain, sha256].map(|read| read.then(&mut hash));
+                if asked.with_domain {
+                    Credential::Ha1 { md5: with_domain, sha256: None }
+                } else {
+                    Credential::Ha1 { md5: bare, sha256 }
+                }
             }
         };
         Ok(Found { credential, other_spelling })
@@ -188,9 +221,9 @@ impl Query {
 }
 
 impl Statement {
-    /// What it is given to find `user`.
-    pub(super) fn names(&self, user: &str, realm: &str) -> Vec<String> {
-        let names = [user.to_owned()].into_iter().chain(domain::spellings(realm));
+    /// What it is given to find a user.
+    pub(super) fn names(&self, asked: Asked<'_>) -> Vec<String> {
+        let names = [asked.user.to_owned()].into_iter().chain(domain::spellings(asked.realm));
         names.take(self.parameters).collect()
     }
 }
@@ -318,13 +351,17 @@ mod tests {
     fn only_the_columns_that_are_needed_are_read() {
         use Algorithm::{Md5, Sha256};
 
-        for (cleartext, algorithms, columns) in [
-            (true, &[Sha256, Md5][..], &["password"][..]),
-            (false, &[Md5], &["ha1"]),
-            (false, &[Sha256], &["ha1_sha256"]),
-            (false, &[Sha256, Md5], &["ha1", "ha1_sha256"]),
+        for (cleartext, with_domain, algorithms, columns) in [
+            (true, true, &[Sha256, Md5][..], &["password"][..]),
+            (false, false, &[Md5], &["ha1"]),
+            (false, true, &[Md5], &["ha1", "ha1b"]),
+            (false, true, &[Sha256], &["ha1_sha256"]),
+            (false, false, &[Sha256, Md5], &["ha1", "ha1_sha256"]),
+            (false, true, &[Sha256, Md5], &["ha1", "ha1b", "ha1_sha256"]),
         ] {
-            let query = Query::new(Dialect::MySql, &options(cleartext), algorithms);
+            let ha1b_col = with_domain.then(|| "ha1b".to_owned());
+            let options = DatabaseOptions { ha1b_col, ..options(cleartext) };
+            let query = Query::new(Dialect::MySql, &options, algorithms);
             let sql = &query.statements[0].sql;
             let (selected, _) = sql.split_once(" FROM ").unwrap();
             let read: Vec<&str> = selected.split('`').skip(1).step_by(2).skip(2).collect();
@@ -360,7 +397,7 @@ mod tests {
             (&[["alice", "R", "1"], ["alice", "R", "1"]], Ok("1")),
         ] {
             let rows = rows.iter().map(|columns| row(columns.map(|text| Some(text.as_bytes()))));
-            let found = query.judge(&query.statements[0], rows.collect(), "alice", "R");
+            let found = query.judge(&query.statements[0], rows.collect(), asked("alice", "R"));
             let found = found.map(|found| shown(&found.credential));
             assert_eq!(found, expected.map(str::to_owned));
         }
@@ -378,7 +415,7 @@ mod tests {
         ] {
             let names = std::iter::repeat_n("rené", rows - 1).chain([last]);
             let rows = names.map(|name| row([name, "R", "x"].map(|text| Some(text.as_bytes()))));
-            let found = query.judge(&query.statements[0], rows.collect(), "rene", "R");
+            let found = query.judge(&query.statements[0], rows.collect(), asked("rene", "R"));
             let found = found.map(|found| shown(&found.credential));
             assert_eq!(found, expected.map(str::to_owned), "{last}");
         }
@@ -393,7 +430,8 @@ mod tests {
         {
             let rows = || vec![row([Some(b"alice"), Some(b"R"), secret])];
             let found = |query: &Query| {
-                let found = query.judge(&query.statements[0], rows(), "alice", "R").ok().unwrap();
+                let found =
+                    query.judge(&query.statements[0], rows(), asked("alice", "R")).ok().unwrap();
                 shown(&found.credential)
             };
             assert_eq!(found(&passwords), password);
@@ -401,8 +439,38 @@ mod tests {
         }
         for columns in [[None, Some(&b"R"[..])], [Some(b"alice"), None], [Some(b"\xff"), None]] {
             let rows = vec![row([columns[0], columns[1], Some(b"x")])];
-            let found = passwords.judge(&passwords.statements[0], rows, "alice", "R");
+            let found = passwords.judge(&passwords.statements[0], rows, asked("alice", "R"));
             assert_eq!(found.err(), Some(AuthError::UnknownUser));
+        }
+    }
+
+    /// A hash is of the name as the client writes it.
+    #[test]
+    fn each_form_of_a_name_has_its_hash() {
+        let both = [Algorithm::Md5, Algorithm::Sha256];
+        let forms =
+            |user| Asked::all(user, "R").map(|a| (a.user, a.with_domain)).collect::<Vec<_>>();
+        assert_eq!(forms("alice"), [("alice", false)]);
+        assert_eq!(forms("alice@r"), [("alice", true), ("alice@r", false)]);
+        for ha1b_col in [Some("ha1b".to_owned()), None] {
+            let known = ha1b_col.is_some();
+            let options = DatabaseOptions { ha1b_col, ..options(false) };
+            let query = Query::new(Dialect::Sqlite, &options, &both);
+            let columns: &[&str] =
+                if known { &["alice", "R", "1", "2", "3"] } else { &["alice", "R", "1", "3"] };
+            for with_domain in [false, true] {
+                let row = Row(columns.iter().map(|text| Some(text.as_bytes().to_vec())).collect());
+                let asked = Asked { with_domain, ..asked("alice", "R") };
+                let found = query.judge(&query.statements[0], vec![row], asked).ok().unwrap();
+                let Credential::Ha1 { md5, sha256 } = found.credential else { panic!("hashes") };
+                let shown = [md5, sha256].map(|hash| hash.map(|h| h.expose_secret().to_owned()));
+                let expected = match (with_domain, known) {
+                    (false, _) => [Some("1"), Some("3")],
+                    (true, true) => [Some("2"), None],
+                    (true, false) => [None, None],
+                };
+                assert_eq!(shown, expected.map(|hash| hash.map(str::to_owned)));
+            }
         }
     }
 
@@ -430,7 +498,8 @@ mod tests {
             for query in [&passwords, &hashes] {
                 let rows =
                     rows.iter().map(|columns| row(columns.map(|text| Some(text.as_bytes()))));
-                let found = query.judge(&query.statements[1], rows.collect(), "alice", REALM);
+                let found =
+                    query.judge(&query.statements[1], rows.collect(), asked("alice", REALM));
                 let found = found.map(|found| {
                     let spelling = spelling.filter(|_| query.secrets != Secrets::Password);
                     assert_eq!(found.other_spelling.as_deref(), spelling);
@@ -439,6 +508,10 @@ mod tests {
                 assert_eq!(found, expected.clone().map(str::to_owned));
             }
         }
+    }
+
+    fn asked<'a>(user: &'a str, realm: &'a str) -> Asked<'a> {
+        Asked { user, realm, with_domain: false }
     }
 
     const REALM: &str = "bücher.example";
