@@ -38,6 +38,11 @@ pub trait BackendOptions: fmt::Debug + Send + Sync {
     /// Opens the backend, and connects nowhere yet. `algorithms` are those that challenges offer.
     fn open(&self, algorithms: &[Algorithm]) -> Result<Opened, OpenError>;
 
+    /// The option by which users are looked up by name alone, so that only one realm can be served.
+    fn one_realm_by(&self) -> Option<&'static str> {
+        None
+    }
+
     /// What is missing, so that the backend knows nobody; told as a warning where it is used.
     fn lack(&self) -> Option<&'static str> {
         None

@@ -262,8 +262,8 @@ pub struct SectionEntry<'a> {
     line: usize,
 }
 
-/// Where an option is set: its own section, else [DEFAULT]. An empty value counts as not set, and
-/// hides [DEFAULT].
+/// Where an option is set: its own section, else [DEFAULT]. An empty value counts as not set, unless
+/// the option may be empty, and hides [DEFAULT].
 fn found<'a>(
     document: &'a Document,
     section: &'static str,
@@ -274,7 +274,7 @@ fn found<'a>(
         Some((section, entry))
     };
     let found = entry(section).or_else(|| entry(DEFAULT));
-    found.filter(|(_, entry)| !entry.value.is_empty())
+    found.filter(|(_, entry)| option.may_be_empty || !entry.value.is_empty())
 }
 
 /// A text without the end that a missing suggestion leaves.

@@ -325,3 +325,46 @@ fn a_user_is_the_same_with_and_without_the_domain() {
     store.scene.relay.logs("session ended: user=alice@example.com ");
     assert!(!store.scene.relay.log().contains("@example.com@"), "{}", store.scene.relay.log());
 }
+
+/// As SIP proxies with one domain leave the column (`use_domain=0`).
+#[test]
+fn users_may_be_looked_up_by_name_alone() {
+    for relay in ["default_domain = example.com", "domains = Example.com"] {
+        each_database(|kind| {
+            for options in ["", "cleartext_passwords = No\nha1b_col = ha1b"] {
+                let Some(database) = Database::new(kind) else { return };
+                let realm = relay.split(' ').next_back().expect("a realm");
+                let [ha1, _] = hashes("alice", realm, "a");
+                let [ha1b, _] = hashes("alice@example.com", realm, "a");
+                database.run(
+                    "CREATE TABLE subscriber (username VARCHAR(64), password VARCHAR(64), \
+                     ha1 VARCHAR(64), ha1b VARCHAR(64))",
+                );
+                database.run(&format!(
+                    "INSERT INTO subscriber VALUES ('alice', 'a', '{ha1}', '{ha1b}'), \
+                     ('twin', 'a', 'x', 'x'), ('twin', 'b', 'y', 'y')"
+                ));
+                let store = Store::over(database, relay, &format!("domain_col =\n{options}"));
+                for (code, user, password) in [
+                    ("200", "alice", "a"),
+                    ("200", "alice@example.com", "a"),
+                    ("401", "alice", "b"),
+                    ("401", "bob", "a"),
+                    ("401", "twin", "a"),
+                ] {
+                    store.answers(code, user, "EXAMPLE.com", password);
+                }
+            }
+        });
+    }
+    for relay in ["", "domains = example.com, example.net"] {
+        let relay = format!("backend = database\n{relay}");
+        let section = "\n[Database]\nuri = sqlite:///nowhere.db\ndomain_col =\n";
+        let said = Relay::refuses(&relay, section);
+        for part in ["[Database] domain_col", "default_domain", "domains"] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+    }
+    // Where it is not in use it hinders nobody.
+    Relay::configured("", false, "\n[Database]\ndomain_col =\n");
+}

@@ -82,6 +82,10 @@ impl BackendOptions for DatabaseOptions {
         let warnings = warnings.into_iter().map(|warning| ("uri", warning)).collect();
         Ok(Opened { backend: Arc::new(database), warnings })
     }
+
+    fn one_realm_by(&self) -> Option<&'static str> {
+        self.domain_col.is_none().then_some("domain_col")
+    }
 }
 
 /// The most look-ups at once, in the pool and waiting for it: a second's worth of a large relay.
@@ -359,7 +363,7 @@ mod tests {
             cleartext_passwords: true,
             subscriber_table: "subscriber".to_owned(),
             username_col: "username".to_owned(),
-            domain_col: "domain".to_owned(),
+            domain_col: Some("domain".to_owned()),
             password_col: "password".to_owned(),
             ha1_col: "ha1".to_owned(),
             ha1b_col: None,

@@ -8,7 +8,7 @@
 //! first for the spellings that are likely, which any index finds; if that finds nobody, for all
 //! users of that name, in whatever domain ([`domain::same`]). `LOWER(domain)` would use no index.
 
-use std::sync::Arc;
+use std::{iter, sync::Arc};
 
 use secrecy::SecretString;
 
@@ -32,7 +32,9 @@ const TEXT_MAX: usize = 1024;
 #[derive(Debug)]
 pub(super) struct Query {
     /// Those that are tried until one finds the user.
-    statements: [Statement; 2],
+    statements: Vec<Statement>,
+    /// Columns of a row before the secrets: user and domain, or the user alone.
+    names: usize,
     secrets: Secrets,
 }
 
@@ -137,25 +139,31 @@ impl Query {
             .flatten()
             .collect(),
         };
-        let selected: Vec<String> = [&options.username_col, &options.domain_col]
-            .iter()
-            .chain(&columns)
+        let selected: Vec<String> = iter::once(&options.username_col)
+            .chain(&options.domain_col)
+            .chain(columns)
             .map(|column| dialect.selected(column))
             .collect();
         let table = dialect.table(&options.subscriber_table);
         let by_name =
             format!("{} = {}", dialect.column(&options.username_col), dialect.parameter(1));
-        let spellings = [2, 3, 4].map(|number| dialect.parameter(number)).join(", ");
-        let by_both =
-            format!("{by_name} AND {} IN ({spellings})", dialect.column(&options.domain_col));
         let statement = |condition: &str, parameters, rows_max| {
             let selected = selected.join(", ");
             let sql =
                 format!("SELECT {selected} FROM {table} AS s WHERE {condition} LIMIT {rows_max}");
             Statement { sql: sql.into(), parameters, rows_max }
         };
-        let statements = [statement(&by_both, 4, ROWS_MAX), statement(&by_name, 1, NAMESAKES_MAX)];
-        Self { statements, secrets }
+        let statements = match &options.domain_col {
+            Some(domain_col) => {
+                let spellings = [2, 3, 4].map(|number| dialect.parameter(number)).join(", ");
+                let domain = dialect.column(domain_col);
+                let by_both = format!("{by_name} AND {domain} IN ({spellings})");
+                vec![statement(&by_both, 4, ROWS_MAX), statement(&by_name, 1, NAMESAKES_MAX)]
+            }
+            None => vec![statement(&by_name, 1, ROWS_MAX)],
+        };
+        let names = 1 + usize::from(options.domain_col.is_some());
+        Self { statements, names, secrets }
     }
 
     /// To be tried in order, until one finds the user.
@@ -177,11 +185,11 @@ impl Query {
         let mut best: Option<(Fit, Row)> = None;
         let mut ambiguous = false;
         for row in rows {
-            let Some(fit) = row.fit(asked.user, asked.realm) else { continue };
+            let Some(fit) = self.fit(&row, asked) else { continue };
             match &best {
                 Some((better, _)) if *better < fit => {}
                 Some((same, found)) if *same == fit => {
-                    ambiguous |= found.secrets() != row.secrets();
+                    ambiguous |= found.0[self.names..] != row.0[self.names..];
                 }
                 _ => {
                     best = Some((fit, row));
@@ -194,12 +202,12 @@ impl Query {
             return Err(AuthError::AmbiguousUser);
         }
         let hashed = self.secrets != Secrets::Password;
-        let other_spelling = row
-            .text(DOMAIN)
+        let other_spelling = self
+            .domain(&row)
             .map(|domain| domain.trim_end_matches(' '))
             .filter(|domain| hashed && *domain != asked.realm)
             .map(str::to_owned);
-        let mut secrets = row.0.into_iter().skip(NAMES).map(Option::unwrap_or_default);
+        let mut secrets = row.0.into_iter().skip(self.names).map(Option::unwrap_or_default);
         // What is not UTF-8 is no password that a client could hash.
         let mut next = || String::from_utf8(secrets.next().unwrap_or_default()).unwrap_or_default();
         let credential = match self.secrets {
@@ -218,6 +226,30 @@ impl Query {
         };
         Ok(Found { credential, other_spelling })
     }
+
+    /// How well user and domain of a row fit; `None`: the row is another user's.
+    fn fit(&self, row: &Row, asked: Asked<'_>) -> Option<Fit> {
+        let likeness = |found: &str, asked, alike: fn(&str, &str) -> bool| {
+            if found == asked {
+                Some(Likeness::Exact)
+            } else {
+                alike(found, asked).then_some(Likeness::Alike)
+            }
+        };
+        let alike = |found: &str, asked: &str| folded(found) == folded(asked);
+        let same = |found: &str, asked: &str| domain::same(found.trim_end_matches(' '), asked);
+        let domain = if self.names > DOMAIN {
+            likeness(self.domain(row)?, asked.realm, same)?
+        } else {
+            Likeness::Exact
+        };
+        Some(Fit { user: likeness(row.text(0)?, asked.user, alike)?, domain })
+    }
+
+    /// The domain of a row, where the table has one.
+    fn domain<'r>(&self, row: &'r Row) -> Option<&'r str> {
+        if self.names > DOMAIN { row.text(DOMAIN) } else { None }
+    }
 }
 
 impl Statement {
@@ -231,33 +263,9 @@ impl Statement {
 /// Where the domain stands in a row, behind the user.
 const DOMAIN: usize = 1;
 
-/// The columns of a row before the secrets.
-const NAMES: usize = 2;
-
 impl Row {
-    /// How well user and domain fit; `None`: the row is another user's.
-    fn fit(&self, user: &str, realm: &str) -> Option<Fit> {
-        let likeness = |found: &str, asked, alike: fn(&str, &str) -> bool| {
-            if found == asked {
-                Some(Likeness::Exact)
-            } else {
-                alike(found, asked).then_some(Likeness::Alike)
-            }
-        };
-        let alike = |found: &str, asked: &str| folded(found) == folded(asked);
-        let same = |found: &str, asked: &str| domain::same(found.trim_end_matches(' '), asked);
-        Some(Fit {
-            user: likeness(self.text(0)?, user, alike)?,
-            domain: likeness(self.text(DOMAIN)?, realm, same)?,
-        })
-    }
-
     fn text(&self, column: usize) -> Option<&str> {
         str::from_utf8(self.0.get(column)?.as_deref()?).ok()
-    }
-
-    fn secrets(&self) -> &[Option<Vec<u8>>] {
-        self.0.get(NAMES..).unwrap_or_default()
     }
 }
 
@@ -336,7 +344,7 @@ mod tests {
             ),
         ] {
             let query = Query::new(dialect, &options, &[Algorithm::Md5]);
-            let [both, name] = query.statements.each_ref().map(|statement| &*statement.sql);
+            let [both, name] = [0, 1].map(|index| &*query.statements[index].sql);
             assert_eq!(both, expected);
             let (selected, condition) = name.split_once(" AS s WHERE ").unwrap();
             assert!(expected.starts_with(selected), "{name}");
@@ -366,6 +374,30 @@ mod tests {
             let (selected, _) = sql.split_once(" FROM ").unwrap();
             let read: Vec<&str> = selected.split('`').skip(1).step_by(2).skip(2).collect();
             assert_eq!(read, columns, "{sql}");
+        }
+    }
+
+    #[test]
+    fn without_a_column_of_domains_the_name_decides() {
+        let options = DatabaseOptions { domain_col: None, ..options(true) };
+        let query = Query::new(Dialect::Sqlite, &options, &[Algorithm::Md5]);
+        let [statement] = &query.statements[..] else { panic!("one is enough") };
+        assert_eq!(
+            &*statement.sql,
+            "SELECT substr(s.\"username\", 1, 1024), substr(s.\"password\", 1, 1024) \
+             FROM \"subscriber\" AS s WHERE s.\"username\" = ? LIMIT 8"
+        );
+        for (rows, expected) in [
+            (&[["alice", "1"], ["bob", "2"]][..], Ok("1")),
+            (&[["ALICE", "1"], ["alice", "2"]], Ok("2")),
+            (&[["alice", "1"], ["alice", "2"]], Err(AuthError::AmbiguousUser)),
+            (&[["bob", "R"]], Err(AuthError::UnknownUser)),
+        ] {
+            let octets = |text: &str| Some(text.as_bytes().to_vec());
+            let rows = rows.iter().map(|columns| Row(columns.map(octets).to_vec())).collect();
+            let found = query.judge(statement, rows, asked("alice", "R"));
+            let found = found.map(|found| shown(&found.credential));
+            assert_eq!(found, expected.map(str::to_owned));
         }
     }
 
