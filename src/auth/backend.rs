@@ -1,12 +1,17 @@
 //! What a backend is, and what the configuration knows of it.
 
-use std::{fmt, net::IpAddr, sync::Arc, time::SystemTime};
+use std::{
+    fmt,
+    net::IpAddr,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use futures_util::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
 
-use super::error::AuthError;
+use super::{domain, error::AuthError};
 use crate::{
     config::{Section, SectionReader},
     msrp::digest::{Algorithm, Ha1},
@@ -32,6 +37,11 @@ impl fmt::Debug for Kind {
 pub trait BackendOptions: fmt::Debug + Send + Sync {
     /// Opens the backend, which does not connect yet. `algorithms` are those that challenges offer.
     fn open(&self, algorithms: &[Algorithm]) -> Result<Opened, OpenError>;
+
+    /// The option by which users are looked up by name alone, so that only one realm can be served.
+    fn one_realm_by(&self) -> Option<&'static str> {
+        None
+    }
 
     /// What is missing, if the backend can know no user. It becomes a warning if the backend is in
     /// use.
@@ -65,6 +75,7 @@ pub trait Backend: Send + Sync {
     /// [`AuthError::UnknownUser`] if there is no such user. [`AuthError::BackendUnavailable`] if
     /// the backend cannot tell. `user` is any text without control characters, from a stranger.
     /// `client` is the address that asks: a backend may limit the look-ups of each client.
+    /// NAME@REALM in the realm REALM is NAME ([`domain::bare_name`]).
     fn account<'a>(
         &'a self,
         user: &'a str,
@@ -77,6 +88,45 @@ pub trait Backend: Send + Sync {
     fn probe(&self) -> BoxFuture<'_, ()> {
         Box::pin(std::future::ready(()))
     }
+
+    /// How the stores behind it are, as the look-ups so far have shown; asks nothing. A store that
+    /// cannot fail is not listed. [`Backend::probe`] makes the word a fresh one.
+    fn health(&self) -> Vec<Health> {
+        Vec::new()
+    }
+
+    /// Whether a reload may keep this backend when its section did not change. If not, the reload
+    /// opens a new one, without the connections and remembered users of this one.
+    fn outlives_reload(&self) -> bool {
+        true
+    }
+}
+
+/// How a store of users is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// Its kind, as the option `backend` names it.
+    pub name: &'static str,
+    /// Where it is, without credentials.
+    pub place: String,
+    /// Whether it answers.
+    pub state: HealthState,
+}
+
+/// Whether a store of users answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HealthState {
+    /// It was not asked yet.
+    Unasked,
+    /// It does.
+    Answers,
+    /// It does not, so that users get 500.
+    Fails {
+        /// Why, in the store's own words, without credentials.
+        fault: Arc<str>,
+        /// When the first look-up failed since the last one that was answered.
+        since: Instant,
+    },
 }
 
 /// What a backend knows of a user.
@@ -97,6 +147,13 @@ impl From<Credential> for Account {
 }
 
 impl Account {
+    /// Who it is that proved to know a credential under the name `asked`: for the log, sessions and
+    /// refreshes.
+    pub(super) fn identity(&self, asked: &str, realm: &str) -> String {
+        let user = self.user.as_deref().unwrap_or(asked);
+        domain::bare_name(user, realm).unwrap_or(user).to_owned()
+    }
+
     /// H(A1) of each credential, for an algorithm. Unusable credentials are left out.
     pub(super) fn ha1s(&self, algorithm: Algorithm, user: &str, realm: &str) -> Vec<Ha1> {
         let of = |credential: &Credential| credential.ha1(algorithm, user, realm);

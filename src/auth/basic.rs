@@ -69,7 +69,7 @@ impl fmt::Debug for BasicLogin {
 /// An unknown user costs the same work as a wrong password, so that the time does not tell them
 /// apart.
 pub fn settle(
-    login: BasicLogin,
+    login: &BasicLogin,
     realm: &str,
     found: Result<impl Into<Account>, AuthError>,
 ) -> Result<Grant, AuthError> {
@@ -101,7 +101,7 @@ pub fn settle(
     }
     refusal.map_or(verdict, Err)?;
     Ok(Grant {
-        user: account.user.unwrap_or(login.user),
+        user: account.identity(&login.user, realm),
         realm: realm.to_owned(),
         authentication_info: None,
         until: account.until,
@@ -161,7 +161,7 @@ mod tests {
                 BasicLogin { user: "1:alice".to_owned(), password: SecretString::from(password) };
             let credentials = vec![known("new"), known("old")];
             let account = Account { user: Some("alice".to_owned()), credentials, until };
-            let grant = settle(login, "R", Ok(account));
+            let grant = settle(&login, "R", Ok(account));
             assert!(grant.as_ref().is_ok_and(|grant| grant.until == until) == verdict.is_ok());
             assert_eq!(grant.map(|grant| grant.user), verdict.map(str::to_owned));
         }
@@ -228,7 +228,7 @@ mod tests {
         ] {
             let login =
                 BasicLogin { user: "alice".to_owned(), password: SecretString::from(password) };
-            assert_eq!(settle(login, "R", found).map(|_| ()), verdict, "{password}");
+            assert_eq!(settle(&login, "R", found).map(|_| ()), verdict, "{password}");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use futures_util::future::BoxFuture;
 
 use super::{
-    backend::{Account, Backend},
+    backend::{Account, Backend, Health},
     error::AuthError,
 };
 
@@ -51,6 +51,10 @@ impl Backend for Chain {
             }
         })
     }
+
+    fn health(&self) -> Vec<Health> {
+        self.backends.iter().flat_map(|backend| backend.health()).collect()
+    }
 }
 
 #[cfg(test)]
@@ -58,7 +62,7 @@ mod tests {
     use secrecy::{ExposeSecret, SecretString};
 
     use super::*;
-    use crate::auth::Credential;
+    use crate::auth::{Credential, HealthState};
 
     const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
@@ -74,6 +78,35 @@ mod tests {
         ) -> BoxFuture<'a, Result<Account, AuthError>> {
             Box::pin(std::future::ready(self.0.clone().map(Account::from)))
         }
+    }
+
+    /// Is as it says.
+    struct Named(&'static str, HealthState);
+
+    impl Backend for Named {
+        fn account<'a>(
+            &'a self,
+            _user: &'a str,
+            _realm: &'a str,
+            _client: IpAddr,
+        ) -> BoxFuture<'a, Result<Account, AuthError>> {
+            Box::pin(std::future::ready(Err(AuthError::UnknownUser)))
+        }
+
+        fn health(&self) -> Vec<Health> {
+            vec![Health { name: self.0, place: String::new(), state: self.1.clone() }]
+        }
+    }
+
+    #[test]
+    fn the_health_of_each_has_its_name() {
+        let chain = Chain::new(vec![
+            Arc::new(Named("first", HealthState::Unasked)),
+            Arc::new(Fixed(Err(AuthError::UnknownUser))),
+            Arc::new(Named("second", HealthState::Answers)),
+        ]);
+        let health: Vec<_> = chain.health().into_iter().map(|one| (one.name, one.state)).collect();
+        assert_eq!(health, [("first", HealthState::Unasked), ("second", HealthState::Answers)]);
     }
 
     #[tokio::test]

@@ -171,7 +171,7 @@ impl Challenger {
         let info = AuthenticationInfo::new(ha1, uri, &login.nonce_text, &login.nc, &login.cnonce);
         Ok(Grant {
             authentication_info: Some(info.to_value()),
-            user: account.user.unwrap_or(login.user),
+            user: account.identity(&login.user, &login.realm),
             realm: login.realm,
             until: account.until,
         })

@@ -16,6 +16,20 @@ pub fn same(one: &str, other: &str) -> bool {
     folded(one) == folded(other)
 }
 
+/// NAME, if `user` is NAME@REALM in that realm.
+pub fn bare_name<'a>(user: &'a str, realm: &str) -> Option<&'a str> {
+    let (name, domain) = user.rsplit_once('@')?;
+    (!name.is_empty() && same(domain, realm)).then_some(name)
+}
+
+/// The spellings that a table most likely has: as it is written here, in lower case with its own
+/// letters, and that in ASCII.
+pub fn spellings(domain: &str) -> [String; 3] {
+    let folded = folded(domain);
+    let ascii = idna::domain_to_ascii(&folded).unwrap_or_else(|_| folded.clone());
+    [domain.to_owned(), folded, ascii]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -38,6 +52,37 @@ mod tests {
             ("192.0.2.1", "192.0.2.1", true),
         ] {
             assert_eq!(same(one, other), expected, "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_bare_without_its_own_domain_only() {
+        for (user, expected) in [
+            ("alice@example.com", Some("alice")),
+            ("alice@EXAMPLE.com", Some("alice")),
+            ("a@b@example.com", Some("a@b")),
+            ("alice@example.com@example.com", Some("alice@example.com")),
+            ("alice@example.org", None),
+            ("alice", None),
+            ("alice@", None),
+            ("@example.com", None),
+            ("", None),
+        ] {
+            assert_eq!(bare_name(user, "example.com"), expected, "{user}");
+        }
+    }
+
+    #[test]
+    fn spellings_that_a_table_may_have() {
+        for (domain, expected) in [
+            ("Example.com", ["Example.com", "example.com", "example.com"]),
+            ("BÜCHER.example", ["BÜCHER.example", "bücher.example", "xn--bcher-kva.example"]),
+            ("XN--BCHER-KVA.A", ["XN--BCHER-KVA.A", "bücher.a", "xn--bcher-kva.a"]),
+            ("My realm", ["My realm", "my realm", "my realm"]),
+            ("", ["", "", ""]),
+        ] {
+            assert_eq!(spellings(domain), expected);
+            assert!(expected.iter().all(|spelling| same(spelling, domain)));
         }
     }
 }

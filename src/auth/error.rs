@@ -57,7 +57,10 @@ pub enum AuthError {
     WrongPassword,
     /// The account has no usable secret. An empty password is none: tables with HA1 leave the
     /// password column empty.
-    #[error("the backend holds no usable secret for this user: no password, or no whole HA1")]
+    #[error(
+        "the backend holds no usable secret for this user: no password, or no whole HA1 (for a name \
+         that comes with its domain, the one of ha1b_col)"
+    )]
     UnusableCredential,
     /// The digest is right, but the nonce is too old.
     #[error("nonce has expired")]

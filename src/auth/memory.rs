@@ -124,9 +124,10 @@ impl Memory {
     }
 
     fn find(&self, user: &str, realm: &str) -> Result<Credential, AuthError> {
-        self.domains
-            .get(&domain::folded(realm))
-            .and_then(|users| users.get(user))
+        let users = self.domains.get(&domain::folded(realm));
+        let names = domain::bare_name(user, realm).into_iter().chain([user]);
+        users
+            .and_then(|users| names.into_iter().find_map(|name| users.get(name)))
             .map(|password| Credential::Password(password.clone()))
             .ok_or(AuthError::UnknownUser)
     }
@@ -159,6 +160,7 @@ mod tests {
             entry("Alice", "example.com", "A"),
             entry("alice", "Example.ORG", "o"),
             entry("a-b_c", "my-domain.example", "-"),
+            entry("carol@example.com", "example.com", "c"),
             entry("' OR 1=1--", "example.com", "sql"),
         ])
         .unwrap();
@@ -172,6 +174,11 @@ mod tests {
             ("a-b_c", "my-domain.example", Some("-")),
             ("a_b_c", "my_domain.example", None),
             ("' OR 1=1--", "example.com", Some("sql")),
+            ("alice@example.com", "example.com", Some("a")),
+            ("alice@EXAMPLE.com", "example.com", Some("a")),
+            ("carol@example.com", "example.com", Some("c")),
+            ("alice@example.org", "example.com", None),
+            ("bob@example.com", "example.com", None),
             ("alice ", "example.com", None),
             ("\u{430}lice", "example.com", None),
             ("a%s%n", "example.com", None),

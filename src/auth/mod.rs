@@ -28,7 +28,9 @@ mod error;
 mod memory;
 
 pub use self::{
-    backend::{Account, Backend, BackendOptions, Credential, Kind, OpenError, Opened},
+    backend::{
+        Account, Backend, BackendOptions, Credential, Health, HealthState, Kind, OpenError, Opened,
+    },
     chain::Chain,
     challenger::{AuthRequest, Challenger, DigestLogin, Grant},
     error::{Answer, AuthError},

@@ -263,7 +263,7 @@ pub struct SectionEntry<'a> {
 }
 
 /// The entry that sets an option, in its own section or else in [DEFAULT]. An empty value counts as
-/// not set, and hides the one in [DEFAULT].
+/// not set, unless the option may be empty, and hides the one in [DEFAULT].
 fn found<'a>(
     document: &'a Document,
     section: &'static str,
@@ -274,7 +274,7 @@ fn found<'a>(
         Some((section, entry))
     };
     let found = entry(section).or_else(|| entry(DEFAULT));
-    found.filter(|(_, entry)| !entry.value.is_empty())
+    found.filter(|(_, entry)| option.may_be_empty || !entry.value.is_empty())
 }
 
 /// A message without the trailing separator that is left if there is no suggestion.

@@ -19,6 +19,8 @@ pub struct ConfigOption {
     pub in_force: bool,
     /// Whether its value may hold a password and must never be shown.
     pub secret: bool,
+    /// Whether an empty value is one. Otherwise it means that the option is not set.
+    pub may_be_empty: bool,
     /// The value that the sample sets for a new installation.
     pub sample: Option<&'static str>,
     /// The option that it follows in the sample, if that is not the one above it in its table.
@@ -42,6 +44,7 @@ impl ConfigOption {
             doc,
             in_force: true,
             secret: false,
+            may_be_empty: false,
             sample: None,
             after: None,
             names: None,
@@ -56,6 +59,11 @@ impl ConfigOption {
     /// The value may hold a password.
     pub const fn secret(self) -> Self {
         Self { secret: true, ..self }
+    }
+
+    /// An empty value is a value.
+    pub const fn may_be_empty(self) -> Self {
+        Self { may_be_empty: true, ..self }
     }
 
     /// The sample sets this value.

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::{configuration::Policy, end, party::Claimant, process::Process};
 use crate::{
-    auth::{Answer, AuthError, AuthRequest, Grant, basic},
+    auth::{Answer, AuthError, AuthRequest, Grant, basic, domain},
     clock,
     msrp::{Head, HeaderError, Name, StatusCode, Uri, digest::Authorization},
     session::{self, Expiry, Reject},
@@ -156,10 +156,12 @@ async fn verify(
     let realm = match (&claimant.session, &policy.login.default_domain) {
         (Some(session), _) => session.realm.clone(),
         (None, Some(realm)) => realm.clone(),
-        (None, None) => target.host().to_owned(),
+        (None, None) => policy.login.spelled(target.host()).to_owned(),
     };
-    let refuse =
-        |error: &AuthError, user: &str| refuse(process, claimant, head, (user, &realm), error);
+    let refuse = |error: &AuthError, user: &str| {
+        let user = domain::bare_name(user, &realm).unwrap_or(user);
+        refuse(process, claimant, head, (user, &realm), error)
+    };
     if !policy.login.serves(&realm) {
         return Err(refuse(&AuthError::RealmNotServed, ""));
     }
@@ -232,7 +234,7 @@ async fn by_basic(
         }
     }
     let user = login.user().to_owned();
-    basic::settle(login, realm, found).map_err(|error| (user, error))
+    basic::settle(&login, realm, found).map_err(|error| (user, error))
 }
 
 fn refuse(

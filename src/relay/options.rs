@@ -89,6 +89,9 @@ impl Config {
         for kind in KINDS {
             let mut section = reader.section(kind.section.name);
             let options = (kind.read)(&mut section, in_use(kind));
+            if let Some(option) = options.one_realm_by().filter(|_| in_use(kind)) {
+                check_one_realm(&login, option, &mut section);
+            }
             backends.push(BackendSection { kind, text: section.text(), options });
         }
         for backend in backends.iter().filter(|backend| in_use(backend.kind)) {
@@ -209,6 +212,15 @@ fn check_realm(login: &LoginOptions, section: &mut SectionReader<'_>) {
             "default_domain",
             "it must be one of domains, or nobody could relay".to_owned(),
         );
+    }
+}
+
+/// Users that are looked up by name alone are the same in every realm, so there may be one only.
+fn check_one_realm(login: &LoginOptions, option: &str, section: &mut SectionReader<'_>) {
+    if login.default_domain.is_none() && login.domains.len() != 1 {
+        let remedy = "without a domain users are looked up by name alone, so only one realm can be \
+                      served: set [Relay] default_domain, or domains to that one";
+        section.refuse(option, remedy.to_owned());
     }
 }
 

@@ -11,6 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::auth::HealthState;
+
 /// The least time between trials, and so the delay until a database that is back is used again.
 const TRIAL_PAUSE: Duration = Duration::from_secs(1);
 
@@ -33,6 +35,8 @@ struct Circuit {
 #[derive(Debug)]
 struct Open {
     cause: Arc<str>,
+    /// When the first look-up failed.
+    since: Instant,
     next_trial: Instant,
 }
 
@@ -83,6 +87,18 @@ impl Breaker {
         self.lock().open.as_ref().map(|open| Arc::clone(&open.cause))
     }
 
+    /// Whether the database answers, as far as it was asked.
+    pub(super) fn health(&self) -> HealthState {
+        let circuit = self.lock();
+        match (&circuit.open, circuit.answered) {
+            (Some(Open { cause, since, .. }), _) => {
+                HealthState::Fails { fault: Arc::clone(cause), since: *since }
+            }
+            (None, Some(_)) => HealthState::Answers,
+            (None, None) => HealthState::Unasked,
+        }
+    }
+
     /// A look-up that began at `began` failed.
     ///
     /// The next look-up is a trial at once, because the fault may have been this connection's only.
@@ -93,7 +109,10 @@ impl Breaker {
             return News::None;
         }
         match &mut circuit.open {
-            None => circuit.open = Some(Open { cause: Arc::clone(cause), next_trial: now }),
+            None => {
+                let cause = Arc::clone(cause);
+                circuit.open = Some(Open { cause, since: now, next_trial: now });
+            }
             Some(open) if open.cause == *cause => return News::None,
             Some(open) => open.cause = Arc::clone(cause),
         }
@@ -152,6 +171,23 @@ mod tests {
             assert_eq!(breaker.failed(&cause(text), start, start), change, "{text}");
             assert_eq!(breaker.cause(), Some(cause(text)));
         }
+    }
+
+    #[test]
+    fn an_outage_lasts_from_the_first_failure_and_has_the_newest_cause() {
+        let (breaker, start) = (Breaker::new(SECOND), start());
+        assert_eq!(breaker.health(), HealthState::Unasked);
+        let fails = |text, since| HealthState::Fails { fault: cause(text), since };
+        for (text, second) in [("refused", 1), ("refused", 2), ("no such table", 3)] {
+            let now = start + SECOND * second;
+            breaker.failed(&cause(text), now, now);
+            assert_eq!(breaker.health(), fails(text, start + SECOND));
+        }
+        breaker.answered(start + SECOND * 4);
+        assert_eq!(breaker.health(), HealthState::Answers);
+        let now = start + SECOND * 5;
+        breaker.failed(&cause("refused"), now, now);
+        assert_eq!(breaker.health(), fails("refused", now));
     }
 
     /// Look-ups that hung when the database went away end after its return.

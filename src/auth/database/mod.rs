@@ -14,6 +14,7 @@
 mod breaker;
 mod cache;
 mod connect;
+mod file;
 mod line;
 mod options;
 mod pool;
@@ -23,6 +24,7 @@ mod uri;
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -41,10 +43,12 @@ use self::{
     line::{Line, LookUp, Permit},
     options::DatabaseOptions,
     pool::{Pool, is_about_the_name},
-    query::{Dialect, Query},
+    query::{Asked, Dialect, Found, Query},
     uri::{DatabaseUriError, Location},
 };
-use super::{Account, AuthError, Backend, BackendOptions, Credential, Kind, OpenError, Opened};
+use super::{
+    Account, AuthError, Backend, BackendOptions, Credential, Health, Kind, OpenError, Opened,
+};
 use crate::{
     clock,
     config::{Contents, Section},
@@ -78,6 +82,10 @@ impl BackendOptions for DatabaseOptions {
         let warnings = warnings.into_iter().map(|warning| ("uri", warning)).collect();
         Ok(Opened { backend: Arc::new(database), warnings })
     }
+
+    fn one_realm_by(&self) -> Option<&'static str> {
+        self.domain_col.is_none().then_some("domain_col")
+    }
 }
 
 /// The most look-ups at once, running or waiting. A large relay has that many in a second.
@@ -94,6 +102,8 @@ const MESSAGE_MAX: usize = 300;
 struct Database {
     /// Where it is, for the log.
     place: String,
+    /// The file of an SQLite database.
+    file: Option<PathBuf>,
     /// Removed from messages of the driver.
     password: Option<SecretString>,
     timeout: Duration,
@@ -102,6 +112,8 @@ struct Database {
     line: Line,
     /// The log has been told that look-ups are refused.
     overloaded: AtomicBool,
+    /// It has been told that the table spells a domain otherwise than the challenge.
+    respelled: AtomicBool,
     breaker: Breaker,
     cache: Cache,
 }
@@ -122,21 +134,23 @@ impl Database {
                 timeout.as_secs()
             ));
         }
-        let (dialect, password) = match &location {
-            Location::MySql(server) => (Dialect::MySql, server.password.clone()),
-            Location::Postgres(server) => (Dialect::Postgres, server.password.clone()),
-            Location::Sqlite(_) => (Dialect::Sqlite, None),
+        let (dialect, password, file) = match &location {
+            Location::MySql(server) => (Dialect::MySql, server.password.clone(), None),
+            Location::Postgres(server) => (Dialect::Postgres, server.password.clone(), None),
+            Location::Sqlite(file) => (Dialect::Sqlite, None, Some(file.clone())),
         };
         let size = usize::try_from(options.pool_size.get()).unwrap_or(usize::MAX);
         let query = Query::new(dialect, options, algorithms);
         let database = Self {
             place: location.to_string(),
+            file,
             password: password.filter(|password| !password.expose_secret().is_empty()),
             timeout,
-            pool: Pool::new(location, query.sql(), size, timeout),
+            pool: Pool::new(location, &query.statements()[0], size, timeout),
             query,
             line: Line::new(LOOKUPS_MAX, size),
             overloaded: AtomicBool::new(false),
+            respelled: AtomicBool::new(false),
             breaker: Breaker::new(timeout),
             cache: Cache::new(options.cache_time),
         };
@@ -211,14 +225,14 @@ impl Database {
         fresh: bool,
     ) -> Result<Credential, AuthError> {
         let deadline = began + self.timeout;
-        let rows = timeout_at(deadline.into(), self.pool.rows(user, realm, fresh)).await;
-        let cause = match rows {
-            Ok(Ok(rows)) => {
-                let found = self.query.judge(rows, user, realm);
+        let found = timeout_at(deadline.into(), self.find(user, realm, fresh)).await;
+        let cause = match found {
+            Ok(Ok(found)) => {
+                if let Ok(Found { other_spelling: Some(domain), .. }) = &found {
+                    self.warn_of_spelling(domain, realm);
+                }
+                let found = found.map(|found| found.credential);
                 return self.answered(user, realm, began, found);
-            }
-            Ok(Err(error)) if is_about_the_name(&error) => {
-                return self.answered(user, realm, began, Err(AuthError::UnknownUser));
             }
             Ok(Err(error)) => self.message(&error),
             Err(_) => {
@@ -231,6 +245,40 @@ impl Database {
             error!("{}: {cause}; until it is back, users are answered 500", self.place);
         }
         Err(unavailable(&cause))
+    }
+
+    /// The first statement that finds the user decides.
+    async fn find(
+        &self,
+        user: &str,
+        realm: &str,
+        mut fresh: bool,
+    ) -> Result<Result<Found, AuthError>, sqlx::Error> {
+        for asked in Asked::all(user, realm) {
+            for statement in self.query.statements() {
+                let rows = match self.pool.rows(statement, &statement.names(asked), fresh).await {
+                    Err(error) if is_about_the_name(&error) => Vec::new(),
+                    rows => rows?,
+                };
+                match self.query.judge(statement, rows, asked) {
+                    Err(AuthError::UnknownUser) => fresh = false,
+                    found => return Ok(found),
+                }
+            }
+        }
+        Ok(Err(AuthError::UnknownUser))
+    }
+
+    /// Once, because any client may write a domain as it likes.
+    fn warn_of_spelling(&self, domain: &str, realm: &str) {
+        if !self.respelled.swap(true, Ordering::Relaxed) {
+            warn!(
+                "{}: a domain is {domain:?} in the table and {realm:?} in the challenge; a hash is \
+                 good for one spelling only, so users are refused if theirs was made with the \
+                 former: write it so in [Relay] domains or default_domain",
+                self.place
+            );
+        }
     }
 
     fn answered(
@@ -249,13 +297,18 @@ impl Database {
         found
     }
 
-    /// The driver's message on one line, without the password.
+    /// The driver's message on one line, without the password. What is wrong with the file stands
+    /// before it, if that is known.
     fn message(&self, error: &sqlx::Error) -> String {
         let mut text = error.to_string();
         if let Some(password) = &self.password {
             text = text.replace(password.expose_secret(), "[password]");
         }
-        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MESSAGE_MAX).collect()
+        let mut text: String = text.chars().take(MESSAGE_MAX).collect();
+        if let Some(fault) = self.file.as_deref().and_then(file::fault) {
+            text = format!("{fault} ({text})");
+        }
+        text.replace(char::is_control, " ")
     }
 }
 
@@ -273,6 +326,17 @@ impl Backend for Database {
         // No user has this name, but the query shows whether table and columns exist.
         Box::pin(async { _ = self.look_up("", "", Ipv4Addr::UNSPECIFIED.into()).await })
     }
+
+    fn health(&self) -> Vec<Health> {
+        let (name, place) = (KIND.name, self.place.clone());
+        vec![Health { name, place, state: self.breaker.health() }]
+    }
+
+    /// SQLite does not notice that another file was put in the place of the one it has open, and
+    /// what is remembered is of the old one.
+    fn outlives_reload(&self) -> bool {
+        self.file.is_none()
+    }
 }
 
 impl fmt::Debug for Database {
@@ -289,7 +353,10 @@ fn unavailable(cause: &str) -> AuthError {
 mod tests {
     use std::num::NonZeroU32;
 
+    use sqlx::{ConnectOptions as _, Executor as _};
+
     use super::*;
+    use crate::auth::HealthState;
 
     /// Options of a file that does not exist. A test changes those that concern it.
     pub(super) fn options() -> DatabaseOptions {
@@ -298,9 +365,10 @@ mod tests {
             cleartext_passwords: true,
             subscriber_table: "subscriber".to_owned(),
             username_col: "username".to_owned(),
-            domain_col: "domain".to_owned(),
+            domain_col: Some("domain".to_owned()),
             password_col: "password".to_owned(),
             ha1_col: "ha1".to_owned(),
+            ha1b_col: None,
             ha1_sha256_col: "ha1_sha256".to_owned(),
             pool_size: NonZeroU32::MIN,
             timeout: Duration::from_secs(5),
@@ -358,6 +426,34 @@ mod tests {
         database.breaker.failed(&"refused".into(), began, clock::now());
         drop(taken);
         assert_eq!(database.permit(&look_up, began).await.unwrap_err(), unavailable("refused"));
+    }
+
+    #[tokio::test]
+    async fn health_is_what_the_look_ups_showed() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("users.db");
+        let uri = format!("sqlite://{}", file.display());
+        let (database, _) = database(&uri, 5);
+        let health = || {
+            let [Health { name: "database", place, state }] = &database.health()[..] else {
+                panic!("one database")
+            };
+            assert_eq!(place, &format!("SQLite file {}", file.display()));
+            state.clone()
+        };
+        assert_eq!(health(), HealthState::Unasked);
+        let before = clock::now();
+        database.probe().await;
+        let HealthState::Fails { fault, since } = health() else { panic!("{:?}", health()) };
+        assert!(fault.starts_with("the file does not exist"), "{fault}");
+        assert!(before <= since && since <= clock::now());
+
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&file);
+        let mut owner = options.create_if_missing(true).connect().await.unwrap();
+        let table = "CREATE TABLE subscriber (username TEXT, domain TEXT, password TEXT)";
+        owner.execute(table).await.unwrap();
+        database.probe().await;
+        assert_eq!(health(), HealthState::Answers);
     }
 
     #[test]

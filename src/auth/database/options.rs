@@ -35,10 +35,21 @@ options! {
              schema.name",
             "Table of the users, or a view.";
         username_col: String = "username", identifier, IDENTIFIER, "Column of the user's name.";
-        domain_col: String = "domain", identifier, IDENTIFIER, "Column of the user's domain.";
+        /// None: users are looked up by name alone.
+        domain_col: Option<String> = "domain", identifier_or_none,
+            "accepted is a name of letters, digits and _ that does not begin with a digit, or \
+             nothing",
+            "Column of the user's domain. Set to nothing (domain_col =) where the table has one \
+             domain, as SIP proxies with use_domain = 0: users are looked up by name alone, and \
+             [Relay] default_domain, or domains with one name, has to say which domain it is."
+            .may_be_empty();
         password_col: String = "password", identifier, IDENTIFIER, "Column of the password.";
         ha1_col: String = "ha1", identifier, IDENTIFIER,
             "Column of the MD5 hash of user:realm:password, in hexadecimal.";
+        ha1b_col: Option<String>, identifier, IDENTIFIER,
+            "Column of the MD5 hash of user@domain:realm:password, in hexadecimal, for clients that \
+             send user names with their domain (ha1b in tables of OpenSIPS and Kamailio). When not \
+             set such clients need a table with passwords.";
         ha1_sha256_col: String = "ha1_sha256", identifier, IDENTIFIER,
             "Column of the SHA-256 hash of user:realm:password, in hexadecimal; read when \
              digest_algorithms has SHA-256.";
@@ -62,6 +73,11 @@ fn identifier(text: &str) -> Result<String, Refused> {
     let first = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
     let rest = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     (first && rest).then(|| text.to_owned()).ok_or_else(|| Refused::new(text))
+}
+
+/// The name of a column that need not be there.
+fn identifier_or_none(text: &str) -> Result<Option<String>, Refused> {
+    if text.is_empty() { Ok(None) } else { identifier(text).map(Some) }
 }
 
 /// The name of a table, perhaps with that of its schema before it.
@@ -105,6 +121,9 @@ mod tests {
         for text in ["1a", "a b", "a.b", "a`", "ä", ""] {
             assert_eq!(identifier(text), refused(text));
         }
+        assert_eq!(identifier_or_none(""), Ok(None));
+        assert_eq!(identifier_or_none("domain"), Ok(Some("domain".to_owned())));
+        assert_eq!(identifier_or_none(" "), refused(" "));
         assert_eq!(table("sip.users"), Ok("sip.users".to_owned()));
         for text in ["", ".", "a.", ".a", "a.b.c", "a b", "a.b;", "a`.b"] {
             assert_eq!(table(text), refused(text));

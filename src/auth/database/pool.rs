@@ -13,8 +13,8 @@ use std::{
 use futures_util::future::BoxFuture;
 use sqlx::{
     AssertSqlSafe, ColumnIndex, ConnectOptions, Connection, Decode, Either, Encode, Executor,
-    IntoArguments, MySql, PgConnection, Postgres, Row as _, SqlSafeStr, Sqlite, Statement, Type,
-    TypeInfo,
+    IntoArguments, MySql, PgConnection, Postgres, Row as _, SqlSafeStr, Sqlite, Statement as _,
+    Type, TypeInfo,
     encode::IsNull,
     error::BoxDynError,
     mysql::{MySqlDatabaseError, MySqlTypeInfo},
@@ -22,7 +22,11 @@ use sqlx::{
     sqlite::{SqliteArgumentsBuffer, SqliteTypeInfo},
 };
 
-use super::{connect, query::Row, uri::Location};
+use super::{
+    connect,
+    query::{Row, Statement},
+    uri::Location,
+};
 use crate::clock;
 
 /// How long a connection is used. Firewalls forget idle connections, host names get new addresses,
@@ -39,21 +43,30 @@ pub(super) enum Pool {
 
 impl Pool {
     /// An empty pool, which keeps at most `size` connections. A look-up lasts at most `timeout`.
-    pub(super) fn new(location: Location, sql: Arc<str>, size: usize, timeout: Duration) -> Self {
+    /// `statement` has all the columns that are compared with names.
+    pub(super) fn new(
+        location: Location,
+        statement: &Statement,
+        size: usize,
+        timeout: Duration,
+    ) -> Self {
         match location {
-            Location::MySql(server) => Self::MySql(Typed::new(sql, size, move |_| {
+            Location::MySql(server) => Self::MySql(Typed::new(size, move || {
                 let options = connect::mysql(&server);
                 Box::pin(async move { options.connect().await })
             })),
-            Location::Postgres(server) => Self::Postgres(Typed::new(sql, size, move |sql| {
-                let options = connect::postgres(&server);
-                Box::pin(async move {
-                    let mut connection = options.connect().await?;
-                    names_are_text(&mut connection, sql).await?;
-                    Ok(connection)
-                })
-            })),
-            Location::Sqlite(file) => Self::Sqlite(Typed::new(sql, size, move |_| {
+            Location::Postgres(server) => {
+                let statement = statement.clone();
+                Self::Postgres(Typed::new(size, move || {
+                    let (options, statement) = (connect::postgres(&server), statement.clone());
+                    Box::pin(async move {
+                        let mut connection = options.connect().await?;
+                        names_are_text(&mut connection, &statement).await?;
+                        Ok(connection)
+                    })
+                }))
+            }
+            Location::Sqlite(file) => Self::Sqlite(Typed::new(size, move || {
                 // A look-up may wait twice, on a kept connection and on a new one. Both must end
                 // before its time-out, so that the log shows the reason.
                 let options = connect::sqlite(&file, timeout / 4);
@@ -62,17 +75,18 @@ impl Pool {
         }
     }
 
-    /// The rows of one user. With `fresh` the query uses a new connection.
+    /// The rows that a statement finds for the names. With `fresh` it uses a new connection.
     pub(super) async fn rows(
         &self,
-        user: &str,
-        realm: &str,
+        statement: &Statement,
+        names: &[String],
         fresh: bool,
     ) -> Result<Vec<Row>, sqlx::Error> {
+        let sql = &statement.sql;
         match self {
-            Self::MySql(pool) => pool.rows(user, realm, fresh).await,
-            Self::Postgres(pool) => pool.rows(user, realm, fresh).await,
-            Self::Sqlite(pool) => pool.rows(user, realm, fresh).await,
+            Self::MySql(pool) => pool.rows(sql, names, fresh).await,
+            Self::Postgres(pool) => pool.rows(sql, names, fresh).await,
+            Self::Sqlite(pool) => pool.rows(sql, names, fresh).await,
         }
     }
 
@@ -88,10 +102,9 @@ impl Pool {
 
 /// Connections to one kind of database.
 pub(super) struct Typed<DB: sqlx::Database> {
-    sql: Arc<str>,
     size: usize,
-    /// Opens a connection and checks that it can run the query.
-    connect: Box<dyn Fn(Arc<str>) -> Connecting<DB> + Send + Sync>,
+    /// Opens a connection and checks that it can run the queries.
+    connect: Box<dyn Fn() -> Connecting<DB> + Send + Sync>,
     /// The idle connections with the time when each was opened. The one used last is at the end.
     idle: Mutex<Vec<(DB::Connection, Instant)>>,
 }
@@ -100,15 +113,16 @@ pub(super) struct Typed<DB: sqlx::Database> {
 type Connecting<DB> = BoxFuture<'static, Result<<DB as sqlx::Database>::Connection, sqlx::Error>>;
 
 impl<DB: sqlx::Database> Typed<DB> {
-    fn new(
-        sql: Arc<str>,
-        size: usize,
-        connect: impl Fn(Arc<str>) -> Connecting<DB> + Send + Sync + 'static,
-    ) -> Self {
-        Self { sql, size, connect: Box::new(connect), idle: Mutex::default() }
+    fn new(size: usize, connect: impl Fn() -> Connecting<DB> + Send + Sync + 'static) -> Self {
+        Self { size, connect: Box::new(connect), idle: Mutex::default() }
     }
 
-    async fn rows(&self, user: &str, realm: &str, fresh: bool) -> Result<Vec<Row>, sqlx::Error>
+    async fn rows(
+        &self,
+        sql: &Arc<str>,
+        names: &[String],
+        fresh: bool,
+    ) -> Result<Vec<Row>, sqlx::Error>
     where
         for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
         DB::Arguments: IntoArguments<DB>,
@@ -123,7 +137,7 @@ impl<DB: sqlx::Database> Typed<DB> {
                 _ = connection.close().await;
                 continue;
             }
-            match fetch(&mut connection, &self.sql, user, realm).await {
+            match fetch(&mut connection, sql, names).await {
                 Err(error) if !is_about_the_name(&error) => {
                     // The server may have restarted, closed an idle connection or got a new table.
                     // A new connection tells whether the error lasts.
@@ -136,8 +150,8 @@ impl<DB: sqlx::Database> Typed<DB> {
                 }
             }
         }
-        let mut connection = (self.connect)(Arc::clone(&self.sql)).await?;
-        let answer = fetch(&mut connection, &self.sql, user, realm).await;
+        let mut connection = (self.connect)().await?;
+        let answer = fetch(&mut connection, sql, names).await;
         if answer.as_ref().err().is_none_or(is_about_the_name) {
             self.keep(connection, clock::now());
         }
@@ -163,18 +177,14 @@ impl<DB: sqlx::Database> Typed<DB> {
 
 impl<DB: sqlx::Database> std::fmt::Debug for Typed<DB> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Typed")
-            .field("sql", &self.sql)
-            .field("size", &self.size)
-            .finish_non_exhaustive()
+        f.debug_struct("Typed").field("size", &self.size).finish_non_exhaustive()
     }
 }
 
 async fn fetch<DB: sqlx::Database>(
     connection: &mut DB::Connection,
     sql: &Arc<str>,
-    user: &str,
-    realm: &str,
+    names: &[String],
 ) -> Result<Vec<Row>, sqlx::Error>
 where
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
@@ -185,8 +195,8 @@ where
 {
     // Safe: the text has only checked identifiers and parameters.
     let query = sqlx::query::<DB>(AssertSqlSafe(Arc::clone(sql)));
-    let [user, realm] = [user, realm].map(|name| NameParameter(name.to_owned()));
-    let rows = query.bind(user).bind(realm).fetch_all(connection).await?;
+    let query = names.iter().fold(query, |query, name| query.bind(NameParameter(name.clone())));
+    let rows = query.fetch_all(connection).await?;
     rows.iter()
         .map(|row| {
             // Read as octets whatever the column's type; `Query::judge` interprets them.
@@ -200,12 +210,13 @@ where
 /// parameter as the type of its column. If that is a number, the octets of the name `abcd` are a
 /// number too, and those of `1001` are not 1001. The check costs nothing, because the query is
 /// prepared once for each connection anyway.
-async fn names_are_text(connection: &mut PgConnection, sql: Arc<str>) -> Result<(), sqlx::Error> {
-    let names = [
-        <NameParameter as Type<Postgres>>::type_info(),
-        <NameParameter as Type<Postgres>>::type_info(),
-    ];
-    let query = connection.prepare_with(AssertSqlSafe(sql).into_sql_str(), &names).await?;
+async fn names_are_text(
+    connection: &mut PgConnection,
+    statement: &Statement,
+) -> Result<(), sqlx::Error> {
+    let names = vec![<NameParameter as Type<Postgres>>::type_info(); statement.parameters];
+    let sql = AssertSqlSafe(Arc::clone(&statement.sql)).into_sql_str();
+    let query = connection.prepare_with(sql, &names).await?;
     let Some(Either::Left(columns)) = query.parameters() else { return Ok(()) };
     let is_text = |column: &PgTypeInfo| {
         let texts = ["TEXT", "VARCHAR", "CHAR", "NAME", "CITEXT"];

@@ -19,7 +19,8 @@ struct Store {
 
 impl Stores {
     /// Opens the backends of a configuration; they do not connect yet. A backend whose section has
-    /// not changed is carried over with its connections.
+    /// not changed is carried over with its connections, if it
+    /// [outlives a reload](Backend::outlives_reload).
     pub(super) fn open(
         config: &Config,
         previous: Option<(&Config, &Self)>,
@@ -78,7 +79,7 @@ fn carried_over(
     let same_algorithms = config_before.login.digest_algorithms == config.login.digest_algorithms;
     let mut stores = before.0.iter();
     let store = stores.find(|store| store.kind.name == section.kind.name)?;
-    (same_text && same_algorithms).then(|| Store {
+    (same_text && same_algorithms && store.backend.outlives_reload()).then(|| Store {
         kind: section.kind,
         backend: Arc::clone(&store.backend),
         warnings: store.warnings.clone(),

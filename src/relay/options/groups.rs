@@ -118,13 +118,14 @@ options! {
     pub struct LoginOptions {
         default_domain: Option<String>, realm,
             "accepted is a realm without quotes, backslashes or control characters",
-            "Realm of every authentication. When not set it is the host in the URI that the client \
-             asks for.";
+            "Realm of every authentication, in this spelling. When not set it is the host in the URI \
+             that the client asks for.";
         /// As written in the file. Empty if any realm is served; see [`LoginOptions::serves`].
         domains: Vec<String>, domains,
             "accepted is a list of realms separated by commas, or any",
-            "Realms that are served, separated by commas; users of any other are refused. When not \
-             set any realm is served.";
+            "Realms that are served, separated by commas; users of any other are refused. Clients are \
+             asked for the password of the realm in the spelling that stands here: where a table \
+             has hashes, write each as it stands there. When not set any realm is served.";
         /// In the order in which they are asked. Never empty, and no kind occurs twice.
         backend: Vec<&'static Kind> = "database", kinds,
             "accepted is {names}, or several separated by commas",
@@ -249,6 +250,14 @@ options! {
 }
 
 impl LoginOptions {
+    /// The realm in the spelling of `domains`, which is that of the hashes in a table of users. If
+    /// it is none of them, it stays as it is.
+    pub fn spelled<'a>(&'a self, realm: &'a str) -> &'a str {
+        let known = || self.domains.iter().find(|domain| domain::same(domain, realm));
+        let exact = self.domains.iter().find(|domain| *domain == realm);
+        exact.or_else(known).map_or(realm, String::as_str)
+    }
+
     /// Whether users of this realm may use the relay.
     pub fn serves(&self, realm: &str) -> bool {
         let mut domains = self.domains.iter();
