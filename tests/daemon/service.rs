@@ -3,9 +3,13 @@
 use std::{
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
-    os::{fd::AsRawFd as _, unix::net::UnixDatagram},
+    os::{
+        fd::AsRawFd as _,
+        linux::net::SocketAddrExt as _,
+        unix::net::{SocketAddr, UnixDatagram},
+    },
     path::Path,
-    process::{Command, Stdio},
+    process::{self, Command, Stdio},
     thread,
     time::Duration,
 };
@@ -26,7 +30,16 @@ struct Manager {
 
 impl Manager {
     fn at(path: &Path) -> Self {
-        let socket = UnixDatagram::bind(path).expect("a socket");
+        Self::with(UnixDatagram::bind(path).expect("a socket"))
+    }
+
+    /// Where no file is: in the abstract namespace.
+    fn abstract_at(name: &str) -> Self {
+        let address = SocketAddr::from_abstract_name(name).expect("a name");
+        Self::with(UnixDatagram::bind_addr(&address).expect("a socket"))
+    }
+
+    fn with(socket: UnixDatagram) -> Self {
         socket.set_read_timeout(Some(PATIENCE)).expect("a time limit");
         Self { socket, status: String::new() }
     }
@@ -140,6 +153,41 @@ fn the_watchdog_hears_of_it_while_it_turns() {
     manager.socket.set_read_timeout(Some(PATIENCE)).unwrap();
     relay.signal(Signal::SIGCONT);
     manager.waits_for("WATCHDOG=1");
+}
+
+/// As in containers, where the manager is in another mount namespace: `@` stands for the NUL with
+/// which such a name begins (`sd_notify(3)`).
+#[test]
+fn a_manager_without_a_file_is_told_too() {
+    let name = format!("msrprelay-test-{}/notify", process::id());
+    let mut manager = Manager::abstract_at(&name);
+    let site = Site::at(0, "");
+    let mut command = site.command(&["--systemd"]);
+    command.env("NOTIFY_SOCKET", format!("@{name}")).env("WATCHDOG_USEC", "400000");
+    let mut relay = Foreground::start(command);
+    assert_eq!(manager.hears(), ["READY=1"]);
+    for _ in 0..3 {
+        manager.waits_for("WATCHDOG=1");
+    }
+    relay.signal(Signal::SIGTERM);
+    manager.waits_for("STOPPING=1");
+    assert!(relay.ends().success());
+    assert!(!relay.log.contains("cannot report"), "{}", relay.log);
+}
+
+/// A name that is neither is told once, and the relay serves all the same.
+#[test]
+fn a_manager_that_cannot_be_reached_is_told_of() {
+    let site = Site::at(0, "");
+    let mut command = site.command(&["--systemd"]);
+    command.env("NOTIFY_SOCKET", "vsock:2:1234").env("WATCHDOG_USEC", "200000");
+    let mut relay = Foreground::start(command);
+    relay.logs("NOTIFY_SOCKET = vsock:2:1234: accepted is");
+    relay.logs("listening on");
+    thread::sleep(Duration::from_millis(500));
+    relay.signal(Signal::SIGTERM);
+    assert!(relay.ends().success());
+    assert_eq!(relay.log.matches("NOTIFY_SOCKET").count(), 1, "{}", relay.log);
 }
 
 #[test]
