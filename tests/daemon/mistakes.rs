@@ -204,15 +204,19 @@ const MISTAKES: &[Mistake] = &[
                --config-file and --config-dir name another one",
     },
     Mistake {
-        name: "pid file of a living process",
+        name: "pid file that another relay holds",
         told: Told::ByDaemon,
         options: PLAIN,
         spoil: |site| {
             fs::create_dir(site.path("run")).expect("a directory");
             site.write("run/msrprelay.pid", &format!("{}\n", Pid::this()));
+            let file = fs::File::open(site.path("run/msrprelay.pid")).expect("a file");
+            file.lock().expect("a lock");
+            // Held as long as the test runs.
+            std::mem::forget(file);
         },
-        line: "already running with pid {pid}: stop it first, or remove {dir}/run/msrprelay.pid if \
-               that process is no relay",
+        line: "already running with pid {pid}: stop it first, or give this one a --runtime-dir of \
+               its own; {dir}/run/msrprelay.pid is locked",
     },
     Mistake {
         name: "runtime directory that cannot be made",
