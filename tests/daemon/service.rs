@@ -190,6 +190,33 @@ fn a_manager_that_cannot_be_reached_is_told_of() {
     assert_eq!(relay.log.matches("NOTIFY_SOCKET").count(), 1, "{}", relay.log);
 }
 
+/// A reload that fails for want of descriptors is no fault of the file.
+#[test]
+fn a_reload_without_descriptors_says_so() {
+    let site = Site::at(0, "");
+    let mut relay = Foreground::start(site.command(&["--no-fork"]));
+    relay.logs("listening on 127");
+    let pid = relay.pid().to_string();
+    let limit = |limit: &str| {
+        let set =
+            Command::new("prlimit").args(["--pid", &pid, &format!("--nofile={limit}:")]).status();
+        assert!(set.expect("prlimit of util-linux").success());
+    };
+    limit("5");
+    relay.signal(Signal::SIGHUP);
+    let line = relay.logs("not reloaded: the limit on open files is reached, 5 file descriptors: ");
+    assert!(line.contains("LimitNOFILE=") && line.contains("ulimit -n"), "{line}");
+    relay.logs("not reloaded: ");
+    limit("1000");
+    relay.signal(Signal::SIGHUP);
+    relay.logs("reloaded: generation 2 in force");
+    // A fault of another kind has another reason.
+    site.write("config.ini", "nonsense");
+    relay.signal(Signal::SIGHUP);
+    let line = relay.logs("not reloaded: ");
+    assert!(!line.contains("open files"), "{line}");
+}
+
 #[test]
 fn without_the_flag_nobody_is_told() {
     let site = Site::at(0, "");

@@ -12,6 +12,7 @@
 //! generation and the [`Doors`] through which its session may be looked for.
 
 mod binding;
+mod descriptors;
 mod files;
 mod generation;
 mod listeners;
