@@ -31,9 +31,9 @@ pub(super) fn run(arguments: &Args) -> ExitCode {
         Err(failure) => findings.refuse_lines([failure]),
     }
     if arguments.systemd {
-        findings.tell_journal()
+        findings.tell_journal();
     } else {
-        findings.tell()
+        findings.tell();
     }
     if findings.errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

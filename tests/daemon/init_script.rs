@@ -27,7 +27,7 @@ impl Script {
             return None;
         }
         let site = Site::at(0, "");
-        fs::create_dir(site.path("run")).unwrap();
+        fs::create_dir(site.path("run")).expect("a directory");
         let path = |name: &str| site.path(name).display().to_string();
         let control = format!(
             "#!/bin/sh\nexec {} --socket {} \"$@\"\n",
@@ -35,7 +35,8 @@ impl Script {
             path("run/msrprelay.sock")
         );
         site.write("msrprelayctl", &control);
-        fs::set_permissions(site.path("msrprelayctl"), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::set_permissions(site.path("msrprelayctl"), fs::Permissions::from_mode(0o755))
+            .expect("its mode");
         let arguments = format!(
             "DAEMON_ARGS=\"--config-file {} --runtime-dir {}\"\n",
             path("config.ini"),
