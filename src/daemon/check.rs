@@ -11,6 +11,7 @@ use std::{
 
 use super::{
     failure::Failure,
+    notify::Manager,
     owner::Owner,
     reading::{examine, load, unreadable},
 };
@@ -152,5 +153,6 @@ impl Findings {
         for error in &self.errors {
             let _ = writeln!(findings, "<3>{error}");
         }
+        Manager::new(true).failed(&self.errors.join("\n"));
     }
 }

@@ -17,6 +17,9 @@ use std::{
 use sd_notify::NotifyState;
 use tracing::warn;
 
+/// Longest status in octets: the service manager takes no message above 4096.
+const STATUS_MAX: usize = 3000;
+
 /// The service manager. If none asked for reports, nothing is sent.
 #[derive(Debug)]
 pub(super) struct Manager {
@@ -107,6 +110,15 @@ impl Manager {
             self.tell(&[NotifyState::Status(&text)]);
             self.status = text;
         }
+    }
+
+    /// Reports why the start failed, a line for each reason. The service manager shows it until the
+    /// next start, also while it waits to try again, when older ones show no lines of the log.
+    pub(super) fn failed(&mut self, reasons: &str) {
+        let reasons: Vec<&str> = reasons.lines().collect();
+        let mut text = reasons.join("; ");
+        text.truncate(text.floor_char_boundary(STATUS_MAX));
+        self.status(text);
     }
 
     fn tell(&mut self, states: &[NotifyState<'_>]) {

@@ -19,7 +19,7 @@ use nix::{
     sys::signal::Signal,
 };
 
-use crate::harness::{Foreground, PATIENCE, Site, now};
+use crate::harness::{Foreground, PATIENCE, Site, finish, now};
 
 /// The service manager, and the socket to which a service reports.
 struct Manager {
@@ -188,6 +188,30 @@ fn a_manager_that_cannot_be_reached_is_told_of() {
     relay.signal(Signal::SIGTERM);
     assert!(relay.ends().success());
     assert_eq!(relay.log.matches("NOTIFY_SOCKET").count(), 1, "{}", relay.log);
+}
+
+/// `systemctl status` shows it, also while the manager waits to try again.
+#[test]
+fn the_manager_hears_why_a_start_failed() {
+    let site = Site::at(0, "log_level = loud\nnonsense\n");
+    let mut manager = Manager::at(&site.path("notify"));
+    for arguments in [&["--systemd"][..], &["--check-config", "--systemd"]] {
+        let mut command = site.command(arguments);
+        command.env("NOTIFY_SOCKET", site.path("notify"));
+        assert_eq!(finish(command).status.code(), Some(1));
+        manager.next();
+        for reason in ["config.ini:6: [Relay] log_level = \"loud\"", "; ", "not understood"] {
+            assert!(manager.status.contains(reason), "{}", manager.status);
+        }
+        manager.status.clear();
+    }
+    // A message that is too long would be dropped as a whole.
+    site.configure(&"ü\n".repeat(4000));
+    let mut command = site.command(&["--check-config", "--systemd"]);
+    command.env("NOTIFY_SOCKET", site.path("notify"));
+    assert_eq!(finish(command).status.code(), Some(1));
+    manager.next();
+    assert!((2900..=3000).contains(&manager.status.len()), "{}", manager.status.len());
 }
 
 /// A reload that fails for want of descriptors is no fault of the file.
