@@ -28,6 +28,7 @@ pub(super) const KIND: Kind = Kind {
             one: "the user",
             form: "user@domain = password",
             example: "alice@example.com = secret",
+            like: |name| name_and_domain(name).is_some(),
         },
     },
     read: |section, _used| Arc::new(Users::read(section)),

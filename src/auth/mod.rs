@@ -53,6 +53,21 @@ pub fn kinds(text: &str) -> Result<Vec<&'static Kind>, Refused> {
     Ok(kinds)
 }
 
+/// Those that such a value names besides others that do not exist.
+pub fn known_kinds(text: &str) -> Vec<&'static Kind> {
+    let items = text.split([',', '\n']).map(str::trim);
+    items.filter_map(|item| kinds(item).ok()).flatten().collect()
+}
+
+/// What to do where such a value names a kind that earlier versions had.
+pub fn gone(text: &str) -> Option<&'static str> {
+    let mut items = text.split([',', '\n']).map(str::trim);
+    items.any(|item| item.eq_ignore_ascii_case("sipthor")).then_some(
+        "sipthor, which 1.x had, is gone: take database, with the table in which the SIP proxy keeps \
+         its users, or memory",
+    )
+}
+
 /// All names in words, for messages.
 pub fn kind_names() -> String {
     let mut names: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
@@ -75,6 +90,10 @@ mod tests {
         assert_eq!(names("DataBase").as_deref(), Ok("[database]"));
         assert_eq!(names("memory, database, memory").as_deref(), Ok("[memory, database]"));
         assert_eq!(names("memory, sipthor"), Err(Refused::new("sipthor")));
+        let known = known_kinds("sipthor, Memory,\ndatabase,");
+        assert_eq!(format!("{known:?}"), "[memory, database]");
+        assert!(gone("memory, SIPThor").is_some_and(|text| text.contains("is gone")));
+        assert_eq!(gone("memory, telepathy"), None);
         assert!(kind_names().starts_with("database"), "{}", kind_names());
     }
 }

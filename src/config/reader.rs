@@ -50,19 +50,24 @@ impl<'a> Reader<'a> {
     }
 
     /// The lines of the options and the warnings, or all errors of the file.
-    pub fn finish(mut self) -> Result<Origin, ConfigError> {
+    pub fn finish(self) -> Result<Origin, ConfigError> {
+        match self.finish_in_spite() {
+            (origin, None) => Ok(origin),
+            (_, Some(faults)) => Err(faults),
+        }
+    }
+
+    /// Both: the errors, and what could be read in spite of them.
+    pub fn finish_in_spite(mut self) -> (Origin, Option<ConfigError>) {
         self.warn_of_unknown_names();
         let source = &self.source;
         let warning = |(line, text): &(usize, String)| match line {
             0 => format!("{}: {text}", source.display()),
             _ => format!("{}:{line}: {text}", source.display()),
         };
-        let warnings = self.warnings.iter().map(warning).collect();
-        if !self.mistakes.is_empty() {
-            // Missing options have no line and come last.
-            self.mistakes.sort_by_key(|mistake| mistake.line.unwrap_or(usize::MAX));
-            return Err(ConfigError { file: self.source, mistakes: self.mistakes, warnings });
-        }
+        let warnings: Vec<String> = self.warnings.iter().map(warning).collect();
+        // Missing options have no line and come last.
+        self.mistakes.sort_by_key(|mistake| mistake.line.unwrap_or(usize::MAX));
         let mut not_in_force = Vec::new();
         let mut lines = BTreeMap::new();
         for section in self.sections.0 {
@@ -76,7 +81,12 @@ impl<'a> Reader<'a> {
                 }
             }
         }
-        Ok(Origin { source: self.source, warnings, not_in_force, lines })
+        let faults = (!self.mistakes.is_empty()).then(|| ConfigError {
+            file: self.source.clone(),
+            mistakes: self.mistakes,
+            warnings: warnings.clone(),
+        });
+        (Origin { source: self.source, warnings, not_in_force, lines }, faults)
     }
 
     /// Warns about each section and option that is not in the tables.
@@ -89,10 +99,11 @@ impl<'a> Reader<'a> {
             }
             let known = sections.named(name);
             if known.is_none() && name != DEFAULT {
+                let entries = section.entries.iter().map(|entry| entry.name.as_str());
                 let text = format!(
                     "unknown section [{}] is ignored; {}",
                     Shown(name),
-                    sections.meant_section(name)
+                    sections.meant_section(name, entries)
                 );
                 self.warnings.insert((section.line, tidy(&text)));
                 continue;
@@ -149,13 +160,24 @@ impl<'a> SectionReader<'a> {
     /// The value in the file. `None` if it is not set or is refused.
     pub fn optional<T>(&mut self, name: &str, parse: &impl Parse<T>) -> Option<T> {
         let option = self.option(name);
-        let (_, entry) = self.found(option)?;
+        let (section, entry) = self.found(option)?;
+        let hint = misread(&entry.value);
         match parse.parse(&entry.value, self.directories()) {
-            Ok(value) => Some(value),
+            Ok(value) => {
+                if let Some(hint) = hint {
+                    let text = format!("[{section}] {name} is taken as it stands: {hint}");
+                    self.warnings.insert((entry.line, text));
+                }
+                Some(value)
+            }
             Err(Refused(part)) => {
                 let value =
                     if part == entry.value { Value::Whole(part) } else { Value::Item(part) };
-                self.bad(option, value, option.accepted().into());
+                let mut accepted = option.accepted();
+                if let Some(hint) = hint {
+                    accepted.extend(["; ", hint]);
+                }
+                self.bad(option, value, accepted.into());
                 None
             }
         }
@@ -217,6 +239,32 @@ impl<'a> SectionReader<'a> {
         }
     }
 
+    /// The value as it stands in the file.
+    pub fn written(&self, name: &str) -> Option<&'a str> {
+        self.found(self.option(name)).map(|(_, entry)| entry.value.as_str())
+    }
+
+    /// Whether the value in the file was refused, so that the default stands for it.
+    pub fn is_refused(&self, name: &str) -> bool {
+        self.mistakes.iter().any(|mistake| match mistake.problem {
+            Problem::BadValue { section, option, .. } => {
+                option == name && (section == self.section.name || section == DEFAULT)
+            }
+            _ => false,
+        })
+    }
+
+    /// Adds to what is said of a value that was refused.
+    pub fn explain(&mut self, name: &str, text: &str) {
+        for mistake in self.mistakes.iter_mut() {
+            if let Problem::BadValue { option, accepted, .. } = &mut mistake.problem
+                && *option == name
+            {
+                accepted.to_mut().extend(["; ", text]);
+            }
+        }
+    }
+
     /// Warns about an option, with the line where it is set.
     pub fn warn(&mut self, name: &str, text: &str) {
         let line = self.found(self.option(name)).map_or(0, |(_, entry)| entry.line);
@@ -275,6 +323,25 @@ fn found<'a>(
     };
     let found = entry(section).or_else(|| entry(DEFAULT));
     found.filter(|(_, entry)| option.may_be_empty || !entry.value.is_empty())
+}
+
+/// What a value that looks like one of another syntax would have meant there.
+fn misread(value: &str) -> Option<&'static str> {
+    let mut before = ' ';
+    let comment = value.chars().any(|c| {
+        let begins = matches!(c, ';' | '#') && before.is_whitespace();
+        before = c;
+        begins
+    });
+    if comment {
+        return Some("a comment stands on a line of its own, behind a value it is part of it");
+    }
+    let quoted = |item: &str| {
+        let mut quotes = ['"', '\''].into_iter();
+        quotes.any(|quote| item.len() > 1 && item.starts_with(quote) && item.ends_with(quote))
+    };
+    let mut items = value.split([',', '\n']).map(str::trim).chain([value]);
+    items.any(quoted).then_some("a value is written without quotes")
 }
 
 /// A message without the trailing separator that is left if there is no suggestion.

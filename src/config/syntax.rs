@@ -318,7 +318,12 @@ mod tests {
         Section {
             name: "Memory",
             doc: "",
-            contents: Contents::Entries { one: "the user", form: "a@b = c", example: "" },
+            contents: Contents::Entries {
+                one: "the user",
+                form: "a@b = c",
+                example: "",
+                like: |_| false,
+            },
         },
     ]);
 

@@ -204,6 +204,8 @@ pub enum Contents {
         form: &'static str,
         /// An entry for the sample.
         example: &'static str,
+        /// Whether a name in a section where it does not belong is probably that of an entry.
+        like: fn(&str) -> bool,
     },
 }
 
@@ -257,8 +259,19 @@ impl<'a> Sections<'a> {
         self.0.iter().any(|section| section.option(name).is_some())
     }
 
+    /// The section whose entries have such names, and their form.
+    fn of_entries_like(self, name: &str) -> Option<(&'static str, &'static str)> {
+        self.0.iter().find_map(|section| match section.contents {
+            Contents::Entries { form, like, .. } if like(name) => Some((section.name, form)),
+            _ => None,
+        })
+    }
+
     /// A suggestion for an unknown name: the option of the section that may have been meant.
     pub(super) fn meant_option(self, section: &str, name: &str) -> String {
+        if let Some((section, form)) = self.of_entries_like(name) {
+            return format!("a line {form} belongs to [{section}]");
+        }
         if let Some(elsewhere) = self.0.iter().find(|section| section.option(name).is_some()) {
             return format!("it belongs to [{}]", elsewhere.name);
         }
@@ -267,8 +280,15 @@ impl<'a> Sections<'a> {
         nearest(name, names).map_or_else(String::new, |name| format!("did you mean {name}?"))
     }
 
-    /// A suggestion for an unknown name: the section that may have been meant.
-    pub(super) fn meant_section(self, name: &str) -> String {
+    /// A suggestion for an unknown name with these entries: the section that may have been meant.
+    pub(super) fn meant_section<'e>(
+        self,
+        name: &str,
+        mut entries: impl Iterator<Item = &'e str>,
+    ) -> String {
+        if let Some((section, form)) = entries.find_map(|entry| self.of_entries_like(entry)) {
+            return format!("did you mean [{section}]? Lines {form} belong there");
+        }
         let names = self.0.iter().map(|section| section.name).chain([DEFAULT]);
         nearest(name, names).map_or_else(String::new, |name| format!("did you mean [{name}]?"))
     }
@@ -389,7 +409,7 @@ mod tests {
             ("SIPThor", ""),
         ];
         for (name, expected) in table {
-            assert_eq!(SECTIONS.meant_section(name), expected, "{name}");
+            assert_eq!(SECTIONS.meant_section(name, std::iter::empty()), expected, "{name}");
         }
     }
 }

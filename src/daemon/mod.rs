@@ -88,6 +88,9 @@ pub fn run(arguments: &Args) -> ExitCode {
         Err(failure) => {
             // A warning may explain the failure, so log the warnings first.
             startup.warn();
+            if mode == Mode::Service {
+                Manager::new(true).failed(&failure.to_string());
+            }
             report(&failure, &mut startup.log)
         }
     }

@@ -15,7 +15,7 @@ pub use self::groups::{
     TlsOptions, VerifyNextHop,
 };
 use crate::{
-    auth::{BackendOptions, KINDS, Kind},
+    auth::{self, BackendOptions, KINDS, Kind},
     config::{self, ConfigError, Origin, Reader, Section, SectionReader, SectionText, Sections},
     logging::LogOptions,
 };
@@ -65,9 +65,21 @@ impl Config {
         Self::parse(&config::read_file(file)?, file)
     }
 
+    /// Reads a file in spite of its faults, which come beside what could be read: a value that is
+    /// refused is replaced by its default, a backend by none. For a check only, which looks for
+    /// further faults in the rest. Fails where the file as a whole cannot be read.
+    pub fn examine(file: &Path) -> Result<(Self, Option<ConfigError>), ConfigError> {
+        Ok(Self::read(&config::read_file(file)?, file))
+    }
+
     /// Reads the text of a file. Messages name the file `source`. Relative file names are looked up
     /// in its directory first.
     pub fn parse(text: &str, source: &Path) -> Result<Self, ConfigError> {
+        let (config, faults) = Self::read(text, source);
+        faults.map_or(Ok(config), Err)
+    }
+
+    fn read(text: &str, source: &Path) -> (Self, Option<ConfigError>) {
         let sections = sections();
         let mut reader = Reader::new(text, source, Sections(&sections));
 
@@ -79,6 +91,14 @@ impl Config {
         let dialling = DialOptions::read(&mut section);
         let limits = LimitOptions::read(&mut section);
         let process = ProcessOptions::read(&mut section);
+        if section.is_refused("backend") {
+            // Not the default: nobody asked for it, and nobody wants to be told what it lacks.
+            let written = section.written("backend").unwrap_or_default();
+            login.backend = auth::known_kinds(written);
+            if let Some(successor) = auth::gone(written) {
+                section.explain("backend", successor);
+            }
+        }
         check_credentials(&tls, &mut section);
         check_expiration_times(&mut login, &mut section);
         check_realm(&login, &mut section);
@@ -101,17 +121,11 @@ impl Config {
             }
         }
 
-        Ok(Self {
-            origin: reader.finish()?,
-            tls,
-            listening,
-            login: Arc::new(login),
-            logging,
-            dialling,
-            limits,
-            process,
-            backends,
-        })
+        let (origin, faults) = reader.finish_in_spite();
+        let login = Arc::new(login);
+        let config =
+            Self { origin, tls, listening, login, logging, dialling, limits, process, backends };
+        (config, faults)
     }
 
     /// The sections of the backends that are in use, in the order in which they are asked.
@@ -140,7 +154,7 @@ impl Config {
 
 /// TLS needs a certificate, and a key for each certificate.
 fn check_credentials(tls: &TlsOptions, section: &mut SectionReader<'_>) {
-    if tls.debug_notls {
+    if tls.debug_notls || section.is_refused("debug_notls") {
         return;
     }
     let missing = "TLS needs a certificate and its key, both PEM files; \

@@ -6,6 +6,7 @@
 
 mod background;
 mod harness;
+mod init_script;
 mod logs;
 mod mistakes;
 mod privileges;

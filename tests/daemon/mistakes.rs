@@ -174,9 +174,52 @@ const MISTAKES: &[Mistake] = &[
         name: "unknown backend",
         told: Told::Everywhere,
         options: PLAIN,
+        spoil: |site| edit(site, "backend = memory", "backend = telepathy"),
+        line: "{dir}/config.ini:2: [Relay] backend = \"telepathy\": accepted is database, ephemeral \
+               or memory, or several separated by commas",
+    },
+    Mistake {
+        name: "backend of 1.x",
+        told: Told::Everywhere,
+        options: PLAIN,
         spoil: |site| edit(site, "backend = memory", "backend = sipthor"),
         line: "{dir}/config.ini:2: [Relay] backend = \"sipthor\": accepted is database, ephemeral \
-               or memory, or several separated by commas",
+               or memory, or several separated by commas; sipthor, which 1.x had, is gone: take \
+               database, with the table in which the SIP proxy keeps its users, or memory",
+    },
+    Mistake {
+        name: "comment behind a value",
+        told: Told::Everywhere,
+        options: "debug_notls = yes\naddress = 127.0.0.1:0 ; office",
+        spoil: |_| {},
+        line: "{dir}/config.ini:4: [Relay] address = \"127.0.0.1:0 ; office\": accepted is \
+               host:port, host, :port, any:port, [IPv6]:port or default, or several separated by \
+               commas; a comment stands on a line of its own, behind a value it is part of it",
+    },
+    Mistake {
+        name: "quotes",
+        told: Told::Everywhere,
+        options: "debug_notls = yes\nhostname = \"relay.example.com\"",
+        spoil: |_| {},
+        line: "{dir}/config.ini:4: [Relay] hostname = \"\"relay.example.com\"\": accepted is a host \
+               name, or with debug_notls an address; a value is written without quotes",
+    },
+    Mistake {
+        name: "plain TCP",
+        told: Told::AsWarning,
+        options: PLAIN,
+        spoil: |_| {},
+        line: "{dir}/config.ini:3: [Relay] debug_notls is on: there is no TLS, and everybody on the \
+               way can read messages and files, and digests from which passwords can be guessed; \
+               set certificate and key, and turn it off, unless this is a test",
+    },
+    Mistake {
+        name: "users in another section",
+        told: Told::AsWarning,
+        options: TLS,
+        spoil: |site| edit(site, "[Memory]", "[Users]"),
+        line: "{dir}/config.ini:8: unknown section [Users] is ignored; did you mean [Memory]? Lines \
+               user@domain = password belong there",
     },
     Mistake {
         name: "bad address",
@@ -232,15 +275,19 @@ const MISTAKES: &[Mistake] = &[
                --config-file and --config-dir name another one",
     },
     Mistake {
-        name: "pid file of a living process",
+        name: "pid file that another relay holds",
         told: Told::ByDaemon,
         options: PLAIN,
         spoil: |site| {
             fs::create_dir(site.path("run")).expect("a directory");
             site.write("run/msrprelay.pid", &format!("{}\n", Pid::this()));
+            let file = fs::File::open(site.path("run/msrprelay.pid")).expect("a file");
+            file.lock().expect("a lock");
+            // Held as long as the test runs.
+            std::mem::forget(file);
         },
-        line: "already running with pid {pid}: stop it first, or remove {dir}/run/msrprelay.pid if \
-               that process is no relay",
+        line: "already running with pid {pid}: stop it first, or give this one a --runtime-dir of \
+               its own; {dir}/run/msrprelay.pid is locked",
     },
     Mistake {
         name: "runtime directory that cannot be made",
@@ -441,6 +488,62 @@ fn a_check_finds_all_at_once() {
             "{found}\n{checked:#?}"
         );
     }
+}
+
+/// Faults of the file keep none of the others back, and lead to none that are not there.
+#[test]
+fn a_check_goes_on_after_faults_of_the_file() {
+    let site = Site::new();
+    site.configure(
+        "certificate = missing.crt\nkey = relay.key\nlog_level = loud\nuser = no-such-user\n\
+         address = nowhere.invalid:1\nidle_timeout = never\nnonsense",
+    );
+    edit(&site, "backend = memory", "backend = memory, telepathy");
+    edit(&site, "[Memory]\n", "[Memory]\nalice@Example.com = x\n");
+    let checked = site.run(&["--check-config"]);
+    assert_eq!(checked.status.code(), Some(1));
+    let dir = site.path("").display().to_string();
+    let dir = dir.trim_end_matches('/');
+    let expected = [
+        ":2: [Relay] backend = ... \"telepathy\"",
+        ":5: [Relay] log_level = \"loud\"",
+        ":8: [Relay] idle_timeout = \"never\"",
+        ":9: [Relay] the line is not understood",
+        ":7: [Relay] address: nowhere.invalid cannot be resolved",
+        ":3: [Relay] certificate: certificate file",
+        ": [Memory] user alice@example.com is listed twice",
+        ":6: [Relay] user = \"no-such-user\"",
+    ];
+    let told: Vec<&str> =
+        checked.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
+    assert_eq!(told.len(), expected.len(), "{checked:#?}");
+    for expected in expected {
+        let line = format!("error: {dir}/config.ini{expected}");
+        assert!(told.iter().any(|told| told.starts_with(&line)), "{line}\n{checked:#?}");
+    }
+    // The service manager starts it so before each start, and sorts by priority.
+    let checked = site.run(&["--check-config", "--systemd"]);
+    assert_eq!(checked.status.code(), Some(1));
+    assert_eq!(checked.stderr.matches("<3>").count(), expected.len(), "{checked:#?}");
+
+    // Which key belongs to which certificate is not known here, but nothing else is wrong.
+    site.configure("certificate = relay.crt, other.crt\nkey = relay.key");
+    let checked = site.run(&["--check-config"]);
+    let errors = checked.stderr.lines().filter(|line| line.starts_with("error: "));
+    assert_eq!(errors.count(), 1, "{checked:#?}");
+}
+
+#[test]
+fn a_configuration_with_warnings_is_not_called_good() {
+    let site = Site::at(2855, "adress = x\n");
+    let checked = site.run(&["--check-config"]);
+    assert!(checked.status.success(), "{checked:#?}");
+    let verdict = checked.stdout.lines().last();
+    assert_eq!(verdict, Some("the relay can start with this configuration; see the warning"));
+    // The start that follows tells them.
+    let checked = site.run(&["--check-config", "--systemd"]);
+    assert!(checked.status.success() && checked.stdout.is_empty(), "{checked:#?}");
+    assert_eq!(checked.stderr, "");
 }
 
 #[test]

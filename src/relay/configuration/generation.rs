@@ -64,13 +64,15 @@ impl Generation {
         Self::succeed(None, config, bound, now)
     }
 
-    /// All errors that could make [`Self::build`] fail. It stops at the first one.
+    /// All errors that could make [`Self::build`] fail, which stops at the first one. Those that the
+    /// file itself has are left out.
     pub fn faults(config: &Config, bound: Option<SocketAddr>) -> Vec<RelayError> {
         let tls = &config.tls;
         let mut faults = Vec::new();
         if tls.debug_notls {
             faults.extend(plain_host(config, bound).err());
-        } else {
+        } else if tls.certificate.len() == tls.key.len() {
+            // Otherwise, as the file is told, it is not known which belong together.
             let pairs = tls.certificate.iter().zip(&tls.key);
             for (index, (certificate, key)) in pairs.enumerate() {
                 match Identity::load(certificate, key) {
@@ -113,6 +115,7 @@ impl Generation {
         let findings = identities.iter().flat_map(|identity| identity.findings(now));
         let mut warnings: Vec<String> =
             findings.map(|finding| error::located(&finding, &config)).collect();
+        warnings.extend(plain_warning(&config));
         warnings.extend(basic_warning(&config));
         let stores =
             Stores::open(&config, previous.map(|before| (&*before.config, &before.stores)))?;
@@ -226,6 +229,13 @@ fn same_chains(some: &[Identity], others: &[Identity]) -> bool {
         identities.iter().map(|identity| identity.chain().to_vec()).collect()
     };
     chains(some) == chains(others)
+}
+
+fn plain_warning(config: &Config) -> Option<String> {
+    let text = "is on: there is no TLS, and everybody on the way can read messages and files, and \
+                digests from which passwords can be guessed; set certificate and key, and turn it \
+                off, unless this is a test";
+    config.tls.debug_notls.then(|| format!("{} {text}", config.place("Relay", "debug_notls")))
 }
 
 fn basic_warning(config: &Config) -> Option<String> {

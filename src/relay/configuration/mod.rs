@@ -13,6 +13,7 @@
 //! [`Policy`], and the [`Doors`] through which a peer may join its session.
 
 mod binding;
+mod descriptors;
 mod files;
 mod generation;
 mod listeners;

@@ -16,7 +16,7 @@ use tracing::{error, info, warn};
 
 use super::{
     super::{Config, Located, RelayError, lifecycle::Lifecycle},
-    Bound, Generation, binding,
+    Bound, Generation, binding, descriptors,
     listeners::{Admit, Doors, Listeners, Plan, Prepared, addresses},
     policy::Authorities,
 };
@@ -113,6 +113,18 @@ pub enum ReloadError {
     /// A certificate, an address or a backend that the file names cannot be used.
     #[error(transparent)]
     Relay(#[from] Located),
+    /// The limit on file descriptors is why, or may be.
+    #[error(
+        "the limit on open files is reached, {limit} file descriptors: raise it and restart the \
+         relay, under systemd with LimitNOFILE= by `systemctl edit msrprelay`, for init.d with \
+         OPEN_FILES in /etc/default/msrprelay, elsewhere with `ulimit -n`\n{cause}"
+    )]
+    OpenFiles {
+        /// The limit.
+        limit: u64,
+        /// What failed.
+        cause: Box<ReloadError>,
+    },
     /// The relay is stopping.
     #[error("the relay is stopping")]
     Stopping,
@@ -226,6 +238,10 @@ impl Configuration {
         info!("reloading {}", self.source.file.display());
         let built = self.build(Self::read).await;
         let outcome = built.and_then(|next| self.put_in_force(next));
+        let outcome = outcome.map_err(|cause| match descriptors::exhausted() {
+            Some(limit) => ReloadError::OpenFiles { limit, cause: Box::new(cause) },
+            None => cause,
+        });
         match &outcome {
             Ok(reloaded) => {
                 reloaded.log("reloaded");

@@ -1,5 +1,7 @@
 //! Whole files: defaults, messages, secrets, files of 1.x.
 
+mod advice;
+
 use std::{fs, num::NonZeroU32, time::Duration};
 
 use proptest::prelude::*;
@@ -436,7 +438,7 @@ fn warnings_name_what_was_meant() {
         ":7: [Relay] unknown option uri is ignored; it belongs to [Database]",
         ":8: [Relay] hostname is localhost, which clients on other machines cannot reach",
         ":9: unknown section [SIPThor] is ignored",
-        ":11: unknown section [memory] is ignored; did you mean [Memory]?",
+        ":11: unknown section [memory] is ignored; did you mean [Memory]? Lines user@domain = password belong there",
         ":15: [Memory] the user has no password and is left out",
         ":17: [Database] unknown option zzz is ignored",
     ];
