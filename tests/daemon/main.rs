@@ -5,6 +5,7 @@
 //! as root.
 
 mod background;
+mod check;
 mod harness;
 mod init_script;
 mod logs;
