@@ -15,8 +15,8 @@ fn a_check_finds_all_at_once() {
          address = nowhere.invalid:1\nuser = no-such-user\nadress = x\n[Database]\n\n\n\
          uri = mysql://db/x",
     );
-    edit(&site, "backend = memory", "backend = memory, database");
-    edit(&site, "[Memory]\n", "[Memory]\nalice@Example.com = x\n");
+    site.edit("backend = memory", "backend = memory, database");
+    site.edit("[Memory]\n", "[Memory]\nalice@Example.com = x\n");
     let checked = site.run(&["--check-config"]);
     assert_eq!(checked.status.code(), Some(1));
     for found in [
@@ -45,8 +45,8 @@ fn a_check_goes_on_after_faults_of_the_file() {
         "certificate = missing.crt\nkey = relay.key\nlog_level = loud\nuser = no-such-user\n\
          address = nowhere.invalid:1\nidle_timeout = never\nnonsense",
     );
-    edit(&site, "backend = memory", "backend = memory, telepathy");
-    edit(&site, "[Memory]\n", "[Memory]\nalice@Example.com = x\n");
+    site.edit("backend = memory", "backend = memory, telepathy");
+    site.edit("[Memory]\n", "[Memory]\nalice@Example.com = x\n");
     let checked = site.run(&["--check-config"]);
     assert_eq!(checked.status.code(), Some(1));
     let dir = site.path("").display().to_string();
@@ -114,10 +114,4 @@ fn a_good_configuration_is_described() {
         assert!(described.contains(text), "{text}: {described}");
     }
     assert!(!site.path("run").exists(), "nothing is made");
-}
-
-fn edit(site: &Site, from: &str, to: &str) {
-    let text = site.read("config.ini");
-    assert!(text.contains(from), "{text}");
-    site.write("config.ini", &text.replace(from, to));
 }

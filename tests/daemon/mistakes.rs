@@ -174,7 +174,7 @@ const MISTAKES: &[Mistake] = &[
         name: "unknown backend",
         told: Told::Everywhere,
         options: PLAIN,
-        spoil: |site| edit(site, "backend = memory", "backend = telepathy"),
+        spoil: |site| site.edit("backend = memory", "backend = telepathy"),
         line: "{dir}/config.ini:2: [Relay] backend = \"telepathy\": accepted is database, ephemeral \
                or memory, or several separated by commas",
     },
@@ -182,7 +182,7 @@ const MISTAKES: &[Mistake] = &[
         name: "backend of 1.x",
         told: Told::Everywhere,
         options: PLAIN,
-        spoil: |site| edit(site, "backend = memory", "backend = sipthor"),
+        spoil: |site| site.edit("backend = memory", "backend = sipthor"),
         line: "{dir}/config.ini:2: [Relay] backend = \"sipthor\": accepted is database, ephemeral \
                or memory, or several separated by commas; sipthor, which 1.x had, is gone: take \
                database, with the table in which the SIP proxy keeps its users, or memory",
@@ -217,7 +217,7 @@ const MISTAKES: &[Mistake] = &[
         name: "users in another section",
         told: Told::AsWarning,
         options: TLS,
-        spoil: |site| edit(site, "[Memory]", "[Users]"),
+        spoil: |site| site.edit("[Memory]", "[Users]"),
         line: "{dir}/config.ini:8: unknown section [Users] is ignored; did you mean [Memory]? Lines \
                user@domain = password belong there",
     },
