@@ -4,7 +4,9 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::{FutureExt as _, future::join_all};
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 use tracing::{Span, debug};
 
 use super::{
@@ -74,15 +76,12 @@ impl Ending {
         self.end
     }
 
-    /// Says the last words, writes the lines of the log and closes.
-    pub(super) async fn run(self) {
-        let Self { near, far, .. } = self;
-        let far = async {
-            if let Some(far) = far {
-                far.say().await;
-            }
-        };
-        tokio::join!(near.say(), far);
+    /// Says the last words, writes the lines of the log and closes. Once `at_once` is cancelled it
+    /// only writes the lines.
+    pub(super) async fn run(self, at_once: &CancellationToken) {
+        let legs = [Some(self.near), self.far].into_iter().flatten();
+        let said = join_all(legs.map(|leg| leg.say().boxed()));
+        at_once.run_until_cancelled(said).await;
     }
 }
 

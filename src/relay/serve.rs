@@ -6,10 +6,11 @@ use std::{
     panic::AssertUnwindSafe,
     pin::Pin,
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use futures_util::FutureExt as _;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::timeout};
 use tracing::{Instrument, error, info, info_span, warn};
 
 use super::{
@@ -22,6 +23,9 @@ use super::{
     process::Process,
 };
 use crate::clock;
+
+/// How long a relay that stops at once waits for the last lines of its log.
+const LAST_LINES: Duration = Duration::from_millis(200);
 
 /// A relay that listens.
 #[derive(Debug)]
@@ -58,7 +62,11 @@ impl Relay {
         tokio::select! {
             () = lifecycle.tasks_ended() => info!("stopped"),
             () = tokio::time::sleep(STOP_TIME) => warn!("stopped; some peers did not read their last bytes"),
-            () = lifecycle.at_once.cancelled() => warn!("stopped at once"),
+            () = lifecycle.at_once.cancelled() => {
+                // The tasks write the lines of their sessions now, and do nothing else.
+                let _: Result<(), _> = timeout(LAST_LINES, lifecycle.tasks_ended()).await;
+                warn!("stopped at once");
+            }
         }
     }
 }
@@ -132,7 +140,7 @@ async fn serve(process: &Arc<Process>, mut left: Left) {
                         if let Some(late) = late {
                             readmit(process, late);
                         }
-                        Box::pin(ending.run()).instrument(span).await;
+                        Box::pin(ending.run(&process.lifecycle.at_once)).instrument(span).await;
                         return;
                     }
                 }

@@ -131,7 +131,7 @@ fn spawn(process: &Arc<Process>, bridge: Box<Bridge>) -> JoinHandle<Option<End>>
         match bridge.run(&process).await {
             After::Over(ending, _) => {
                 let end = ending.end();
-                ending.run().await;
+                ending.run(&process.lifecycle.at_once).await;
                 Some(end)
             }
             After::Joined | After::Returned(_) => None,
