@@ -216,6 +216,8 @@ impl ChunkQueue {
     fn follow_tail(&mut self) {
         let allocation = Allocation::of(&self.tail);
         if self.tail_end == Some(allocation.end) {
+            // A block that grew may end where the smaller one did.
+            self.widen(allocation);
             return;
         }
         if let Some(end) = self.tail_end.replace(allocation.end) {
@@ -225,17 +227,23 @@ impl ChunkQueue {
     }
 
     fn pin(&mut self, allocation: Allocation) {
-        // Nearly always one of the last two: that of the tail, and that of the last read.
-        let is_it = |known: &&mut Pinned| known.allocation.end == allocation.end;
-        if let Some(known) = self.allocations.iter_mut().rev().find(is_it) {
-            let further = known.allocation.start.saturating_sub(allocation.start);
-            known.allocation.start -= further;
+        if let Some(known) = self.widen(allocation) {
             known.holders += 1;
-            self.pinned += further;
             return;
         }
         self.pinned += allocation.len();
         self.allocations.push_back(Pinned { allocation, holders: 1 });
+    }
+
+    /// The record of an allocation, which may begin before what was known of it.
+    fn widen(&mut self, allocation: Allocation) -> Option<&mut Pinned> {
+        // Nearly always one of the last two: that of the tail, and that of the last read.
+        let is_it = |known: &&mut Pinned| known.allocation.end == allocation.end;
+        let known = self.allocations.iter_mut().rev().find(is_it)?;
+        let further = known.allocation.start.saturating_sub(allocation.start);
+        known.allocation.start -= further;
+        self.pinned += further;
+        Some(known)
     }
 
     fn unpin(&mut self, allocation_end: usize) {
