@@ -284,7 +284,7 @@ impl Endpoint {
         self.chunk_open = false;
         self.await_response(id, Purpose::Send)?;
         while let Some(reply) = self.replies.pop_front() {
-            self.push_whole(reply);
+            self.connection.output_mut().push_chunk(reply);
         }
         // If an AUTH is among the replies, it ends here at the latest.
         let end = self.connection.output().end();
@@ -302,16 +302,9 @@ impl Endpoint {
         if self.chunk_open {
             self.replies.push_back(message);
         } else {
-            self.push_whole(message);
+            self.connection.output_mut().push_chunk(message);
         }
         Ok(())
-    }
-
-    /// Queues a message that is one chunk.
-    fn push_whole(&mut self, message: Bytes) {
-        let output = self.connection.output_mut();
-        output.push(message);
-        output.mark_chunk_end();
     }
 
     fn ask(&mut self, id: TransactId, purpose: Purpose, message: Bytes) -> Result<(), ClientError> {

@@ -136,6 +136,12 @@ impl ChunkQueue {
         self.push_from(bytes, allocation);
     }
 
+    /// Appends a whole chunk that has an allocation of its own, and marks its end.
+    pub fn push_chunk(&mut self, chunk: Bytes) {
+        self.push(chunk);
+        self.mark_chunk_end();
+    }
+
     /// Appends bytes that were cut from `allocation`.
     pub fn push_from(&mut self, bytes: Bytes, allocation: Allocation) {
         if bytes.len() < COPY_BELOW {
@@ -216,7 +222,7 @@ impl ChunkQueue {
     fn follow_tail(&mut self) {
         let allocation = Allocation::of(&self.tail);
         if self.tail_end == Some(allocation.end) {
-            // A block that grew may end where the smaller one did.
+            // A block that grew fills the gap at its start: it is longer than was known.
             self.widen(allocation);
             return;
         }
@@ -381,6 +387,24 @@ mod tests {
         assert_eq!((queue.next_chunk_end(), queue.cost()), (None, 0));
         queue.mark_chunk_end();
         assert_eq!(queue.next_chunk_end(), None);
+    }
+
+    /// A block that grows keeps a gap where octets stood that are sent, and fills it later.
+    #[test]
+    fn a_block_that_fills_its_gap_counts_whole() {
+        let mut queue = ChunkQueue::default();
+        let write = |queue: &mut ChunkQueue, octets: usize| {
+            queue.write(|out| out.extend_from_slice(&vec![1; octets]));
+        };
+        write(&mut queue, 3000);
+        queue.advance(2000);
+        write(&mut queue, 4000);
+        queue.advance(4500);
+        let start = queue.tail.as_ptr();
+        write(&mut queue, 2000);
+        assert!(queue.tail.as_ptr() < start, "the gap is not filled");
+        write(&mut queue, 5000);
+        assert!(queue.pinned >= queue.len(), "{} of {}", queue.pinned, queue.len());
     }
 
     proptest! {

@@ -335,8 +335,7 @@ impl Visitor {
 
     fn say(&mut self, response: Option<BytesMut>) {
         if let Some(response) = response {
-            self.unsent.push(response.freeze());
-            self.unsent.mark_chunk_end();
+            self.unsent.push_chunk(response.freeze());
         }
     }
 

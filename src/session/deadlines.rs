@@ -144,15 +144,18 @@ impl Transactions {
     }
 
     /// Everything up to `position` has arrived at the peer's kernel, the last of it at `at`.
-    pub(super) fn arrived(&mut self, position: u64, at: Instant, now: Instant) {
+    /// Returns whether that is more than was known.
+    pub(super) fn arrived(&mut self, position: u64, at: Instant, now: Instant) -> bool {
         self.arrived.looked = Some(now);
         let before = self.arrived.position;
-        if position > before {
-            self.due.arrived(before, position, at);
-            self.silent.arrived(before, position, at);
-            self.arrived.position = position;
-            self.arrived.at = Some(at);
+        if position <= before {
+            return false;
         }
+        self.due.arrived(before, position, at);
+        self.silent.arrived(before, position, at);
+        self.arrived.position = position;
+        self.arrived.at = Some(at);
+        true
     }
 
     /// Whether it must be known now what has arrived: a request has waited for its answer for a

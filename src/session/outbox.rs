@@ -35,8 +35,6 @@ pub(super) struct Outbox {
     blocked: bool,
     /// Since when bytes have waited and the peer has taken none; `None` while nothing waits.
     waiting_since: Option<Instant>,
-    /// Position up to which the peer's kernel was last known to have the octets.
-    arrived: u64,
     new_id: fn() -> TransactId,
 }
 
@@ -101,7 +99,6 @@ impl Outbox {
             own: OwnOctets::default(),
             blocked: false,
             waiting_since: None,
-            arrived: 0,
             new_id,
         }
     }
@@ -261,11 +258,9 @@ impl Outbox {
     /// peer's kernel, the last of them at `at`.
     pub(super) fn arrived(&mut self, outstanding: u64, at: Instant, now: Instant) {
         let position = self.queue.taken().saturating_sub(outstanding);
-        if position > self.arrived {
-            self.arrived = position;
+        if self.transactions.arrived(position, at, now) {
             self.waiting_since = self.waiting_since.map(|since| since.max(at));
         }
-        self.transactions.arrived(position, at, now);
     }
 
     /// Notes whether the socket is blocked, or that a blocked socket took something.
@@ -356,8 +351,7 @@ impl Outbox {
 
     fn append(&mut self, frame: Frame) {
         let len = frame.bytes.len();
-        self.queue.push(frame.bytes);
-        self.queue.mark_chunk_end();
+        self.queue.push_chunk(frame.bytes);
         let end = self.queue.end();
         if frame.own {
             self.own.queued.push_back((end, len));
