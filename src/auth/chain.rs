@@ -66,8 +66,8 @@ mod tests {
 
     const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
-    /// Gives the same answer to everybody.
-    struct Fixed(Result<Credential, AuthError>);
+    /// Gives the same answer to everybody, and says of its health what it was made with.
+    struct Fixed(Result<Credential, AuthError>, Vec<Health>);
 
     impl Backend for Fixed {
         fn account<'a>(
@@ -78,33 +78,22 @@ mod tests {
         ) -> BoxFuture<'a, Result<Account, AuthError>> {
             Box::pin(std::future::ready(self.0.clone().map(Account::from)))
         }
-    }
-
-    /// Is as it says.
-    struct Named(&'static str, HealthState);
-
-    impl Backend for Named {
-        fn account<'a>(
-            &'a self,
-            _user: &'a str,
-            _realm: &'a str,
-            _client: IpAddr,
-        ) -> BoxFuture<'a, Result<Account, AuthError>> {
-            Box::pin(std::future::ready(Err(AuthError::UnknownUser)))
-        }
 
         fn health(&self) -> Vec<Health> {
-            vec![Health { name: self.0, place: String::new(), state: self.1.clone() }]
+            self.1.clone()
         }
     }
 
     #[test]
     fn the_health_of_each_has_its_name() {
-        let chain = Chain::new(vec![
-            Arc::new(Named("first", HealthState::Unasked)),
-            Arc::new(Fixed(Err(AuthError::UnknownUser))),
-            Arc::new(Named("second", HealthState::Answers)),
-        ]);
+        let health = |name, state| Health { name, place: String::new(), state };
+        let states = [
+            vec![health("first", HealthState::Unasked)],
+            vec![],
+            vec![health("second", HealthState::Answers)],
+        ];
+        let fixed = |health| Arc::new(Fixed(Err(AuthError::UnknownUser), health)) as _;
+        let chain = Chain::new(states.map(fixed).into());
         let health: Vec<_> = chain.health().into_iter().map(|one| (one.name, one.state)).collect();
         assert_eq!(health, [("first", HealthState::Unasked), ("second", HealthState::Answers)]);
     }
@@ -122,7 +111,8 @@ mod tests {
             (vec![unknown(), down(), knows("3")], Err("backend unavailable: refused")),
             (vec![down(), unknown()], Err("backend unavailable: refused")),
         ] {
-            let chain = Chain::new(answers.into_iter().map(|a| Arc::new(Fixed(a)) as _).collect());
+            let chain =
+                Chain::new(answers.into_iter().map(|a| Arc::new(Fixed(a, vec![])) as _).collect());
             let answer = match chain.account("alice", "example.com", CLIENT).await {
                 Ok(account) => match &account.credentials[..] {
                     [Credential::Password(password)] => Ok(password.expose_secret().to_owned()),

@@ -172,7 +172,8 @@ mod tests {
             let sections = [KIND.section];
             let mut reader = Reader::new(text, Path::new("/config.ini"), Sections(&sections));
             let options = EphemeralOptions::read(&mut reader.section("Ephemeral"));
-            reader.finish().map(|_| options).map_err(|error| error.to_string())
+            let (_, faults) = reader.finish();
+            faults.map_or(Ok(options), |faults| Err(faults.to_string()))
         };
         let options = read("[Ephemeral]\nsecrets = hunter2, hunter 1\n").unwrap();
         assert_eq!(options.secrets.len(), 2);

@@ -230,7 +230,8 @@ mod tests {
         let text = format!("[Memory]\n{text}\n");
         let mut reader = Reader::new(&text, Path::new("/config.ini"), Sections(&sections));
         let users = Users::read(&mut reader.section("Memory"));
-        reader.finish().map(|_| users.0).map_err(|error| error.to_string())
+        let (_, faults) = reader.finish();
+        faults.map_or(Ok(users.0), |faults| Err(faults.to_string()))
     }
 
     /// The same for users. msrprelay 1.4 read `-` in a name as `_`, so that users with a hyphen

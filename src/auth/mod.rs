@@ -43,7 +43,6 @@ pub static KINDS: &[Kind] = &[memory::KIND, database::KIND, ephemeral::KIND];
 
 /// The kinds that a value of the option `backend` names, each once.
 pub fn kinds(text: &str) -> Result<Vec<&'static Kind>, Refused> {
-    let named = |item: &str| KINDS.iter().find(|kind| kind.name.eq_ignore_ascii_case(item));
     let mut kinds: Vec<&Kind> = Vec::new();
     for kind in values::list(text, named)? {
         if !kinds.iter().any(|known| known.name == kind.name) {
@@ -55,14 +54,16 @@ pub fn kinds(text: &str) -> Result<Vec<&'static Kind>, Refused> {
 
 /// Those that such a value names besides others that do not exist.
 pub fn known_kinds(text: &str) -> Vec<&'static Kind> {
-    let items = text.split([',', '\n']).map(str::trim);
-    items.filter_map(|item| kinds(item).ok()).flatten().collect()
+    values::items(text).filter_map(named).collect()
+}
+
+fn named(item: &str) -> Option<&'static Kind> {
+    KINDS.iter().find(|kind| kind.name.eq_ignore_ascii_case(item))
 }
 
 /// What to do where such a value names a kind that earlier versions had.
 pub fn gone(text: &str) -> Option<&'static str> {
-    let mut items = text.split([',', '\n']).map(str::trim);
-    items.any(|item| item.eq_ignore_ascii_case("sipthor")).then_some(
+    values::items(text).any(|item| item.eq_ignore_ascii_case("sipthor")).then_some(
         "sipthor, which 1.x had, is gone: take database, with the table in which the SIP proxy keeps \
          its users, or memory",
     )

@@ -12,7 +12,7 @@ use super::{
     file::{Origin, SYSTEM_DIRECTORY, absolute},
     syntax::{Assignment, Document},
     table::{ConfigOption, DEFAULT, Section, Sections},
-    values::{Parse, Refused},
+    values::{self, Parse, Refused},
 };
 
 /// A file while it is being read.
@@ -49,16 +49,8 @@ impl<'a> Reader<'a> {
         SectionReader { section, source, document, mistakes, warnings }
     }
 
-    /// The lines of the options and the warnings, or all errors of the file.
-    pub fn finish(self) -> Result<Origin, ConfigError> {
-        match self.finish_in_spite() {
-            (origin, None) => Ok(origin),
-            (_, Some(faults)) => Err(faults),
-        }
-    }
-
-    /// Both: the errors, and what could be read in spite of them.
-    pub fn finish_in_spite(mut self) -> (Origin, Option<ConfigError>) {
+    /// The lines of the options and the warnings, and all errors of the file if it has any.
+    pub fn finish(mut self) -> (Origin, Option<ConfigError>) {
         self.warn_of_unknown_names();
         let source = &self.source;
         let warning = |(line, text): &(usize, String)| match line {
@@ -340,8 +332,7 @@ fn misread(value: &str) -> Option<&'static str> {
         let mut quotes = ['"', '\''].into_iter();
         quotes.any(|quote| item.len() > 1 && item.starts_with(quote) && item.ends_with(quote))
     };
-    let mut items = value.split([',', '\n']).map(str::trim).chain([value]);
-    items.any(quoted).then_some("a value is written without quotes")
+    values::items(value).chain([value]).any(quoted).then_some("a value is written without quotes")
 }
 
 /// A message without the trailing separator that is left if there is no suggestion.

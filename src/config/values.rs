@@ -133,7 +133,7 @@ pub fn peers(text: &str) -> Result<PeerList, Refused> {
     if is_none(text) {
         return Ok(peers);
     }
-    for item in items(text)? {
+    for item in some_items(text)? {
         if item.eq_ignore_ascii_case("special") {
             peers.special = true;
             continue;
@@ -216,19 +216,23 @@ pub fn is_none(text: &str) -> bool {
 
 /// A list of parsed items. The error names the item that is not accepted.
 pub fn list<T>(text: &str, parse: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, Refused> {
-    let items = items(text)?;
+    let items = some_items(text)?;
     items.into_iter().map(|item| parse(item).ok_or_else(|| Refused::new(item))).collect()
 }
 
-/// The items of a list, separated by commas or line breaks. A list that has only separators is
-/// refused: if it lists denied networks, it would deny none.
-fn items(text: &str) -> Result<Vec<&str>, Refused> {
-    let items = text.split([',', '\n']).map(str::trim);
-    let items: Vec<&str> = items.filter(|item| !item.is_empty()).collect();
+/// The items of a list. A list that has only separators is refused: if it lists denied networks, it
+/// would deny none.
+fn some_items(text: &str) -> Result<Vec<&str>, Refused> {
+    let items: Vec<&str> = items(text).collect();
     if items.is_empty() {
         return Err(Refused::new(text));
     }
     Ok(items)
+}
+
+/// The items of a list, separated by commas or line breaks.
+pub fn items(text: &str) -> impl Iterator<Item = &str> {
+    text.split([',', '\n']).map(str::trim).filter(|item| !item.is_empty())
 }
 
 #[cfg(test)]

@@ -121,7 +121,7 @@ impl Config {
             }
         }
 
-        let (origin, faults) = reader.finish_in_spite();
+        let (origin, faults) = reader.finish();
         let login = Arc::new(login);
         let config =
             Self { origin, tls, listening, login, logging, dialling, limits, process, backends };
