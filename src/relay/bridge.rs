@@ -4,18 +4,17 @@
 //! and no lock.
 
 use std::{
-    any::Any,
     future::poll_fn,
     ops::ControlFlow,
     panic::AssertUnwindSafe,
     pin::Pin,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use tokio_util::sync::WaitForCancellationFutureOwned;
-use tracing::{Span, debug, error, info};
+use tracing::{Span, debug, info};
 
 use super::{
     end::End,
@@ -29,7 +28,7 @@ use super::{
 use crate::{
     clock,
     msrp::{Head, HeaderError, Name, Path, StatusCode, Uri},
-    session::{Leg, Limits, Reject, Session, Timeout},
+    session::{LEGS, Leg, Limits, Reject, Session, Timeout},
     transport::{self, Link, LinkError, Stream, Target},
 };
 
@@ -114,8 +113,7 @@ impl Bridge {
             Ok(Way::Deliver(delivery)) => self.hand_over(delivery),
             Ok(Way::Over(end)) => self.over(end),
             Err(panic) => {
-                process.stats.faults.fetch_add(1, Ordering::Relaxed);
-                error!("a fault of the relay ends this session: {}", panic_message(&*panic));
+                process.fault("ends this session", &*panic);
                 // The panic may have left the session inconsistent, so this may panic, too.
                 let ended = std::panic::catch_unwind(AssertUnwindSafe(|| self.disconnect()));
                 if ended.is_err() {
@@ -370,12 +368,6 @@ fn over(end: End) -> Next {
     Next::Break(Way::Over(end))
 }
 
-/// The message of a panic.
-pub(super) fn panic_message(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
-}
-
 /// Octets queued for both legs of a session.
 fn queued_in(session: &Session) -> usize {
     session.outgoing(Leg::Near).len() + session.outgoing(Leg::Far).len()
@@ -400,19 +392,17 @@ struct Logins([Option<PendingLogin>; 2]);
 struct PendingLogin(BoxFuture<'static, (Box<Head>, Verdict)>);
 
 impl Logins {
-    const LEGS: [Leg; 2] = [Leg::Near, Leg::Far];
-
     fn start(&mut self, leg: Leg, login: PendingLogin) {
-        let place = Self::LEGS.iter().position(|&other| other == leg);
+        let place = LEGS.iter().position(|&other| other == leg);
         self.0[place.unwrap_or_default()] = Some(login);
     }
 
     fn is_under_way(&self, leg: Leg) -> bool {
-        self.0.iter().zip(Self::LEGS).any(|(slot, other)| other == leg && slot.is_some())
+        self.0.iter().zip(LEGS).any(|(slot, other)| other == leg && slot.is_some())
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(Leg, Box<Head>, Verdict)> {
-        for (slot, leg) in self.0.iter_mut().zip(Self::LEGS) {
+        for (slot, leg) in self.0.iter_mut().zip(LEGS) {
             if let Some(login) = slot
                 && let Poll::Ready((head, verdict)) = login.0.as_mut().poll(cx)
             {

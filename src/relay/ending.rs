@@ -30,8 +30,6 @@ const COUNTED: Duration = Duration::from_secs(1);
 pub(super) struct Ending {
     near: Last,
     far: Option<Last>,
-    #[cfg(test)]
-    end: End,
 }
 
 /// One leg of a session that is over.
@@ -66,14 +64,13 @@ impl Ending {
         Self {
             near: Last::new(Leg::Near, near, near_words, end),
             far: far.map(|far| Last::new(Leg::Far, far, far_words, end)),
-            #[cfg(test)]
-            end,
         }
     }
 
+    /// Why the session of the near leg's client ended.
     #[cfg(test)]
-    pub(super) fn end(&self) -> End {
-        self.end
+    pub(super) fn end(&self) -> Option<End> {
+        self.near.line.as_ref().map(|line| line.end)
     }
 
     /// Says the last words, writes the lines of the log and closes. Once `at_once` is cancelled it

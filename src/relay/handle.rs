@@ -31,13 +31,14 @@ impl Handle {
     /// outcome is logged too. Reloads run one after another, and one goes on even if its caller
     /// stops waiting.
     pub async fn reload(&self) -> Result<Reloaded, ReloadError> {
-        let lifecycle = &self.process.lifecycle;
         let configuration = Arc::clone(&self.process.configuration);
         let reloading = async move { configuration.reload().await };
         // A file or a DNS look-up can block for ever; a relay that stops must not wait for it.
-        let reloading = lifecycle.stopping.clone().run_until_cancelled_owned(reloading);
-        let ended = lifecycle.spawn(reloading).await.unwrap_or(Some(Err(ReloadError::Interrupted)));
-        ended.unwrap_or(Err(ReloadError::Stopping))
+        match self.process.lifecycle.spawn_until_stopping(reloading).await {
+            Ok(Some(outcome)) => outcome,
+            Ok(None) => Err(ReloadError::Stopping),
+            Err(_) => Err(ReloadError::Interrupted),
+        }
     }
 
     /// Refuses new sessions from now on. The relay ends when the last session has ended.

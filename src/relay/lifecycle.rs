@@ -92,6 +92,15 @@ impl Lifecycle {
         self.tasks.spawn(task)
     }
 
+    /// Starts a task that ends when the sessions are to end, wherever it is. Its output is `None`
+    /// then.
+    pub(super) fn spawn_until_stopping<F>(&self, task: F) -> JoinHandle<Option<F::Output>>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        self.spawn(self.stopping.clone().run_until_cancelled_owned(task))
+    }
+
     /// Resolves when all tasks have ended.
     pub(super) async fn tasks_ended(&self) {
         self.tasks.close();

@@ -1,13 +1,15 @@
 //! What all tasks of the relay share.
 
 use std::{
+    any::Any,
     fmt,
     net::SocketAddr,
-    sync::{Arc, Weak},
+    sync::{Arc, Weak, atomic::Ordering},
     time::Instant,
 };
 
 use tokio::net::TcpStream;
+use tracing::error;
 
 use super::{
     configuration::{Configuration, Generation, Source},
@@ -56,6 +58,20 @@ impl Process {
             }
         })
     }
+}
+
+impl Process {
+    /// Counts and logs a panic. `what` says what it does: "ends this session".
+    pub(super) fn fault(&self, what: &str, panic: &(dyn Any + Send)) {
+        self.stats.faults.fetch_add(1, Ordering::Relaxed);
+        error!("a fault of the relay {what}: {}", panic_message(panic));
+    }
+}
+
+/// The message of a panic.
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
 impl fmt::Debug for Process {

@@ -1,20 +1,13 @@
 //! The running relay, and the stages of each connection.
 
-use std::{
-    io,
-    net::SocketAddr,
-    panic::AssertUnwindSafe,
-    pin::Pin,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{io, net::SocketAddr, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
 use tokio::{net::TcpStream, time::timeout};
-use tracing::{Instrument, error, info, info_span, warn};
+use tracing::{Instrument, info, info_span, warn};
 
 use super::{
-    bridge::{After, Bridge, panic_message},
+    bridge::{After, Bridge},
     configuration::{self, Bound, Generation, Source},
     handle::Handle,
     lifecycle::{Phase, STOP_TIME},
@@ -40,8 +33,7 @@ impl Relay {
         let process = Process::new(source, generation, admit);
         process.configuration.listen(listeners)?;
         let watching = configuration::watch(Arc::clone(&process.configuration));
-        let stopping = process.lifecycle.stopping.clone();
-        process.lifecycle.spawn(stopping.run_until_cancelled_owned(watching));
+        process.lifecycle.spawn_until_stopping(watching);
         Ok(Self { process })
     }
 
@@ -119,9 +111,7 @@ fn readmit(process: &Arc<Process>, newcomer: Box<Newcomer>) {
     let shared = Arc::clone(process);
     let task = async move { serve(&shared, Left::Returned(newcomer)).await };
     // Boxed, because `serve` calls `readmit`: its type would contain itself.
-    let task: Pin<Box<dyn Future<Output = ()> + Send>> =
-        Box::pin(guarded(Arc::clone(process), task));
-    process.lifecycle.spawn(task);
+    process.lifecycle.spawn(guarded(Arc::clone(process), task).boxed());
 }
 
 /// Runs the stages of a connection until it is closed or handed to another task. A connection that
@@ -153,7 +143,6 @@ async fn serve(process: &Arc<Process>, mut left: Left) {
 /// Runs the task of a connection. A panic closes this connection only; it is logged and counted.
 async fn guarded(process: Arc<Process>, task: impl Future<Output = ()>) {
     if let Err(panic) = AssertUnwindSafe(task).catch_unwind().await {
-        process.stats.faults.fetch_add(1, Ordering::Relaxed);
-        error!("a fault of the relay closes this connection: {}", panic_message(&*panic));
+        process.fault("closes this connection", &*panic);
     }
 }

@@ -13,7 +13,7 @@ use super::{end::End, party::Party};
 use crate::{
     clock,
     msrp::{ChunkQueue, Head, Path},
-    session::{Leg, Received, Session},
+    session::{LEGS, Leg, Received, Session},
     transport::{Blocks, Loss, Outgoing, Outstanding},
 };
 
@@ -32,8 +32,6 @@ const WRITE_BATCH: usize = 16 * 1024;
 const WRITE_DELAY: Duration = Duration::from_millis(2);
 /// How long a connection is still read after a write to it failed: its peer may have sent more.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-
-const LEGS: [Leg; 2] = [Leg::Near, Leg::Far];
 
 /// One connection in a session.
 #[derive(Debug)]

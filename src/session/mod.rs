@@ -34,13 +34,13 @@ pub use self::{
     reading::log_stray,
     report::{Reject, answer, detail, refusal, refusal_of_malformed},
     requests::{check_send, is_login},
-    side::{Holding, Leg},
+    side::{Holding, LEGS, Leg},
 };
 use self::{
     deadlines::{Sent, Transaction},
     outbox::{Frame, Outbox},
     report::Acknowledgement,
-    side::{Inbound, LEGS, Side},
+    side::{Inbound, Side},
 };
 use crate::msrp::{
     ChunkQueue, DecodeError, Decoder, FailureReport, Head, Method, Path, StatusCode, TransactId,

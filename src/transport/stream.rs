@@ -233,11 +233,12 @@ impl Stream {
                     self.buffered = 0;
                 }
                 Poll::Ready(Err(error)) => return Err(error.into()),
-                Poll::Pending => blocked = true,
+                Poll::Pending => {
+                    blocked = true;
+                    let sent = self.link.sent() - sent_before;
+                    self.buffered = self.buffered.saturating_sub(sent);
+                }
             }
-        }
-        if self.unflushed {
-            self.buffered = self.buffered.saturating_sub(self.link.sent() - sent_before);
         }
         let before = self.blocked_at;
         self.blocked_at = blocked.then(|| self.link.sent());

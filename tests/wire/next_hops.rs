@@ -5,7 +5,7 @@ use std::{
     net::{SocketAddr, ToSocketAddrs as _},
 };
 
-use crate::harness::{Scene, Terminator, report, send};
+use crate::harness::{Listener, Scene, Terminator, report, send};
 
 /// RFC 4975 §6.2: the addresses of a name are tried in turn; only one of them listens.
 #[test]
@@ -14,14 +14,20 @@ fn r4975_6_2_03_each_address_of_a_name_is_reached() {
     for address in addresses {
         let scene = Scene::plain();
         let listener = scene.listener_on("bob", address, "localhost");
-        let mut alice = scene.client("alice");
-        alice.says(&send("s0000001", "{A} {bob}", "{alice}", "hello"));
-        alice.hears_response("s0000001", "200 OK", "{A}");
-        let mut bob = listener.accepts();
-        bob.hears(&send("{t}", "{bob}", "{A} {alice}", "hello"));
-        bob.responds("{t}", "415 No", "{A}");
-        alice.hears(&report("{r}", "{alice}", "{A}", "000 415 No", "1-5/5"));
+        is_reached(&scene, &listener);
     }
+}
+
+/// Alice sends to bob, who is dialled; what she sends reaches him, and his answer her.
+#[track_caller]
+fn is_reached(scene: &Scene, listener: &Listener) {
+    let mut alice = scene.client("alice");
+    alice.says(&send("s0000001", "{A} {bob}", "{alice}", "hello"));
+    alice.hears_response("s0000001", "200 OK", "{A}");
+    let mut bob = listener.accepts();
+    bob.hears(&send("{t}", "{bob}", "{A} {alice}", "hello"));
+    bob.responds("{t}", "415 No", "{A}");
+    alice.hears(&report("{r}", "{alice}", "{A}", "000 415 No", "1-5/5"));
 }
 
 /// RFC 4975 §5.4: what makes the certificate of an endpoint good stands in SDP, which the relay does
@@ -42,13 +48,7 @@ fn r4975_5_4_06_endpoints_with_odd_certificates_are_reached() {
             let listener = scene.listener("bob");
             let endpoint = Terminator::start(commands, version, listener.address());
             scene.names.bind("bob", format!("msrps://{}/bob-session;tcp", endpoint.address()));
-            let mut alice = scene.client("alice");
-            alice.says(&send("s0000001", "{A} {bob}", "{alice}", "hello"));
-            alice.hears_response("s0000001", "200 OK", "{A}");
-            let mut bob = listener.accepts();
-            bob.hears(&send("{t}", "{bob}", "{A} {alice}", "hello"));
-            bob.responds("{t}", "415 No", "{A}");
-            alice.hears(&report("{r}", "{alice}", "{A}", "000 415 No", "1-5/5"));
+            is_reached(&scene, &listener);
         }
     }
 }

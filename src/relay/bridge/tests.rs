@@ -1,4 +1,8 @@
-use std::{path::Path as FilePath, sync::atomic::AtomicU64, time::Duration};
+use std::{
+    path::Path as FilePath,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use bytes::BytesMut;
 use tokio::{
@@ -132,7 +136,7 @@ fn spawn(process: &Arc<Process>, bridge: Box<Bridge>) -> JoinHandle<Option<End>>
             After::Over(ending, _) => {
                 let end = ending.end();
                 ending.run(&process.lifecycle.at_once).await;
-                Some(end)
+                end
             }
             After::Joined | After::Returned(_) => None,
         }

@@ -215,7 +215,7 @@ impl Entrance {
         let Self { local, socket, closed } = self;
         info!("listening on {local}");
         let accepting = accept(socket, local, closed, Arc::clone(admit));
-        lifecycle.spawn(lifecycle.stopping.clone().run_until_cancelled_owned(accepting));
+        lifecycle.spawn_until_stopping(accepting);
     }
 }
 

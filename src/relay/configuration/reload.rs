@@ -385,7 +385,7 @@ fn mend(failure: &mut Option<ReloadFailure>) {
 fn probe(generation: &Arc<Generation>, lifecycle: &Lifecycle) {
     let generation = Arc::clone(generation);
     let probing = async move { generation.stores().probe().await };
-    lifecycle.spawn(lifecycle.stopping.clone().run_until_cancelled_owned(probing));
+    lifecycle.spawn_until_stopping(probing);
 }
 
 impl Reloaded {
