@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use msrprelay::msrp::{Continuation, Event};
+use msrprelay::{
+    clock::now,
+    msrp::{Continuation, Event},
+};
 use sha2::{Digest as _, Sha256};
 use tokio::{
     sync::{self, Notify},
@@ -16,7 +19,6 @@ use tokio::{
 };
 
 use crate::{
-    clock::now,
     failure::Failure,
     net::{End, Incoming, Outgoing},
     sender::{File, write_chunk},

@@ -7,7 +7,6 @@
 //! Run by `cargo bench --bench load`; `-- --help` lists the options. Exit status: 0 everything
 //! arrived and no limit is exceeded, 1 otherwise.
 
-mod clock;
 mod content;
 mod copier;
 mod duplex;

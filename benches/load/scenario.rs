@@ -8,13 +8,13 @@ use std::{
     time::Duration,
 };
 
+use msrprelay::clock::now;
 use tokio::{
     task::{JoinHandle, JoinSet},
     time::{sleep, timeout},
 };
 
 use crate::{
-    clock::now,
     duplex,
     failure::Failure,
     report::{Contest, Crowd, Duplex, Finding, Idle, Sample, Stalled, Unit},

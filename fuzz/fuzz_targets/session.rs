@@ -16,7 +16,7 @@ use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
 use msrprelay::{
     msrp::{ChunkQueue, Decoder, Event, Head, Path, Start, StatusCode, TransactId, Uri, encode},
-    session::{Expiry, Holding, Leg, Limits, Received, Reject, Session, Timeout, detail},
+    session::{Expiry, Holding, LEGS, Leg, Limits, Received, Reject, Session, Timeout, detail},
 };
 
 /// Small, so that inputs of a few KiB reach them.
@@ -351,6 +351,11 @@ impl Stage {
     fn wait(&mut self, duration: Duration) {
         self.now += duration;
         let mut rounds = 0;
+        // Slow paths, too: some octets have not arrived at the peer.
+        let outstanding = u64::try_from(duration.as_millis() % 301).unwrap_or_default() / 2;
+        for leg in LEGS {
+            self.session.arrived(leg, outstanding, self.now, self.now);
+        }
         while let Some(timeout) = (!self.over).then(|| self.session.expire(self.now)).flatten() {
             match timeout {
                 Timeout::Lapsed => {}

@@ -1,12 +1,17 @@
-//! What a backend is: where users are looked up, and what the configuration knows of it.
+//! What a backend is, and what the configuration knows of it.
 
-use std::{fmt, net::IpAddr, sync::Arc, time::SystemTime};
+use std::{
+    fmt,
+    net::IpAddr,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use futures_util::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
 
-use super::error::AuthError;
+use super::{domain, error::AuthError};
 use crate::{
     config::{Section, SectionReader},
     msrp::digest::{Algorithm, Ha1},
@@ -14,7 +19,7 @@ use crate::{
 
 /// A kind of backend, as the configuration knows it.
 pub struct Kind {
-    /// As the option `backend` names it.
+    /// Its name in the option `backend`.
     pub name: &'static str,
     /// Its section in the file, with its options.
     pub section: Section,
@@ -30,10 +35,16 @@ impl fmt::Debug for Kind {
 
 /// The options of one backend.
 pub trait BackendOptions: fmt::Debug + Send + Sync {
-    /// Opens the backend, and connects nowhere yet. `algorithms` are those that challenges offer.
+    /// Opens the backend, which does not connect yet. `algorithms` are those that challenges offer.
     fn open(&self, algorithms: &[Algorithm]) -> Result<Opened, OpenError>;
 
-    /// What is missing, so that the backend knows nobody; told as a warning where it is used.
+    /// The option by which users are looked up by name alone, so that only one realm can be served.
+    fn one_realm_by(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// What is missing, if the backend can know no user. It becomes a warning if the backend is in
+    /// use.
     fn lack(&self) -> Option<&'static str> {
         None
     }
@@ -41,9 +52,9 @@ pub trait BackendOptions: fmt::Debug + Send + Sync {
 
 /// A backend that was opened.
 pub struct Opened {
-    /// The backend.
+    /// The backend, which has not connected yet.
     pub backend: Arc<dyn Backend>,
-    /// What is odd about its options: name of the option, and what to say of it.
+    /// Warnings about its options, each with the name of the option.
     pub warnings: Vec<(&'static str, String)>,
 }
 
@@ -51,7 +62,7 @@ pub struct Opened {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{text}")]
 pub struct OpenError {
-    /// The option that must be mended, where it is one.
+    /// The option that must be corrected, if it is one.
     pub option: Option<&'static str>,
     /// What is wrong.
     pub text: String,
@@ -61,10 +72,10 @@ pub struct OpenError {
 pub trait Backend: Send + Sync {
     /// The account of `user` in `realm`.
     ///
-    /// A user who does not exist is [`AuthError::UnknownUser`]; a store that cannot tell is
-    /// [`AuthError::BackendUnavailable`]. `user` is text from a stranger: no control characters,
-    /// anything else. `client` is the address that it came from: where look-ups are scarce, each
-    /// gets its share.
+    /// [`AuthError::UnknownUser`] if there is no such user. [`AuthError::BackendUnavailable`] if
+    /// the backend cannot tell. `user` is any text without control characters, from a stranger.
+    /// `client` is the address that asks: a backend may limit the look-ups of each client.
+    /// NAME@REALM in the realm REALM is NAME ([`domain::bare_name`]).
     fn account<'a>(
         &'a self,
         user: &'a str,
@@ -72,21 +83,60 @@ pub trait Backend: Send + Sync {
         client: IpAddr,
     ) -> BoxFuture<'a, Result<Account, AuthError>>;
 
-    /// Finds out whether the store answers, and logs it when it does not: for the start, where
-    /// nobody has asked yet.
+    /// Finds out whether the backend answers, and logs it if it does not. Called after the backend
+    /// was opened, before the first look-up.
     fn probe(&self) -> BoxFuture<'_, ()> {
         Box::pin(std::future::ready(()))
     }
+
+    /// How the stores behind it are, as the look-ups so far have shown; asks nothing. A store that
+    /// cannot fail is not listed. [`Backend::probe`] makes the word a fresh one.
+    fn health(&self) -> Vec<Health> {
+        Vec::new()
+    }
+
+    /// Whether a reload may keep this backend when its section did not change. If not, the reload
+    /// opens a new one, without the connections and remembered users of this one.
+    fn outlives_reload(&self) -> bool {
+        true
+    }
+}
+
+/// How a store of users is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// Its kind, as the option `backend` names it.
+    pub name: &'static str,
+    /// Where it is, without credentials.
+    pub place: String,
+    /// Whether it answers.
+    pub state: HealthState,
+}
+
+/// Whether a store of users answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HealthState {
+    /// It was not asked yet.
+    Unasked,
+    /// It does.
+    Answers,
+    /// It does not, so that users get 500.
+    Fails {
+        /// Why, in the store's own words, without credentials.
+        fault: Arc<str>,
+        /// When the first look-up failed since the last one that was answered.
+        since: Instant,
+    },
 }
 
 /// What a backend knows of a user.
 #[derive(Clone, Debug)]
 pub struct Account {
-    /// Who the user is, where that is not the name that was asked for.
+    /// The name of the user, if it differs from the name that was looked up.
     pub user: Option<String>,
-    /// What the user may prove to know: any of them will do.
+    /// The valid secrets of the user. Any of them is enough.
     pub credentials: Vec<Credential>,
-    /// When the account ends, by the clock on the wall: what is granted lasts no longer.
+    /// When the account ends, in wall-clock time. A session must not last longer.
     pub until: Option<SystemTime>,
 }
 
@@ -97,7 +147,14 @@ impl From<Credential> for Account {
 }
 
 impl Account {
-    /// H(A1) of each credential, for an algorithm; those that let nobody in are left out.
+    /// Who it is that proved to know a credential under the name `asked`: for the log, sessions and
+    /// refreshes.
+    pub(super) fn identity(&self, asked: &str, realm: &str) -> String {
+        let user = self.user.as_deref().unwrap_or(asked);
+        domain::bare_name(user, realm).unwrap_or(user).to_owned()
+    }
+
+    /// H(A1) of each credential, for an algorithm. Unusable credentials are left out.
     pub(super) fn ha1s(&self, algorithm: Algorithm, user: &str, realm: &str) -> Vec<Ha1> {
         let of = |credential: &Credential| credential.ha1(algorithm, user, realm);
         self.credentials.iter().filter_map(of).collect()
@@ -107,9 +164,10 @@ impl Account {
 /// A secret of a user.
 #[derive(Clone, Debug)]
 pub enum Credential {
-    /// The password in clear: as good for each algorithm.
+    /// The password in clear, which serves for each algorithm.
     Password(SecretString),
-    /// Hashes of `user:realm:password` (RFC 7616 §3.4.2) in hexadecimal, as far as there are any.
+    /// Hashes of `user:realm:password` (RFC 7616 §3.4.2) in hexadecimal, for the algorithms that
+    /// have one.
     Ha1 {
         /// With MD5.
         md5: Option<SecretString>,
@@ -119,7 +177,7 @@ pub enum Credential {
 }
 
 impl Credential {
-    /// H(A1) for an algorithm. `None`: an empty password, which lets nobody in, or no whole hash.
+    /// H(A1) for an algorithm. `None` if the password is empty, or there is no complete hash.
     fn ha1(&self, algorithm: Algorithm, user: &str, realm: &str) -> Option<Ha1> {
         let stored = match self {
             Self::Password(password) if password.expose_secret().is_empty() => return None,

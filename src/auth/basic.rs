@@ -9,14 +9,14 @@ use secrecy::{ExposeSecret, SecretString};
 use super::{Account, AuthError, Credential, Grant, challenger::USER_MAX};
 use crate::msrp::digest::{Algorithm, Ha1, ParseError, VALUE_MAX};
 
-/// A user and the password, in clear.
-pub struct Attempt {
+/// Basic credentials: a user name and a password in clear.
+pub struct BasicLogin {
     user: String,
     password: SecretString,
 }
 
-impl Attempt {
-    /// Reads the value of an `Authorization` header. `None`: it is of another scheme.
+impl BasicLogin {
+    /// Reads the value of an `Authorization` header. `None` if it has another scheme.
     pub fn parse(value: &[u8]) -> Option<Result<Self, AuthError>> {
         let value = value.trim_ascii_start();
         let end = value.iter().position(|byte| *byte == b' ').unwrap_or(value.len());
@@ -44,31 +44,32 @@ impl Attempt {
         Ok(Self { user: user.to_owned(), password: SecretString::from(password) })
     }
 
-    /// The same credentials read so that the name ends at the last colon, if there are several: RFC
-    /// 7617 lets no name hold one, but some backends know such names.
+    /// If there are several colons: the same credentials with the last one as the end of the name.
+    /// RFC 7617 forbids a colon in a name, but some backends have such names.
     pub fn with_longest_name(&self) -> Option<Self> {
         let (rest, password) = self.password.expose_secret().rsplit_once(':')?;
         let user = format!("{}:{rest}", self.user);
         (user.len() <= USER_MAX).then(|| Self { user, password: SecretString::from(password) })
     }
 
-    /// Whom to ask the backend for. Free of control characters, otherwise any text.
+    /// The user name to look up: any text without control characters.
     pub fn user(&self) -> &str {
         &self.user
     }
 }
 
-impl fmt::Debug for Attempt {
+impl fmt::Debug for BasicLogin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Attempt").field("user", &self.user).finish_non_exhaustive()
+        f.debug_struct("BasicLogin").field("user", &self.user).finish_non_exhaustive()
     }
 }
 
-/// The verdict, given what the backend `found` for the user in `realm`.
+/// Decides on the credentials. `found` is what the backend has for the user in `realm`.
 ///
-/// An unknown user costs the same work as a wrong password.
+/// An unknown user costs the same work as a wrong password, so that the time does not tell them
+/// apart.
 pub fn settle(
-    attempt: Attempt,
+    login: &BasicLogin,
     realm: &str,
     found: Result<impl Into<Account>, AuthError>,
 ) -> Result<Grant, AuthError> {
@@ -82,24 +83,25 @@ pub fn settle(
         }
         Err(error) => return Err(error),
     };
-    // Hashes are compared, of equal length whatever the password: a table may hold nothing else.
+    // Hashes are compared: a table may have nothing else, and their length does not depend on the
+    // password.
     let mut verdict = Err(AuthError::UnusableCredential);
     for algorithm in [Algorithm::Sha256, Algorithm::Md5] {
-        let stored = account.ha1s(algorithm, &attempt.user, realm);
+        let stored = account.ha1s(algorithm, &login.user, realm);
         if !stored.is_empty() {
-            let given = Ha1::new(algorithm, &attempt.user, realm, &attempt.password);
+            let given = Ha1::new(algorithm, &login.user, realm, &login.password);
             let right = stored.iter().fold(false, |right, stored| right | stored.matches(&given));
             verdict = if right { Ok(()) } else { Err(AuthError::WrongPassword) };
             break;
         }
     }
-    // HA1 of an empty password may stand in a table; it is no password here either.
-    if attempt.password.expose_secret().is_empty() {
+    // An empty password is never accepted, even if a table has its HA1.
+    if login.password.expose_secret().is_empty() {
         verdict = verdict.and(Err(AuthError::WrongPassword));
     }
     refusal.map_or(verdict, Err)?;
     Ok(Grant {
-        user: account.user.unwrap_or(attempt.user),
+        user: account.identity(&login.user, realm),
         realm: realm.to_owned(),
         authentication_info: None,
         until: account.until,
@@ -115,7 +117,7 @@ mod tests {
     #[test]
     fn other_schemes_are_none_of_ours() {
         for value in ["", "Digest x=y", "Basics YTpi", "Bearer YTpi"] {
-            assert!(Attempt::parse(value.as_bytes()).is_none(), "{value}");
+            assert!(BasicLogin::parse(value.as_bytes()).is_none(), "{value}");
         }
     }
 
@@ -127,27 +129,27 @@ mod tests {
             ("Basic YWxpY2U6YTpi", "alice", "a:b"),
             ("Basic YWxpY2U6", "alice", ""),
         ] {
-            let attempt = Attempt::parse(value.as_bytes()).unwrap().unwrap();
-            assert_eq!((attempt.user(), attempt.password.expose_secret()), (user, password));
-            let shown = format!("{attempt:?}");
+            let login = BasicLogin::parse(value.as_bytes()).unwrap().unwrap();
+            assert_eq!((login.user(), login.password.expose_secret()), (user, password));
+            let shown = format!("{login:?}");
             assert!(password.is_empty() || !shown.contains(password), "{shown}");
         }
     }
 
     #[test]
     fn a_name_may_reach_to_the_last_colon() {
-        let attempt = |user: &str, password: &str| Attempt {
+        let login = |user: &str, password: &str| BasicLogin {
             user: user.to_owned(),
             password: SecretString::from(password),
         };
-        assert!(attempt("alice", "secret").with_longest_name().is_none());
-        let longest = attempt("1700000000", "sip:alice:x=").with_longest_name().unwrap();
+        assert!(login("alice", "secret").with_longest_name().is_none());
+        let longest = login("1700000000", "sip:alice:x=").with_longest_name().unwrap();
         assert_eq!(longest.user(), "1700000000:sip:alice");
         assert_eq!(longest.password.expose_secret(), "x=");
-        assert!(attempt("alice", &format!("{}:x", "u".repeat(255))).with_longest_name().is_none());
+        assert!(login("alice", &format!("{}:x", "u".repeat(255))).with_longest_name().is_none());
     }
 
-    /// Secrets that are rolled over, and an account that is called otherwise and ends.
+    /// An account with two valid passwords, another name and an end.
     #[test]
     fn any_credential_of_an_account_will_do() {
         let until = Some(SystemTime::UNIX_EPOCH);
@@ -155,11 +157,11 @@ mod tests {
         for (password, verdict) in
             [("new", Ok("alice")), ("old", Ok("alice")), ("older", Err(AuthError::WrongPassword))]
         {
-            let attempt =
-                Attempt { user: "1:alice".to_owned(), password: SecretString::from(password) };
+            let login =
+                BasicLogin { user: "1:alice".to_owned(), password: SecretString::from(password) };
             let credentials = vec![known("new"), known("old")];
             let account = Account { user: Some("alice".to_owned()), credentials, until };
-            let grant = settle(attempt, "R", Ok(account));
+            let grant = settle(&login, "R", Ok(account));
             assert!(grant.as_ref().is_ok_and(|grant| grant.until == until) == verdict.is_ok());
             assert_eq!(grant.map(|grant| grant.user), verdict.map(str::to_owned));
         }
@@ -182,13 +184,13 @@ mod tests {
                 AuthError::Malformed(ParseError::TooLong),
             ),
         ] {
-            assert_eq!(Attempt::parse(value.as_bytes()).unwrap().unwrap_err(), error, "{value}");
+            assert_eq!(BasicLogin::parse(value.as_bytes()).unwrap().unwrap_err(), error, "{value}");
         }
     }
 
     #[test]
     fn the_password_or_either_hash_decides() {
-        // Of alice:R:secret and alice:R: with nothing behind, by other programs.
+        // Hashes of `alice:R:secret` and of `alice:R:`, computed by another program.
         let hash = |algorithm, password| {
             SecretString::from(match (algorithm, password) {
                 (Algorithm::Md5, "secret") => "1f7ce4d4f6b2495234041d7f73be0c20",
@@ -224,9 +226,9 @@ mod tests {
             ("password", Err(AuthError::AmbiguousUser), Err(AuthError::AmbiguousUser)),
             ("secret", Err(down()), Err(down())),
         ] {
-            let attempt =
-                Attempt { user: "alice".to_owned(), password: SecretString::from(password) };
-            assert_eq!(settle(attempt, "R", found).map(|_| ()), verdict, "{password}");
+            let login =
+                BasicLogin { user: "alice".to_owned(), password: SecretString::from(password) };
+            assert_eq!(settle(&login, "R", found).map(|_| ()), verdict, "{password}");
         }
     }
 }

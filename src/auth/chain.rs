@@ -5,20 +5,20 @@ use std::{net::IpAddr, sync::Arc};
 use futures_util::future::BoxFuture;
 
 use super::{
-    backend::{Account, Backend},
+    backend::{Account, Backend, Health},
     error::AuthError,
 };
 
-/// Backends asked in order.
+/// Backends that are asked in order.
 ///
-/// Only an unknown user is looked for in the next one: a backend that is down does not make room
-/// for another's idea of the same user.
+/// The next one is asked only if a backend does not know the user. If a backend is down, the next
+/// one may have another user of the same name, so it is not asked.
 pub struct Chain {
     backends: Vec<Arc<dyn Backend>>,
 }
 
 impl Chain {
-    /// A chain of `backends`; an empty one knows nobody.
+    /// A chain of `backends`. An empty chain knows no user.
     pub fn new(backends: Vec<Arc<dyn Backend>>) -> Self {
         Self { backends }
     }
@@ -51,6 +51,10 @@ impl Backend for Chain {
             }
         })
     }
+
+    fn health(&self) -> Vec<Health> {
+        self.backends.iter().flat_map(|backend| backend.health()).collect()
+    }
 }
 
 #[cfg(test)]
@@ -58,12 +62,12 @@ mod tests {
     use secrecy::{ExposeSecret, SecretString};
 
     use super::*;
-    use crate::auth::Credential;
+    use crate::auth::{Credential, HealthState};
 
     const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
-    /// Gives the same answer to everybody.
-    struct Fixed(Result<Credential, AuthError>);
+    /// Gives the same answer to everybody, and says of its health what it was made with.
+    struct Fixed(Result<Credential, AuthError>, Vec<Health>);
 
     impl Backend for Fixed {
         fn account<'a>(
@@ -74,6 +78,24 @@ mod tests {
         ) -> BoxFuture<'a, Result<Account, AuthError>> {
             Box::pin(std::future::ready(self.0.clone().map(Account::from)))
         }
+
+        fn health(&self) -> Vec<Health> {
+            self.1.clone()
+        }
+    }
+
+    #[test]
+    fn the_health_of_each_has_its_name() {
+        let health = |name, state| Health { name, place: String::new(), state };
+        let states = [
+            vec![health("first", HealthState::Unasked)],
+            vec![],
+            vec![health("second", HealthState::Answers)],
+        ];
+        let fixed = |health| Arc::new(Fixed(Err(AuthError::UnknownUser), health)) as _;
+        let chain = Chain::new(states.map(fixed).into());
+        let health: Vec<_> = chain.health().into_iter().map(|one| (one.name, one.state)).collect();
+        assert_eq!(health, [("first", HealthState::Unasked), ("second", HealthState::Answers)]);
     }
 
     #[tokio::test]
@@ -89,7 +111,8 @@ mod tests {
             (vec![unknown(), down(), knows("3")], Err("backend unavailable: refused")),
             (vec![down(), unknown()], Err("backend unavailable: refused")),
         ] {
-            let chain = Chain::new(answers.into_iter().map(|a| Arc::new(Fixed(a)) as _).collect());
+            let chain =
+                Chain::new(answers.into_iter().map(|a| Arc::new(Fixed(a, vec![])) as _).collect());
             let answer = match chain.account("alice", "example.com", CLIENT).await {
                 Ok(account) => match &account.credentials[..] {
                     [Credential::Password(password)] => Ok(password.expose_secret().to_owned()),

@@ -1,16 +1,16 @@
-//! Issues challenges and judges the answers (RFC 7616 §3.3, RFC 4976 §9.1). Pure: no clock, no
-//! look-up; `now` and the backend's word are arguments.
+//! Issues challenges and judges the answers (RFC 7616 §3.3, RFC 4976 §9.1). Pure: the time and the
+//! answer of the backend are arguments.
 //!
-//! A challenge leaves no trace here. Its nonce says by itself when it was issued, and a MAC says
-//! that it was issued by this process to this address:
+//! Nothing is stored for a challenge. The nonce has the time when it was issued, and a MAC that
+//! proves that this process issued it to this address:
 //!
 //! ```text
 //!   nonce  = base64url( time 8 | random 16 | MAC("nonce", time, random, address) 16 )
 //!   opaque = base64url( MAC("opaque", time, random, address) 16 )
 //! ```
 //!
-//! What is remembered is only which nonces were *spent*, and only a right digest spends one: a
-//! stranger cannot make this grow.
+//! Only *spent* nonces are remembered. Only a right digest spends a nonce, so a stranger cannot
+//! make them grow.
 
 mod nonce;
 
@@ -49,7 +49,7 @@ impl Challenger {
     ///
     /// # Panics
     ///
-    /// When the operating system has no random numbers, as does [`Challenger::challenge`].
+    /// If the operating system has no random numbers. [`Challenger::challenge`] panics then, too.
     pub fn new(now: Instant) -> Self {
         // A whole block of SHA-256.
         let key: [u8; 64] = random();
@@ -57,7 +57,7 @@ impl Challenger {
     }
 
     /// The values of the `WWW-Authenticate` headers for `client`: one for each of `algorithms`, in
-    /// their order (RFC 7616 §3.7), with the same nonce, which serves once whichever is answered.
+    /// their order (RFC 7616 §3.7). All have the same nonce, and only one of them can be answered.
     pub fn challenge(
         &self,
         algorithms: &[Algorithm],
@@ -75,13 +75,13 @@ impl Challenger {
         algorithms.iter().map(challenge).collect()
     }
 
-    /// Everything that can be said of `authorization` without knowing the secret.
+    /// Checks all of `authorization` that can be checked without the secret.
     pub fn examine(
         &self,
         authorization: &Authorization,
         request: &AuthRequest<'_>,
         now: Instant,
-    ) -> Result<Attempt, AuthError> {
+    ) -> Result<DigestLogin, AuthError> {
         let user = required("username", authorization.username())?;
         let realm = required("realm", authorization.realm())?;
         let nonce_text = required("nonce", authorization.nonce())?;
@@ -94,7 +94,7 @@ impl Challenger {
         if user.len() > USER_MAX {
             return Err(AuthError::UserTooLong);
         }
-        // A realm is opaque text: it must come back as it was sent, case included.
+        // A realm is opaque text: the client must return it unchanged, letter case included.
         if realm != request.realm {
             return Err(AuthError::WrongRealm);
         }
@@ -110,7 +110,7 @@ impl Challenger {
         let nonce = self.verify_nonce(nonce_text, request.client)?;
         self.verify_opaque(opaque, &nonce, request.client)?;
 
-        Ok(Attempt {
+        Ok(DigestLogin {
             user: user.to_owned(),
             realm: realm.to_owned(),
             nonce_text: nonce_text.to_owned(),
@@ -126,20 +126,20 @@ impl Challenger {
         })
     }
 
-    /// The verdict, given what the backend `found`.
+    /// Decides on the login. `found` is the answer of the backend. It may be an error, so that an
+    /// unknown user costs the same work as a wrong password.
     ///
-    /// Takes the backend's failure too, so that an unknown user costs the same work as a wrong
-    /// password. A nonce is spent here, by the right digest only: of two equal attempts at the
-    /// same moment one wins and the other is stale.
+    /// A right digest spends the nonce. Of two equal attempts at the same time one is accepted, and
+    /// the other is stale.
     pub fn settle(
         &self,
-        attempt: Attempt,
+        login: DigestLogin,
         found: Result<impl Into<Account>, AuthError>,
         now: Instant,
     ) -> Result<Grant, AuthError> {
         let found = found.map(Into::into);
         let (ha1s, refusal) = match &found {
-            Ok(account) => (attempt.ha1s(account), Some(AuthError::UnusableCredential)),
+            Ok(account) => (login.ha1s(account), Some(AuthError::UnusableCredential)),
             Err(
                 error @ (AuthError::UnknownUser
                 | AuthError::AmbiguousUser
@@ -148,10 +148,10 @@ impl Challenger {
             Err(error) => return Err(error.clone()),
         };
         let (ha1s, refusal) =
-            if ha1s.is_empty() { (vec![attempt.dummy_ha1()], refusal) } else { (ha1s, None) };
+            if ha1s.is_empty() { (vec![login.dummy_ha1()], refusal) } else { (ha1s, None) };
         let mut proven = None;
         for ha1 in &ha1s {
-            if let Some(uri) = black_box(attempt.proven_uri(ha1)) {
+            if let Some(uri) = black_box(login.proven_uri(ha1)) {
                 proven = Some((ha1, uri));
             }
         }
@@ -160,20 +160,19 @@ impl Challenger {
         }
         let (ha1, uri) = proven.ok_or(AuthError::WrongPassword)?;
         let account = found?;
-        if !attempt.in_time {
+        if !login.in_time {
             return Err(AuthError::ExpiredNonce);
         }
         self.spent.lock().unwrap_or_else(PoisonError::into_inner).spend(
-            attempt.nonce,
-            attempt.nonce_lifetime,
+            login.nonce,
+            login.nonce_lifetime,
             self.micros(now),
         )?;
-        let info =
-            AuthenticationInfo::new(ha1, uri, &attempt.nonce_text, &attempt.nc, &attempt.cnonce);
+        let info = AuthenticationInfo::new(ha1, uri, &login.nonce_text, &login.nc, &login.cnonce);
         Ok(Grant {
             authentication_info: Some(info.to_value()),
-            user: account.user.unwrap_or(attempt.user),
-            realm: attempt.realm,
+            user: account.identity(&login.user, &login.realm),
+            realm: login.realm,
             until: account.until,
         })
     }
@@ -230,11 +229,11 @@ impl fmt::Debug for Challenger {
 /// What the relay knows of an AUTH apart from its Authorization.
 #[derive(Clone, Copy, Debug)]
 pub struct AuthRequest<'a> {
-    /// What the challenge offered.
+    /// The algorithms that the challenge offered.
     pub algorithms: &'a [Algorithm],
-    /// The realm in force, as it stands in the challenge.
+    /// The realm of the challenge.
     pub realm: &'a str,
-    /// The rightmost To-Path URI, as received: its text is what was hashed (RFC 4976 §9.1).
+    /// The text of the rightmost To-Path URI as received, which the client hashed (RFC 4976 §9.1).
     pub uri: &'a [u8],
     /// Whether the `uri` parameter, if there is one, equals `uri` (RFC 4975 §6.1).
     pub uri_matches: bool,
@@ -244,15 +243,15 @@ pub struct AuthRequest<'a> {
     pub nonce_lifetime: Duration,
 }
 
-/// An answer to a challenge of ours, complete and well formed; whether it is right, only the
-/// secret tells.
-pub struct Attempt {
+/// A complete and well-formed answer to a challenge of this relay. The digest has not been checked,
+/// which needs the secret.
+pub struct DigestLogin {
     user: String,
     realm: String,
     nonce: Nonce,
     nonce_text: String,
     nonce_lifetime: Duration,
-    /// Judged at arrival: a slow backend is not the client's fault.
+    /// Whether the nonce was valid when the request came. The time of the look-up does not count.
     in_time: bool,
     nc: String,
     cnonce: String,
@@ -261,13 +260,13 @@ pub struct Attempt {
     uris: Vec<Vec<u8>>,
 }
 
-impl Attempt {
-    /// Whom to ask the backend for. Free of control characters, otherwise any text.
+impl DigestLogin {
+    /// The user name to look up: any text without control characters.
     pub fn user(&self) -> &str {
         &self.user
     }
 
-    /// In which realm.
+    /// The realm to look the user up in.
     pub fn realm(&self) -> &str {
         &self.realm
     }
@@ -276,7 +275,8 @@ impl Attempt {
         account.ha1s(self.algorithm, &self.user, &self.realm)
     }
 
-    /// For the work only: what is proven with it lets nobody in.
+    /// The hash that stands in for that of an unknown user, so that the work is the same. A digest
+    /// that matches it is refused.
     fn dummy_ha1(&self) -> Ha1 {
         Ha1::new(self.algorithm, &self.user, &self.realm, &SecretString::from("password"))
     }
@@ -294,23 +294,23 @@ impl Attempt {
     }
 }
 
-impl fmt::Debug for Attempt {
+impl fmt::Debug for DigestLogin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Attempt")
+        f.debug_struct("DigestLogin")
             .field("user", &self.user)
             .field("realm", &self.realm)
             .finish_non_exhaustive()
     }
 }
 
-/// Who was let in, and the relay's proof for them.
+/// The outcome of an AUTH with right credentials.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Grant {
-    /// The authenticated user, as the backend calls them.
+    /// The name of the authenticated user, as the backend has it.
     pub user: String,
-    /// In this realm.
+    /// The realm of that user.
     pub realm: String,
-    /// The value of the `Authentication-Info` header of the 200; Basic has none.
+    /// The value of the `Authentication-Info` header of the 200. Basic has none.
     pub authentication_info: Option<String>,
     /// When the account ends: a session must not last longer.
     pub until: Option<SystemTime>,
@@ -329,7 +329,7 @@ impl fmt::Debug for Grant {
 const TAG_LEN: usize = 16;
 const NONCE_LEN: usize = SEED_LEN + TAG_LEN;
 
-/// What a MAC is for: one made for a nonce is worth nothing as opaque.
+/// The purpose of a MAC, which is part of it: a MAC made for a nonce is not valid as opaque.
 const NONCE: &[u8] = b"nonce";
 const OPAQUE: &[u8] = b"opaque";
 
@@ -340,7 +340,7 @@ fn tag(mac: Hmac<Sha256>) -> [u8; TAG_LEN] {
     tag
 }
 
-/// The address as it enters a MAC; `::ffff:192.0.2.1` is 192.0.2.1.
+/// The octets of an address for a MAC. `::ffff:192.0.2.1` and 192.0.2.1 have the same.
 fn address(client: IpAddr) -> [u8; 16] {
     match client {
         IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
@@ -396,9 +396,9 @@ mod races {
                 let attempts: Vec<_> = (0..THREADS)
                     .map(|_| {
                         scope.spawn(|| {
-                            let attempt = issuer.examine(&sent, issuer.start).unwrap();
+                            let login = issuer.examine(&sent, issuer.start).unwrap();
                             barrier.wait();
-                            issuer.challenger.settle(attempt, Ok(password("secret")), issuer.start)
+                            issuer.challenger.settle(login, Ok(password("secret")), issuer.start)
                         })
                     })
                     .collect();

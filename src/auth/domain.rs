@@ -1,7 +1,7 @@
-//! When two domains are the same: letter case does not count, nor whether an internationalized name
-//! is written in its own letters or in ASCII (`xn--...`, RFC 5891).
+//! Compares domains. Letter case does not count. An internationalized name is equal to its ASCII
+//! form (`xn--...`, RFC 5891).
 
-/// The one spelling of a domain for all comparisons.
+/// The form of a domain that is used for all comparisons.
 pub fn folded(domain: &str) -> String {
     let lower = domain.to_lowercase();
     if lower.is_ascii() && !lower.contains("xn--") {
@@ -11,9 +11,23 @@ pub fn folded(domain: &str) -> String {
     if valid.is_ok() { unicode } else { lower }
 }
 
-/// Whether both are spellings of one domain.
+/// Whether both texts name the same domain.
 pub fn same(one: &str, other: &str) -> bool {
     folded(one) == folded(other)
+}
+
+/// NAME, if `user` is NAME@REALM in that realm.
+pub fn bare_name<'a>(user: &'a str, realm: &str) -> Option<&'a str> {
+    let (name, domain) = user.rsplit_once('@')?;
+    (!name.is_empty() && same(domain, realm)).then_some(name)
+}
+
+/// The spellings that a table most likely has: as it is written here, in lower case with its own
+/// letters, and that in ASCII.
+pub fn spellings(domain: &str) -> [String; 3] {
+    let folded = folded(domain);
+    let ascii = idna::domain_to_ascii(&folded).unwrap_or_else(|_| folded.clone());
+    [domain.to_owned(), folded, ascii]
 }
 
 #[cfg(test)]
@@ -38,6 +52,37 @@ mod tests {
             ("192.0.2.1", "192.0.2.1", true),
         ] {
             assert_eq!(same(one, other), expected, "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_bare_without_its_own_domain_only() {
+        for (user, expected) in [
+            ("alice@example.com", Some("alice")),
+            ("alice@EXAMPLE.com", Some("alice")),
+            ("a@b@example.com", Some("a@b")),
+            ("alice@example.com@example.com", Some("alice@example.com")),
+            ("alice@example.org", None),
+            ("alice", None),
+            ("alice@", None),
+            ("@example.com", None),
+            ("", None),
+        ] {
+            assert_eq!(bare_name(user, "example.com"), expected, "{user}");
+        }
+    }
+
+    #[test]
+    fn spellings_that_a_table_may_have() {
+        for (domain, expected) in [
+            ("Example.com", ["Example.com", "example.com", "example.com"]),
+            ("BÜCHER.example", ["BÜCHER.example", "bücher.example", "xn--bcher-kva.example"]),
+            ("XN--BCHER-KVA.A", ["XN--BCHER-KVA.A", "bücher.a", "xn--bcher-kva.a"]),
+            ("My realm", ["My realm", "my realm", "my realm"]),
+            ("", ["", "", ""]),
+        ] {
+            assert_eq!(spellings(domain), expected);
+            assert!(expected.iter().all(|spelling| same(spelling, domain)));
         }
     }
 }

@@ -66,7 +66,7 @@ impl BackendOptions for EphemeralOptions {
     }
 }
 
-/// A backend that makes the credentials itself, from the name that is claimed.
+/// A backend that computes the password from the user name.
 #[derive(Debug)]
 struct Ephemeral {
     secrets: Vec<SecretString>,
@@ -101,7 +101,7 @@ impl Backend for Ephemeral {
     }
 }
 
-/// When the credentials end, and whose they are.
+/// The two parts of a user name: when the credentials end, and the user.
 fn parts(name: &str) -> Option<(SystemTime, &str)> {
     let (expiry, user) = name.split_once(':')?;
     let digits = expiry.bytes().all(|byte| byte.is_ascii_digit());
@@ -172,7 +172,8 @@ mod tests {
             let sections = [KIND.section];
             let mut reader = Reader::new(text, Path::new("/config.ini"), Sections(&sections));
             let options = EphemeralOptions::read(&mut reader.section("Ephemeral"));
-            reader.finish().map(|_| options).map_err(|error| error.to_string())
+            let (_, faults) = reader.finish();
+            faults.map_or(Ok(options), |faults| Err(faults.to_string()))
         };
         let options = read("[Ephemeral]\nsecrets = hunter2, hunter 1\n").unwrap();
         assert_eq!(options.secrets.len(), 2);

@@ -1,4 +1,4 @@
-//! Why an AUTH is refused, and what is answered.
+//! Why an AUTH is refused, and what the relay answers.
 
 use thiserror::Error;
 
@@ -6,8 +6,8 @@ use crate::msrp::digest::ParseError;
 
 /// Why an AUTH is refused.
 ///
-/// The text is for the operator's log; it holds nothing that the peer wrote. The wire hears
-/// [`AuthError::answer`] and no more.
+/// The text is for the operator's log, and has nothing that the client wrote. The client is told
+/// only [`AuthError::answer`].
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum AuthError {
     /// The Authorization header cannot be read.
@@ -19,68 +19,73 @@ pub enum AuthError {
     /// The realm is not the one in the challenge.
     #[error("realm does not match")]
     WrongRealm,
-    /// Only `auth` is offered.
+    /// The qop is not `auth`, the only one that is offered.
     #[error("qop is not auth")]
     WrongQop,
     /// The algorithm is not one of those that the challenge offers.
     #[error("algorithm is not one of those offered")]
     WrongAlgorithm,
-    /// The nonce count is 8 hexadecimal digits (RFC 7616 §3.4).
+    /// The nonce count is not 8 hexadecimal digits (RFC 7616 §3.4).
     #[error("nonce count is not 8 hexadecimal digits")]
     WrongNonceCount,
-    /// MD5 makes 32 hexadecimal digits, SHA-256 64.
+    /// The digest does not have 32 hexadecimal digits for MD5, or 64 for SHA-256.
     #[error("response is not as many hexadecimal digits as the algorithm makes")]
     MalformedResponse,
     /// The digest is for another target (RFC 7616 §3.4.6).
     #[error("uri parameter does not name the request's target")]
     WrongUri,
-    /// The user name is longer than any that is looked up.
+    /// The user name is longer than the relay looks up.
     #[error("user name too long")]
     UserTooLong,
-    /// Made up, altered, of an earlier run of the relay, or issued to another address.
+    /// The nonce was made up or altered, or was issued to another address or by an earlier process.
     #[error("nonce was not issued by this relay to this address")]
     ForeignNonce,
-    /// Not the opaque text that went with the nonce.
+    /// The opaque text is not that of the nonce.
     #[error("opaque does not belong to the nonce")]
     ForeignOpaque,
     /// No backend has this user in this realm.
     #[error("unknown user")]
     UnknownUser,
-    /// Several rows of a table fit, with different secrets, or too many: whose, nobody can tell.
+    /// Several rows of the table fit and have different secrets, or there are too many rows.
     #[error("the table has several rows for this user, and which one counts cannot be told")]
     AmbiguousUser,
-    /// The account was for a time that is over.
+    /// The account has ended.
     #[error("the account has expired")]
     ExpiredAccount,
     /// The digest is wrong.
     #[error("wrong password")]
     WrongPassword,
-    /// An empty password lets nobody in: tables with HA1 leave the password column empty.
-    #[error("the backend holds no usable secret for this user: no password, or no whole HA1")]
+    /// The account has no usable secret. An empty password is none: tables with HA1 leave the
+    /// password column empty.
+    #[error(
+        "the backend holds no usable secret for this user: no password, or no whole HA1 (for a name \
+         that comes with its domain, the one of ha1b_col)"
+    )]
     UnusableCredential,
-    /// Right digest, nonce too old.
+    /// The digest is right, but the nonce is too old.
     #[error("nonce has expired")]
     ExpiredNonce,
-    /// Right digest, nonce used before: a replay, or a client that saves a round trip.
+    /// The digest is right, but the nonce was used before: a replay, or a client that wants to save
+    /// a round trip.
     #[error("nonce has been used before")]
     SpentNonce,
-    /// Right digest, but too many nonces were used since this one was issued to tell whether it
-    /// was one of them.
+    /// The digest is right, but the relay no longer knows whether the nonce was used: too many
+    /// others were used since it was issued.
     #[error("nonce is older than the used ones that are remembered")]
     ForgottenNonce,
     /// The relay does not serve this realm.
     #[error("realm is not served")]
     RealmNotServed,
-    /// Authenticated, but barred from relaying (RFC 4976 §6.3).
+    /// The user is authenticated, but may not use the relay (RFC 4976 §6.3).
     #[error("user may not relay")]
     NotAllowed,
-    /// The backend cannot tell; the text says why, without credentials.
+    /// The backend could not look the user up. The text says why, without credentials.
     #[error("backend unavailable: {0}")]
     BackendUnavailable(String),
 }
 
 impl AuthError {
-    /// What the client is told. Unknown user and wrong password must not differ.
+    /// What the client is told. It is the same for an unknown user and for a wrong password.
     pub fn answer(&self) -> Answer {
         match self {
             Self::Malformed(_) => Answer::BadRequest,
@@ -115,19 +120,19 @@ pub enum Answer {
     BadRequest,
     /// 401 with a fresh challenge.
     Challenge {
-        /// The digest was right, only its nonce was not (RFC 2617 §3.2.1).
+        /// The digest was right, but not the nonce (RFC 2617 §3.2.1).
         stale: bool,
     },
-    /// 403: known, and not wanted.
+    /// 403: the user may not use the relay.
     Forbidden,
-    /// 500: no fault of the client.
+    /// 500: the backend cannot answer.
     Unavailable,
 }
 
 impl Answer {
-    /// Whether this was one of the failed attempts that a connection has few of.
+    /// Whether the AUTH counts as failed, for the limit of a connection.
     ///
-    /// A stale nonce is none: who sent it knows the password (RFC 4976 §6.3).
+    /// With a stale nonce it does not: the client knows the password (RFC 4976 §6.3).
     pub fn is_failed_attempt(self) -> bool {
         match self {
             Self::BadRequest | Self::Challenge { stale: false } | Self::Forbidden => true,

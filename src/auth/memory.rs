@@ -28,6 +28,7 @@ pub(super) const KIND: Kind = Kind {
             one: "the user",
             form: "user@domain = password",
             example: "alice@example.com = secret",
+            like: |name| name_and_domain(name).is_some(),
         },
     },
     read: |section, _used| Arc::new(Users::read(section)),
@@ -40,9 +41,9 @@ struct Users(Vec<User>);
 /// One entry.
 #[derive(Debug)]
 struct User {
-    /// What stands before the last `@`, literally.
+    /// The text before the last `@`.
     name: String,
-    /// What stands after it, literally.
+    /// The text after it.
     domain: String,
     /// Never empty.
     password: SecretString,
@@ -84,8 +85,9 @@ impl BackendOptions for Users {
     }
 }
 
-/// Parts at the last `@`. A domain holds no blank and no colon, unless it is an address: such a
-/// name is an entry written with `:` in which the password holds the `=`.
+/// Splits an entry's name at the last `@`. A domain with a blank, or with a colon unless it is an
+/// IPv6 address, is refused: such an entry was written with `:`, and its `=` is part of the
+/// password.
 fn name_and_domain(text: &str) -> Option<(&str, &str)> {
     let (name, domain) = text.rsplit_once('@')?;
     let bare =
@@ -98,8 +100,8 @@ fn name_and_domain(text: &str) -> Option<(&str, &str)> {
 
 /// A backend that holds all its users in memory.
 ///
-/// A domain is compared as [`domain::folded`] says: the realm is often the host of a URI as the
-/// client happened to write it. A user is compared exactly, octet by octet.
+/// Domains are compared in the form of [`domain::folded`], because the realm is often the host of a
+/// URI in the client's spelling. Users are compared octet by octet.
 #[derive(Debug, Default)]
 struct Memory {
     /// Folded domain, then user.
@@ -107,7 +109,7 @@ struct Memory {
 }
 
 impl Memory {
-    /// Fails where a user is listed twice, perhaps with the domain in another spelling.
+    /// Fails if a user is listed twice. Two spellings of a domain are the same.
     fn new(users: &[User]) -> Result<Self, OpenError> {
         let mut memory = Self::default();
         for User { name, domain, password } in users {
@@ -123,9 +125,10 @@ impl Memory {
     }
 
     fn find(&self, user: &str, realm: &str) -> Result<Credential, AuthError> {
-        self.domains
-            .get(&domain::folded(realm))
-            .and_then(|users| users.get(user))
+        let users = self.domains.get(&domain::folded(realm));
+        let names = domain::bare_name(user, realm).into_iter().chain([user]);
+        users
+            .and_then(|users| names.into_iter().find_map(|name| users.get(name)))
             .map(|password| Credential::Password(password.clone()))
             .ok_or(AuthError::UnknownUser)
     }
@@ -158,6 +161,7 @@ mod tests {
             entry("Alice", "example.com", "A"),
             entry("alice", "Example.ORG", "o"),
             entry("a-b_c", "my-domain.example", "-"),
+            entry("carol@example.com", "example.com", "c"),
             entry("' OR 1=1--", "example.com", "sql"),
         ])
         .unwrap();
@@ -171,6 +175,11 @@ mod tests {
             ("a-b_c", "my-domain.example", Some("-")),
             ("a_b_c", "my_domain.example", None),
             ("' OR 1=1--", "example.com", Some("sql")),
+            ("alice@example.com", "example.com", Some("a")),
+            ("alice@EXAMPLE.com", "example.com", Some("a")),
+            ("carol@example.com", "example.com", Some("c")),
+            ("alice@example.org", "example.com", None),
+            ("bob@example.com", "example.com", None),
             ("alice ", "example.com", None),
             ("\u{430}lice", "example.com", None),
             ("a%s%n", "example.com", None),
@@ -221,11 +230,12 @@ mod tests {
         let text = format!("[Memory]\n{text}\n");
         let mut reader = Reader::new(&text, Path::new("/config.ini"), Sections(&sections));
         let users = Users::read(&mut reader.section("Memory"));
-        reader.finish().map(|_| users.0).map_err(|error| error.to_string())
+        let (_, faults) = reader.finish();
+        faults.map_or(Ok(users.0), |faults| Err(faults.to_string()))
     }
 
-    /// The same for users. 1.4 read `-` in a name as `_`, so that nobody with a hyphen could log in: a
-    /// fault that is not kept.
+    /// The same for users. msrprelay 1.4 read `-` in a name as `_`, so that users with a hyphen
+    /// could not log in. This version does not repeat that fault.
     #[test]
     fn users_of_1_x_are_read_as_1_4_read_them() {
         let table = [

@@ -6,7 +6,7 @@
 //! ```text
 //!   AUTH without Authorization ── Challenger::challenge ──────────────────────────► 401
 //!   AUTH with Authorization ───── Authorization::parse ──► Challenger::examine
-//!                                                              │ Attempt
+//!                                                              │ DigestLogin
 //!                                                     Backend::account (async)
 //!                                                              │ Result<Account, AuthError>
 //!                                                       Challenger::settle ──► Grant ──► 200
@@ -28,9 +28,11 @@ mod error;
 mod memory;
 
 pub use self::{
-    backend::{Account, Backend, BackendOptions, Credential, Kind, OpenError, Opened},
+    backend::{
+        Account, Backend, BackendOptions, Credential, Health, HealthState, Kind, OpenError, Opened,
+    },
     chain::Chain,
-    challenger::{Attempt, AuthRequest, Challenger, Grant},
+    challenger::{AuthRequest, Challenger, DigestLogin, Grant},
     error::{Answer, AuthError},
 };
 use crate::config::{Refused, values};
@@ -41,7 +43,6 @@ pub static KINDS: &[Kind] = &[memory::KIND, database::KIND, ephemeral::KIND];
 
 /// The kinds that a value of the option `backend` names, each once.
 pub fn kinds(text: &str) -> Result<Vec<&'static Kind>, Refused> {
-    let named = |item: &str| KINDS.iter().find(|kind| kind.name.eq_ignore_ascii_case(item));
     let mut kinds: Vec<&Kind> = Vec::new();
     for kind in values::list(text, named)? {
         if !kinds.iter().any(|known| known.name == kind.name) {
@@ -49,6 +50,23 @@ pub fn kinds(text: &str) -> Result<Vec<&'static Kind>, Refused> {
         }
     }
     Ok(kinds)
+}
+
+/// Those that such a value names besides others that do not exist.
+pub fn known_kinds(text: &str) -> Vec<&'static Kind> {
+    values::items(text).filter_map(named).collect()
+}
+
+fn named(item: &str) -> Option<&'static Kind> {
+    KINDS.iter().find(|kind| kind.name.eq_ignore_ascii_case(item))
+}
+
+/// What to do where such a value names a kind that earlier versions had.
+pub fn gone(text: &str) -> Option<&'static str> {
+    values::items(text).any(|item| item.eq_ignore_ascii_case("sipthor")).then_some(
+        "sipthor, which 1.x had, is gone: take database, with the table in which the SIP proxy keeps \
+         its users, or memory",
+    )
 }
 
 /// All names in words, for messages.
@@ -73,6 +91,10 @@ mod tests {
         assert_eq!(names("DataBase").as_deref(), Ok("[database]"));
         assert_eq!(names("memory, database, memory").as_deref(), Ok("[memory, database]"));
         assert_eq!(names("memory, sipthor"), Err(Refused::new("sipthor")));
+        let known = known_kinds("sipthor, Memory,\ndatabase,");
+        assert_eq!(format!("{known:?}"), "[memory, database]");
+        assert!(gone("memory, SIPThor").is_some_and(|text| text.contains("is gone")));
+        assert_eq!(gone("memory, telepathy"), None);
         assert!(kind_names().starts_with("database"), "{}", kind_names());
     }
 }

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use super::{
-    ClientError, RangeSet, Session, Step,
+    ClientError, Endpoint, RangeSet, Step,
     disposition::{Disposition, UNNAMED},
     files::{Destination, FileSink, Kept},
 };
@@ -73,17 +73,17 @@ fn disposition(head: &Head) -> Option<Disposition> {
 /// Receives one file. Text messages that come in the meantime go to `watcher`. Returns when the
 /// file is complete and has its name, or with the error that ended the transfer.
 pub async fn receive_file(
-    session: &mut Session,
+    endpoint: &mut Endpoint,
     destination: &Destination,
     watcher: &mut impl Watcher,
 ) -> Result<Kept, ClientError> {
     let mut receiver = Receiver { destination, watcher, file: None, chunk: None };
     loop {
-        match session.step(None).await? {
-            Step::Chunk(head) => receiver.begin(session, *head)?,
-            Step::Body(octets) => receiver.body(session, octets).await?,
+        match endpoint.step(None).await? {
+            Step::Chunk(head) => receiver.begin(endpoint, *head)?,
+            Step::Body(octets) => receiver.body(endpoint, octets).await?,
             Step::ChunkEnd(flag) => {
-                if let Some(kept) = receiver.end(session, flag).await? {
+                if let Some(kept) = receiver.end(endpoint, flag).await? {
                     return Ok(kept);
                 }
             }
@@ -130,12 +130,12 @@ enum Part {
 }
 
 impl<W: Watcher> Receiver<'_, W> {
-    fn begin(&mut self, session: &mut Session, head: Head) -> Result<(), ClientError> {
+    fn begin(&mut self, endpoint: &mut Endpoint, head: Head) -> Result<(), ClientError> {
         let range = head.headers.byte_range().ok().flatten().unwrap_or(ByteRange::WHOLE);
         let part = match Kind::of(&head) {
             Kind::Bodiless | Kind::Aside => Part::Ignored,
             Kind::Text => Part::Text(Vec::new()),
-            Kind::File(name) => self.begin_file(session, &head, range, &name)?,
+            Kind::File(name) => self.begin_file(endpoint, &head, range, &name)?,
         };
         self.chunk = Some(Chunk { head, range, octets: 0, part });
         Ok(())
@@ -143,7 +143,7 @@ impl<W: Watcher> Receiver<'_, W> {
 
     fn begin_file(
         &mut self,
-        session: &mut Session,
+        endpoint: &mut Endpoint,
         head: &Head,
         range: ByteRange,
         name: &str,
@@ -151,12 +151,12 @@ impl<W: Watcher> Receiver<'_, W> {
         let message_id = head.headers.value(Name::MessageId).unwrap_or_default();
         if let Some(file) = &mut self.file {
             if file.message_id != message_id {
-                session.respond(head, StatusCode::STOP_SENDING, "One file at a time, please")?;
+                endpoint.respond(head, StatusCode::STOP_SENDING, "One file at a time, please")?;
                 return Ok(Part::Refused);
             }
             let total = file.total.or(range.total);
             if range.total.is_some_and(|other| file.total.is_some_and(|total| total != other)) {
-                return refuse(session, head, "the size of the file changes from chunk to chunk");
+                return refuse(endpoint, head, "the size of the file changes from chunk to chunk");
             }
             file.total = total;
             return Ok(Part::File);
@@ -164,7 +164,7 @@ impl<W: Watcher> Receiver<'_, W> {
         let sink = match FileSink::create(self.destination, name) {
             Ok(sink) => sink,
             Err(error) => {
-                session.respond(head, StatusCode::STOP_SENDING, "Cannot store the file")?;
+                endpoint.respond(head, StatusCode::STOP_SENDING, "Cannot store the file")?;
                 return Err(error);
             }
         };
@@ -178,7 +178,7 @@ impl<W: Watcher> Receiver<'_, W> {
         Ok(Part::File)
     }
 
-    async fn body(&mut self, session: &mut Session, octets: Bytes) -> Result<(), ClientError> {
+    async fn body(&mut self, endpoint: &mut Endpoint, octets: Bytes) -> Result<(), ClientError> {
         let Some(chunk) = &mut self.chunk else {
             return Ok(());
         };
@@ -186,20 +186,20 @@ impl<W: Watcher> Receiver<'_, W> {
         chunk.octets += octets.len() as u64;
         match (&mut chunk.part, &mut self.file) {
             (Part::Text(text), _) if text.len() + octets.len() > MAX_TEXT => {
-                session.respond(&chunk.head, StatusCode::STOP_SENDING, "Message too long")?;
+                endpoint.respond(&chunk.head, StatusCode::STOP_SENDING, "Message too long")?;
                 chunk.part = Part::Refused;
             }
             (Part::Text(text), _) => text.extend_from_slice(&octets),
             (Part::File, Some(file)) => {
                 let Some(end) = at.checked_add(octets.len() as u64) else {
-                    return refuse(session, &chunk.head, "an octet number is too large");
+                    return refuse(endpoint, &chunk.head, "an octet number is too large");
                 };
                 if file.total.is_some_and(|total| end > total) {
-                    return refuse(session, &chunk.head, "more octets than announced");
+                    return refuse(endpoint, &chunk.head, "more octets than announced");
                 }
                 file.sink.write(at, octets).await;
                 if !file.arrived.insert(at, end) {
-                    return refuse(session, &chunk.head, "too many gaps");
+                    return refuse(endpoint, &chunk.head, "too many gaps");
                 }
                 self.watcher.arrived(file.arrived.octets());
             }
@@ -211,7 +211,7 @@ impl<W: Watcher> Receiver<'_, W> {
     /// Ends and answers the chunk. Returns the file if this chunk completed it.
     async fn end(
         &mut self,
-        session: &mut Session,
+        endpoint: &mut Endpoint,
         flag: Continuation,
     ) -> Result<Option<Kept>, ClientError> {
         let Some(chunk) = self.chunk.take() else {
@@ -219,19 +219,19 @@ impl<W: Watcher> Receiver<'_, W> {
         };
         match &chunk.part {
             Part::Refused => return Ok(None),
-            Part::File => return self.end_file_chunk(session, &chunk, flag).await,
+            Part::File => return self.end_file_chunk(endpoint, &chunk, flag).await,
             Part::Text(text) if flag != Continuation::Abort => {
                 self.watcher.said(&String::from_utf8_lossy(text));
             }
             Part::Text(_) | Part::Ignored => {}
         }
-        chunk.accept(session, chunk.range.total)?;
+        chunk.accept(endpoint, chunk.range.total)?;
         Ok(None)
     }
 
     async fn end_file_chunk(
         &mut self,
-        session: &mut Session,
+        endpoint: &mut Endpoint,
         chunk: &Chunk,
         flag: Continuation,
     ) -> Result<Option<Kept>, ClientError> {
@@ -239,7 +239,7 @@ impl<W: Watcher> Receiver<'_, W> {
             return Ok(None);
         };
         if flag == Continuation::Abort {
-            session.respond(&chunk.head, StatusCode::OK, "OK")?;
+            endpoint.respond(&chunk.head, StatusCode::OK, "OK")?;
             return Err(ClientError::GivenUp { received: file.arrived.octets() });
         }
         if flag == Continuation::End {
@@ -257,10 +257,10 @@ impl<W: Watcher> Receiver<'_, W> {
             }
         };
         if let Err(error) = kept {
-            session.respond(&chunk.head, StatusCode::STOP_SENDING, "Cannot store the file")?;
+            endpoint.respond(&chunk.head, StatusCode::STOP_SENDING, "Cannot store the file")?;
             return Err(error);
         }
-        chunk.accept(session, total.or(chunk.range.total))?;
+        chunk.accept(endpoint, total.or(chunk.range.total))?;
         kept
     }
 }
@@ -273,20 +273,20 @@ impl Chunk {
 
     /// Answers 200, and sends a success REPORT for this chunk if the SEND asks for one (RFC 4975
     /// §7.1.3).
-    fn accept(&self, session: &mut Session, total: Option<u64>) -> Result<(), ClientError> {
-        session.respond(&self.head, StatusCode::OK, "OK")?;
+    fn accept(&self, endpoint: &mut Endpoint, total: Option<u64>) -> Result<(), ClientError> {
+        endpoint.respond(&self.head, StatusCode::OK, "OK")?;
         let wanted = self.head.headers.value(Name::SuccessReport);
         if wanted.is_some_and(|wanted| wanted.eq_ignore_ascii_case(b"yes")) {
             let start = self.range.start.max(1);
             let range = ByteRange { start, end: None, total }.received(self.octets);
-            session.report(&self.head, range)?;
+            endpoint.report(&self.head, range)?;
         }
         Ok(())
     }
 }
 
 /// Answers 400 and ends the transfer: the chunks of the sender contradict each other.
-fn refuse<T>(session: &mut Session, head: &Head, what: &'static str) -> Result<T, ClientError> {
-    session.respond(head, StatusCode::BAD_REQUEST, what)?;
+fn refuse<T>(endpoint: &mut Endpoint, head: &Head, what: &'static str) -> Result<T, ClientError> {
+    endpoint.respond(head, StatusCode::BAD_REQUEST, what)?;
     Err(ClientError::Nonsense(what))
 }

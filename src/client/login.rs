@@ -21,9 +21,9 @@ const REFRESH_AHEAD: Duration = Duration::from_secs(30);
 /// nonce and after 423.
 const MAX_REQUESTS: u8 = 6;
 
-/// The account that authenticates.
+/// What a client authenticates with, and the lifetime that it asks for.
 #[derive(Debug, Clone)]
-pub struct Account {
+pub struct LoginCredentials {
     /// User name: the part before the `@`.
     pub user: String,
     /// Domain. It is also the host of the relay's URI in AUTH.
@@ -66,7 +66,7 @@ pub enum LoginError {
 
 /// What follows from a response to AUTH.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(super) enum LoginOutcome {
     /// Send this request next.
     Again(TransactId, BytesMut),
     /// Granted. The URIs of the relays, the nearest first.
@@ -76,7 +76,7 @@ pub(super) enum Answer {
 /// State of the authentication of one endpoint at its relay.
 #[derive(Debug)]
 pub(super) struct Login {
-    account: Account,
+    credentials: LoginCredentials,
     relay: Uri,
     own: Uri,
     expires: Option<u64>,
@@ -87,9 +87,9 @@ pub(super) struct Login {
 
 impl Login {
     /// `relay` is the URI that AUTH is addressed to, without a session-id.
-    pub(super) fn new(account: Account, relay: Uri, own: Uri) -> Self {
-        let expires = account.expires;
-        Self { account, relay, own, expires, answered: None, requests: 0, refresh_at: None }
+    pub(super) fn new(credentials: LoginCredentials, relay: Uri, own: Uri) -> Self {
+        let expires = credentials.expires;
+        Self { credentials, relay, own, expires, answered: None, requests: 0, refresh_at: None }
     }
 
     /// When to refresh. `None` during an exchange, or if the session does not expire.
@@ -105,7 +105,7 @@ impl Login {
     }
 
     /// Takes the response to the last request.
-    pub(super) fn answer(&mut self, head: &Head, now: Instant) -> Result<Answer, LoginError> {
+    pub(super) fn answer(&mut self, head: &Head, now: Instant) -> Result<LoginOutcome, LoginError> {
         let Start::Response { status, comment } = &head.start else {
             unreachable!("a pending AUTH is found by a response");
         };
@@ -121,28 +121,28 @@ impl Login {
         }
     }
 
-    fn granted(&mut self, head: &Head, now: Instant) -> Result<Answer, LoginError> {
+    fn granted(&mut self, head: &Head, now: Instant) -> Result<LoginOutcome, LoginError> {
         let value = head.headers.value(Name::UsePath).unwrap_or_default();
         let path = Path::parse(value).map_err(LoginError::UsePath)?;
         let life = head.headers.seconds(Name::Expires).ok().flatten();
         self.refresh_at = life.and_then(|life| now.checked_add(refresh_after(life)));
         self.answered = None;
-        Ok(Answer::Granted(path))
+        Ok(LoginOutcome::Granted(path))
     }
 
-    fn challenged(&mut self, head: &Head) -> Result<Answer, LoginError> {
+    fn challenged(&mut self, head: &Head) -> Result<LoginOutcome, LoginError> {
         let challenge = Challenge::choose(head.headers.values(Name::WwwAuthenticate))
             .map_err(LoginError::Challenge)?;
         if let Some(realm) = self.answered.take().filter(|_| !challenge.is_stale()) {
-            return Err(LoginError::Refused { user: self.account.user.clone(), realm });
+            return Err(LoginError::Refused { user: self.credentials.user.clone(), realm });
         }
         let (id, request) = self.request(Some(&challenge));
         self.answered = Some(challenge.realm().to_owned());
-        Ok(Answer::Again(id, request))
+        Ok(LoginOutcome::Again(id, request))
     }
 
     /// Starts again with the lifetime that the relay proposes in its 423 (RFC 4976 §5.1).
-    fn out_of_bounds(&mut self, head: &Head) -> Result<Answer, LoginError> {
+    fn out_of_bounds(&mut self, head: &Head) -> Result<LoginOutcome, LoginError> {
         let bound = |name| head.headers.seconds(name).ok().flatten().map(|bound| bound.as_secs());
         let offered = bound(Name::MinExpires).or_else(|| bound(Name::MaxExpires));
         if offered.is_none() || offered == self.expires {
@@ -151,7 +151,7 @@ impl Login {
         self.expires = offered;
         self.answered = None;
         let (id, request) = self.request(None);
-        Ok(Answer::Again(id, request))
+        Ok(LoginOutcome::Again(id, request))
     }
 
     fn request(&mut self, challenge: Option<&Challenge>) -> (TransactId, BytesMut) {
@@ -164,9 +164,9 @@ impl Login {
             encode::header(&mut out, Name::Expires, expires.to_string().as_bytes());
         }
         if let Some(challenge) = challenge {
-            let ha1 = challenge.ha1(&self.account.user, &self.account.password);
+            let ha1 = challenge.ha1(&self.credentials.user, &self.credentials.password);
             let cnonce = HEXLOWER.encode(&rand::random::<[u8; 16]>());
-            let user = &self.account.user;
+            let user = &self.credentials.user;
             let value = challenge.authorize(user, &ha1, self.relay.text(), cnonce).to_value();
             encode::header(&mut out, Name::Authorization, value.as_bytes());
         }
@@ -193,13 +193,13 @@ mod tests {
 
     fn login() -> Login {
         let uri = |text: &'static str| Uri::parse(text.into()).unwrap();
-        let account = Account {
+        let credentials = LoginCredentials {
             user: "alice".into(),
             domain: "example.com".into(),
             password: "secret".to_owned().into(),
             expires: Some(900),
         };
-        Login::new(account, uri("msrps://example.com:2855;tcp"), uri("msrps://1.2.3.4:9/o;tcp"))
+        Login::new(credentials, uri("msrps://example.com:2855;tcp"), uri("msrps://1.2.3.4:9/o;tcp"))
     }
 
     fn head(text: &[u8]) -> Head {
@@ -228,7 +228,7 @@ mod tests {
         assert!(head(&first).headers.value(Name::Authorization).is_none());
         assert_eq!(head(&first).headers.value(Name::Expires), Some(&b"900"[..]));
         let again = login.answer(&response("401 Unauthorized", CHALLENGE), now).unwrap();
-        let Answer::Again(_, request) = again else { panic!("{again:?}") };
+        let LoginOutcome::Again(_, request) = again else { panic!("{again:?}") };
         let sent = head(&request);
         let sent = Authorization::parse(sent.headers.value(Name::Authorization).unwrap()).unwrap();
         let password = "secret".to_owned().into();
@@ -240,7 +240,7 @@ mod tests {
 
         let granted = response("200 OK", "Use-Path: msrps://r:2855/s;tcp\r\nExpires: 900\r\n");
         let granted = login.answer(&granted, now).unwrap();
-        assert!(matches!(granted, Answer::Granted(path) if path.len() == 1));
+        assert!(matches!(granted, LoginOutcome::Granted(path) if path.len() == 1));
         assert_eq!(login.refresh_at(), Some(now + Duration::from_secs(870)));
     }
 
@@ -261,7 +261,7 @@ mod tests {
         let (mut login, now) = (login(), clock::now());
         login.start();
         let bounds = response("423 Out-Of-Bounds", "Max-Expires: 600\r\n");
-        let Ok(Answer::Again(_, request)) = login.answer(&bounds, now) else { panic!() };
+        let Ok(LoginOutcome::Again(_, request)) = login.answer(&bounds, now) else { panic!() };
         assert_eq!(head(&request).headers.value(Name::Expires), Some(&b"600"[..]));
         assert!(matches!(login.answer(&bounds, now), Err(LoginError::Lifetime)));
     }

@@ -3,7 +3,7 @@
 //! ```text
 //!   send_file   receive_file            what a program calls
 //!        |            |
-//!        +-- Session -+                 paths, AUTH and its refresh; filters the requests meant for us
+//!        +-- Endpoint +                 paths, AUTH and its refresh; filters the requests meant for us
 //!               |
 //!          Connection                   frames over a Link; never blocks, never drops an octet
 //! ```
@@ -14,6 +14,7 @@
 
 mod connection;
 pub mod disposition;
+mod endpoint;
 mod error;
 pub mod files;
 mod incoming;
@@ -21,19 +22,18 @@ mod login;
 mod meaning;
 mod outgoing;
 mod ranges;
-mod session;
 
 use std::time::Duration;
 
 pub use self::{
     connection::{Connection, Lost},
+    endpoint::{Endpoint, Report, Step, mint, own_uri},
     error::{ClientError, advice},
     incoming::{Watcher, receive_file},
-    login::{Account, LoginError},
+    login::{LoginCredentials, LoginError},
     meaning::meaning,
     outgoing::{Message, Progress, send_file},
     ranges::RangeSet,
-    session::{Report, Session, Step, mint, own_uri},
 };
 
 /// Longest wait for the response to a request, from its last octet sent (RFC 4975 §7.3).

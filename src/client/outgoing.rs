@@ -7,7 +7,7 @@ use memchr::memmem;
 use rand::distr::{Alphanumeric, SampleString};
 use tokio::{sync::mpsc, time::sleep_until};
 
-use super::{ClientError, REPORT_TIMEOUT, RangeSet, Report, Session, Step, disposition};
+use super::{ClientError, Endpoint, REPORT_TIMEOUT, RangeSet, Report, Step, disposition};
 use crate::{
     clock,
     msrp::{ByteRange, Continuation, Head, Method, Name, StatusCode, TransactId, Uri, encode},
@@ -46,7 +46,7 @@ struct OpenChunk {
 
 impl Message {
     /// Makes a message from a file of `total` octets, addressed to the peer of the session.
-    pub fn file(session: &Session, name: &FilePath, total: u64) -> Self {
+    pub fn file(endpoint: &Endpoint, name: &FilePath, total: u64) -> Self {
         let name = name.file_name().unwrap_or_default();
         // Content-Type is the last header (RFC 4975 §7.1).
         let content = format!(
@@ -54,10 +54,10 @@ impl Message {
             disposition::attachment(name),
             disposition::media_type(name),
         );
-        let peer = session.peer().map(|path| path.to_vec()).unwrap_or_default();
+        let peer = endpoint.peer().map(|path| path.to_vec()).unwrap_or_default();
         Self {
-            to: session.relays().iter().cloned().chain(peer).collect(),
-            own: session.own().clone(),
+            to: endpoint.relays().iter().cloned().chain(peer).collect(),
+            own: endpoint.own().clone(),
             id: Alphanumeric.sample_string(&mut rand::rng(), 22),
             content: content.into_bytes(),
             total,
@@ -68,55 +68,55 @@ impl Message {
     }
 
     /// Appends octets of the message. Ends the message after its last octet.
-    fn push(&mut self, session: &mut Session, mut octets: Bytes) -> Result<(), ClientError> {
+    fn push(&mut self, endpoint: &mut Endpoint, mut octets: Bytes) -> Result<(), ClientError> {
         loop {
-            let chunk = self.open_chunk(session);
+            let chunk = self.open_chunk(endpoint);
             // RFC 4975 §7.1: the end-line of a chunk must not occur in its body. Start a new chunk
             // before.
             let cut = chunk.scan.collision(&octets).unwrap_or(octets.len());
             let piece = octets.split_to(cut);
             chunk.octets += piece.len() as u64;
             self.pushed += piece.len() as u64;
-            session.push_body(piece);
+            endpoint.push_body(piece);
             if octets.is_empty() {
                 break;
             }
-            self.end_chunk(session, Continuation::More)?;
+            self.end_chunk(endpoint, Continuation::More)?;
         }
         if self.pushed == self.total {
-            return self.end(session, Continuation::End);
+            return self.end(endpoint, Continuation::End);
         }
-        self.let_replies_pass(session)
+        self.let_replies_pass(endpoint)
     }
 
     /// Interrupts a long chunk if replies wait, so that they need not wait for the end of the
     /// message (RFC 4975 §7.1.1).
-    fn let_replies_pass(&mut self, session: &mut Session) -> Result<(), ClientError> {
+    fn let_replies_pass(&mut self, endpoint: &mut Endpoint) -> Result<(), ClientError> {
         let long = self.chunk.as_ref().is_some_and(|chunk| chunk.octets >= INTERRUPTIBLE);
-        if long && session.has_replies() {
-            self.end_chunk(session, Continuation::More)?;
+        if long && endpoint.has_replies() {
+            self.end_chunk(endpoint, Continuation::More)?;
         }
         Ok(())
     }
 
     /// Ends the message with `flag`: [`Continuation::End`] or [`Continuation::Abort`].
-    fn end(&mut self, session: &mut Session, flag: Continuation) -> Result<(), ClientError> {
+    fn end(&mut self, endpoint: &mut Endpoint, flag: Continuation) -> Result<(), ClientError> {
         if self.ended {
             return Ok(());
         }
         self.ended = true;
-        self.open_chunk(session);
-        self.end_chunk(session, flag)
+        self.open_chunk(endpoint);
+        self.end_chunk(endpoint, flag)
     }
 
     /// Aborts the message with `#`, unless its end has been written.
-    fn abort(&mut self, session: &mut Session) -> Result<(), ClientError> {
+    fn abort(&mut self, endpoint: &mut Endpoint) -> Result<(), ClientError> {
         // Before its first chunk the peer does not know the message, so there is nothing to abort.
         let begun = self.pushed > 0 || self.chunk.is_some();
-        if begun { self.end(session, Continuation::Abort) } else { Ok(()) }
+        if begun { self.end(endpoint, Continuation::Abort) } else { Ok(()) }
     }
 
-    fn open_chunk(&mut self, session: &mut Session) -> &mut OpenChunk {
+    fn open_chunk(&mut self, endpoint: &mut Endpoint) -> &mut OpenChunk {
         let (start, total) = (self.pushed + 1, self.total);
         let left = total - self.pushed;
         self.chunk.get_or_insert_with(|| {
@@ -132,14 +132,18 @@ impl Message {
             encode::header(&mut out, Name::FailureReport, b"yes");
             out.extend_from_slice(&self.content);
             out.extend_from_slice(b"\r\n");
-            session.begin_chunk(&out);
+            endpoint.begin_chunk(&out);
             OpenChunk { transact_id, octets: 0, scan: Scan::new(&transact_id) }
         })
     }
 
-    fn end_chunk(&mut self, session: &mut Session, flag: Continuation) -> Result<(), ClientError> {
+    fn end_chunk(
+        &mut self,
+        endpoint: &mut Endpoint,
+        flag: Continuation,
+    ) -> Result<(), ClientError> {
         match self.chunk.take() {
-            Some(chunk) => session.end_chunk(chunk.transact_id, flag),
+            Some(chunk) => endpoint.end_chunk(chunk.transact_id, flag),
             None => Ok(()),
         }
     }
@@ -193,7 +197,7 @@ pub struct Progress {
 /// An error response, a failure REPORT, a missing response or REPORT, and an error from `blocks`
 /// end the message.
 pub async fn send_file(
-    session: &mut Session,
+    endpoint: &mut Endpoint,
     mut message: Message,
     mut blocks: mpsc::Receiver<Result<Bytes, ClientError>>,
     mut progress: impl FnMut(Progress),
@@ -201,59 +205,59 @@ pub async fn send_file(
     let mut confirmed = Confirmed::default();
     let mut asked = None;
     if message.total == 0 {
-        message.end(session, Continuation::End)?;
+        message.end(endpoint, Continuation::End)?;
     }
     let mut news = clock::now();
     while !confirmed.covers(&message) {
-        let room = session.unsent() <= ENOUGH;
+        let room = endpoint.unsent() <= ENOUGH;
         let mark = if message.ended {
-            (session.unsent() > 0).then_some(0)
+            (endpoint.unsent() > 0).then_some(0)
         } else {
             (!room).then_some(FEW)
         };
         let silence = news + REPORT_TIMEOUT;
         let outcome = tokio::select! {
             biased;
-            step = session.step(mark) => match step {
+            step = endpoint.step(mark) => match step {
                 Ok(Step::Chunk(head)) => {
                     asked = Some(head);
                     Ok(())
                 }
-                Ok(Step::ChunkEnd(_)) => answer(session, asked.take()),
+                Ok(Step::ChunkEnd(_)) => answer(endpoint, asked.take()),
                 Ok(step) => confirmed.take(step, &message),
                 Err(error) => Err(error),
             },
             block = blocks.recv(), if room && !message.ended => match block {
-                Some(Ok(octets)) => message.push(session, octets),
+                Some(Ok(octets)) => message.push(endpoint, octets),
                 Some(Err(error)) => Err(error),
                 None => Err(ClientError::Nonsense("the source ended before the message")),
             },
-            () = sleep_until(silence.into()), if message.ended && session.unsent() == 0 => {
+            () = sleep_until(silence.into()), if message.ended && endpoint.unsent() == 0 => {
                 Err(confirmed.missing(&message))
             }
         };
         news = clock::now();
         progress(Progress {
-            sent: message.pushed.saturating_sub(session.unsent() as u64),
+            sent: message.pushed.saturating_sub(endpoint.unsent() as u64),
             confirmed: confirmed.ranges.octets(),
         });
         if let Err(error) = outcome {
-            message.abort(session)?;
+            message.abort(endpoint)?;
             return Err(error);
         }
-        message.let_replies_pass(session)?;
+        message.let_replies_pass(endpoint)?;
     }
     Ok(())
 }
 
 /// Answers a SEND of the peer. A SEND without a body only keeps the session alive: 200. Any other
 /// SEND is refused, because this end only sends.
-fn answer(session: &mut Session, head: Option<Box<Head>>) -> Result<(), ClientError> {
+fn answer(endpoint: &mut Endpoint, head: Option<Box<Head>>) -> Result<(), ClientError> {
     match head {
         Some(head) if head.headers.value(Name::ContentType).is_none() => {
-            session.respond(&head, StatusCode::OK, "OK")
+            endpoint.respond(&head, StatusCode::OK, "OK")
         }
-        Some(head) => session.respond(&head, StatusCode::STOP_SENDING, "This end only sends"),
+        Some(head) => endpoint.respond(&head, StatusCode::STOP_SENDING, "This end only sends"),
         None => Ok(()),
     }
 }
@@ -318,13 +322,13 @@ mod tests {
     };
 
     /// A session over plain TCP with its peer's end of the connection.
-    async fn session() -> (Session, TcpStream) {
+    async fn endpoint() -> (Endpoint, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (tcp, address) = listener.accept().await.unwrap();
         let link = transport::accept(tcp, address, None).await.unwrap();
         let own = own_uri(&link).unwrap();
-        (Session::direct(link, own), peer)
+        (Endpoint::direct(link, own), peer)
     }
 
     /// Decodes one chunk, which must be whole and alone. Returns its start line and its end flag.
@@ -359,7 +363,7 @@ mod tests {
     /// RFC 7977 §5.1: a transport with messages sends each chunk as one message.
     #[tokio::test]
     async fn the_queue_knows_the_end_of_each_chunk() {
-        let (mut session, _peer) = session().await;
+        let (mut endpoint, _peer) = endpoint().await;
         let mut request = BytesMut::from(
             &b"MSRP aaaa1111 SEND\r\nTo-Path: msrp://a.example:1/a;tcp\r\n\
                From-Path: msrp://b.example:2/b;tcp\r\nMessage-ID: m\r\n-------aaaa1111$\r\n"[..],
@@ -367,27 +371,27 @@ mod tests {
         let Some(Event::Head(head)) = Decoder::default().next(&mut request).unwrap() else {
             panic!("no head")
         };
-        session.set_peer(head.from_path.clone());
+        endpoint.set_peer(head.from_path.clone());
         let response = "MSRP aaaa1111 200 OK".to_owned();
 
         // A response between two chunks.
-        session.respond(&head, StatusCode::OK, "OK").unwrap();
-        let (first, rest) = chunks(session.output());
+        endpoint.respond(&head, StatusCode::OK, "OK").unwrap();
+        let (first, rest) = chunks(endpoint.output());
         assert_eq!(first, [(response.clone(), Continuation::End)]);
-        assert_eq!((rest, session.output().next_chunk_end()), (0, Some(session.output().end())));
+        assert_eq!((rest, endpoint.output().next_chunk_end()), (0, Some(endpoint.output().end())));
 
         // An open chunk has no end yet. A response to the peer waits until the chunk is cut.
-        let mut message = Message::file(&session, FilePath::new("x"), 5000);
-        message.push(&mut session, vec![b'x'; 3000].into()).unwrap();
-        session.respond(&head, StatusCode::OK, "OK").unwrap();
-        session.report(&head, ByteRange::WHOLE).unwrap();
-        let (still, rest) = chunks(session.output());
+        let mut message = Message::file(&endpoint, FilePath::new("x"), 5000);
+        message.push(&mut endpoint, vec![b'x'; 3000].into()).unwrap();
+        endpoint.respond(&head, StatusCode::OK, "OK").unwrap();
+        endpoint.report(&head, ByteRange::WHOLE).unwrap();
+        let (still, rest) = chunks(endpoint.output());
         assert_eq!(still, first);
         assert!(rest > 3000, "{rest}");
 
-        message.push(&mut session, vec![b'x'; 1000].into()).unwrap();
-        message.push(&mut session, vec![b'x'; 1000].into()).unwrap();
-        let (all, rest) = chunks(session.output());
+        message.push(&mut endpoint, vec![b'x'; 1000].into()).unwrap();
+        message.push(&mut endpoint, vec![b'x'; 1000].into()).unwrap();
+        let (all, rest) = chunks(endpoint.output());
         let kinds = all.iter().map(|(line, flag)| (line.split(' ').nth(2).unwrap(), *flag));
         assert_eq!(
             kinds.collect::<Vec<_>>(),

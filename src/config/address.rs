@@ -9,12 +9,12 @@ pub const DEFAULT_PORT: u16 = 2855;
 
 const ANY_HOST: &str = "0.0.0.0";
 
-/// An address to listen on; the host is a name or an address, IPv6 without brackets.
+/// An address to listen on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ListenAddress {
-    /// Host name or address; `0.0.0.0` and `::` stand for all.
+    /// Host name or IP address, IPv6 without brackets. `0.0.0.0` and `::` stand for all.
     pub host: String,
-    /// Port; 0 stands for any that is free.
+    /// 0 stands for any free port.
     pub port: u16,
 }
 
@@ -60,7 +60,7 @@ impl fmt::Display for ListenAddress {
     }
 }
 
-/// The host of an address to listen on, `any` and nothing standing for all.
+/// The host of an address to listen on. `any` and no host stand for all addresses.
 fn named(host: &str) -> Option<&str> {
     if host.is_empty() || host.eq_ignore_ascii_case("any") {
         return Some(ANY_HOST);
@@ -68,7 +68,7 @@ fn named(host: &str) -> Option<&str> {
     is_host_name(host).then_some(host)
 }
 
-/// Digits only: `u16::from_str` would let a sign pass.
+/// A port in digits only: `u16::from_str` would accept a sign.
 fn port_number(text: &str) -> Option<u16> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| text.parse().ok()).flatten()
@@ -87,7 +87,7 @@ pub fn service_addresses(text: &str) -> Result<Vec<ListenAddress>, Refused> {
     list(text, |item| ListenAddress::parse(item, None))
 }
 
-/// Address of a service; `none` is none.
+/// Address of a service, or `none`.
 pub fn service_address(text: &str) -> Result<Option<ListenAddress>, Refused> {
     if is_none(text) {
         return Ok(None);
@@ -162,7 +162,7 @@ mod tests {
     }
 
     proptest! {
-        /// What is printed is read back as the same.
+        /// An address that is printed is read back as the same.
         #[test]
         fn an_address_survives_printing(host in any_host(), port: u16) {
             prop_assume!(!["any", "default"].contains(&host.as_str()));

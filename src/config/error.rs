@@ -1,34 +1,34 @@
-//! What can be wrong with a configuration, said so that an operator can mend it.
+//! What can be wrong with a configuration file. The messages tell the operator how to correct it.
 
 use std::{borrow::Cow, fmt, io, path::PathBuf};
 
 use thiserror::Error;
 
-/// Longest part of a name or value that a message repeats, in characters.
+/// The most characters of a name or value that a message repeats.
 const SHOWN: usize = 120;
 
-/// Everything that is wrong with one file. Displayed as one line for each finding.
+/// Everything that is wrong with one file. Displayed as one line for each mistake.
 #[derive(Debug)]
 pub struct ConfigError {
     /// The file.
     pub file: PathBuf,
-    /// What must be mended, in the order of the lines; never empty.
-    pub findings: Vec<Finding>,
-    /// What is only worth a warning, as in [`Origin::warnings`](super::Origin::warnings).
+    /// What must be corrected, in the order of the lines. Never empty.
+    pub mistakes: Vec<Mistake>,
+    /// The warnings, as in [`Origin::warnings`](super::Origin::warnings).
     pub warnings: Vec<String>,
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, finding) in self.findings.iter().enumerate() {
+        for (index, mistake) in self.mistakes.iter().enumerate() {
             if index > 0 {
                 writeln!(f)?;
             }
             write!(f, "{}", self.file.display())?;
-            if let Some(line) = finding.line {
+            if let Some(line) = mistake.line {
                 write!(f, ":{line}")?;
             }
-            write!(f, ": {}", finding.problem)?;
+            write!(f, ": {}", mistake.problem)?;
         }
         Ok(())
     }
@@ -36,17 +36,17 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self.findings.as_slice() {
+        match self.mistakes.as_slice() {
             [only] => only.problem.source(),
             _ => None,
         }
     }
 }
 
-/// One thing to mend.
+/// One error in the file.
 #[derive(Debug)]
-pub struct Finding {
-    /// Line in the file, counted from 1; none where something is missing altogether.
+pub struct Mistake {
+    /// Line in the file, counted from 1. `None` if something is missing from the file.
     pub line: Option<usize>,
     /// What it is.
     pub problem: Problem,
@@ -58,13 +58,13 @@ pub enum Problem {
     /// The file cannot be read at all.
     #[error("cannot be read: {0}; --config-file and --config-dir name another one")]
     Unreadable(#[source] io::Error),
-    /// More octets than are read.
+    /// The file is too large.
     #[error("larger than {} MiB, this is no configuration file", .0 >> 20)]
     TooLarge(u64),
-    /// Bytes that are no UTF-8 outside a comment.
+    /// A line outside of comments is not UTF-8.
     #[error("the line is not UTF-8")]
     NotUtf8,
-    /// A line that begins with `[` and is no section.
+    /// A line begins with `[`, but is not a section.
     #[error("a section is written [Name] on a line of its own")]
     UnreadableSection,
     /// An assignment before the first section.
@@ -74,7 +74,7 @@ pub enum Problem {
     /// may be a password.
     #[error("[{}] the line is not understood; accepted is {accepted}", Shown(section))]
     NotUnderstood {
-        /// The section it stands in.
+        /// The section that the line is in.
         section: String,
         /// The form of an assignment there.
         accepted: &'static str,
@@ -101,7 +101,7 @@ pub enum Problem {
         /// Where it was set first.
         first: usize,
     },
-    /// The reader of the file gave up.
+    /// The parser of the file failed.
     #[error("cannot be understood: {0}")]
     Syntax(String),
     /// A value that the option does not accept.
@@ -157,7 +157,7 @@ impl fmt::Display for Value {
     }
 }
 
-/// Text of the file in a message: on one line, without control characters, not endless.
+/// Text of the file in a message: on one line, without control characters, and of limited length.
 pub(super) struct Shown<'a>(pub(super) &'a str);
 
 impl fmt::Display for Shown<'_> {
@@ -197,9 +197,9 @@ mod tests {
     fn one_line_for_each_finding() {
         let error = ConfigError {
             file: PathBuf::from("/etc/msrprelay/config.ini"),
-            findings: vec![
-                Finding { line: Some(3), problem: Problem::NoSection },
-                Finding {
+            mistakes: vec![
+                Mistake { line: Some(3), problem: Problem::NoSection },
+                Mistake {
                     line: None,
                     problem: Problem::Missing {
                         section: "Relay",

@@ -1,4 +1,4 @@
-//! The file itself: its text, and what is remembered of it.
+//! Reads the text of the file, and keeps where each option is set.
 
 use std::{
     collections::BTreeMap,
@@ -7,7 +7,7 @@ use std::{
     path::{self, Path, PathBuf},
 };
 
-use super::error::{ConfigError, Finding, Problem};
+use super::error::{ConfigError, Mistake, Problem};
 
 /// Where the system keeps the configuration, and the second place for relative file names.
 pub const SYSTEM_DIRECTORY: &str = "/etc/msrprelay";
@@ -15,13 +15,12 @@ pub const SYSTEM_DIRECTORY: &str = "/etc/msrprelay";
 /// Largest file that is read, in bytes: some 200,000 users.
 pub const MAX_FILE_SIZE: u64 = 16 << 20;
 
-/// The file that options were read from, and where they stand in it.
+/// The file that options were read from, and the lines where they are set.
 #[derive(Debug, Clone)]
 pub struct Origin {
     /// The file, as an absolute path.
     pub source: PathBuf,
-    /// What was found that is no error, each beginning with file and line, in the order of the
-    /// lines.
+    /// The warnings, in the order of the lines. Each begins with file and line.
     pub warnings: Vec<String>,
     /// Options set in the file on which this release does not act, as `[Section] name`.
     pub not_in_force: Vec<String>,
@@ -30,14 +29,14 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// How a message on an option begins: file, line where it is set, section, name.
+    /// The beginning of a message about an option: file, line if it is set, section and name.
     pub fn place(&self, section: &str, option: &str) -> String {
         let set = self.lines.iter().find(|((s, o), _)| (*s, *o) == (section, option));
         let line = set.map_or_else(String::new, |(_, line)| format!(":{line}"));
         format!("{}{line}: [{section}] {option}", self.source.display())
     }
 
-    /// The warnings, and one on the options that later releases will act on.
+    /// The warnings, with one about the options that only later releases will act on.
     pub fn remarks(&self) -> impl Iterator<Item = String> {
         let names = &self.not_in_force;
         let line = (!names.is_empty())
@@ -48,8 +47,8 @@ impl Origin {
 
 /// Reads the text of a file.
 pub fn read_file(file: &Path) -> Result<String, ConfigError> {
-    let failed = |findings| ConfigError { file: absolute(file), findings, warnings: Vec::new() };
-    let bytes = read(file).map_err(|problem| failed(vec![Finding { line: None, problem }]))?;
+    let failed = |mistakes| ConfigError { file: absolute(file), mistakes, warnings: Vec::new() };
+    let bytes = read(file).map_err(|problem| failed(vec![Mistake { line: None, problem }]))?;
     decode(&bytes).map_err(failed)
 }
 
@@ -64,20 +63,20 @@ fn read(file: &Path) -> Result<Vec<u8>, Problem> {
     Ok(bytes)
 }
 
-/// UTF-8, but for comments: files from the days of 1.x may have them in Latin-1.
-fn decode(bytes: &[u8]) -> Result<String, Vec<Finding>> {
+/// The file must be UTF-8 outside of comments. Files for msrprelay 1.x may have Latin-1 comments.
+fn decode(bytes: &[u8]) -> Result<String, Vec<Mistake>> {
     let mut text = String::with_capacity(bytes.len());
-    let mut findings = Vec::new();
+    let mut mistakes = Vec::new();
     for (index, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
         let line_text = String::from_utf8_lossy(line);
         let comment = line_text.trim_start().starts_with([';', '#']);
-        // Borrowed means that nothing had to be replaced.
+        // A borrowed text is valid UTF-8: nothing was replaced.
         if matches!(line_text, std::borrow::Cow::Owned(_)) && !comment {
-            findings.push(Finding { line: Some(index + 1), problem: Problem::NotUtf8 });
+            mistakes.push(Mistake { line: Some(index + 1), problem: Problem::NotUtf8 });
         }
         text.push_str(&line_text);
     }
-    if findings.is_empty() { Ok(text) } else { Err(findings) }
+    if mistakes.is_empty() { Ok(text) } else { Err(mistakes) }
 }
 
 /// Absolute without following links: the relay changes its working directory later.

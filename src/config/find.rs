@@ -1,4 +1,4 @@
-//! Which file is the configuration.
+//! Finds the configuration file.
 
 use std::{
     io,
@@ -12,7 +12,7 @@ use super::file::SYSTEM_DIRECTORY;
 /// Name of the configuration file in its directory.
 pub const FILE_NAME: &str = "config.ini";
 
-/// Directories for programs of the system; a `config.ini` there is nobody's.
+/// The directories of the system's programs. A `config.ini` there is not the relay's.
 const SYSTEM_BIN: [&str; 6] =
     ["/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"];
 
@@ -30,10 +30,10 @@ pub struct NotFound {
 /// The configuration file to use: the one given on the command line, else the first that exists of
 /// `config.ini` beside the program and `config.ini` in [`SYSTEM_DIRECTORY`].
 ///
-/// `program_as_called` is `argv[0]`: a symbolic link is not followed, a bare name that was found
-/// through `PATH` has no directory of its own, nor has a program in one of the system's
-/// directories. A file or directory given is taken as it is; whether it can be read is for
-/// [`read_file`](super::read_file) to say.
+/// `program_as_called` is `argv[0]`. Symbolic links are not followed. A program that was found
+/// through `PATH`, or that is in one of the system's directories, has no `config.ini` beside it. A
+/// file or directory from the command line is not checked: [`read_file`](super::read_file) reports
+/// one that cannot be read.
 pub fn find(
     program_as_called: &Path,
     config_dir: Option<&Path>,
@@ -67,15 +67,15 @@ fn first_in(directories: impl Iterator<Item = PathBuf>) -> Result<PathBuf, NotFo
 fn own_directory(program: &Path) -> Option<PathBuf> {
     let directory = program.parent().filter(|parent| *parent != Path::new(""))?;
     let directory = path::absolute(directory).ok()?;
-    // `/usr/local/../bin/msrprelay` and a linked directory are the system's too.
+    // Resolved, because `/usr/local/../bin` and a link to `/usr/bin` are the system's, too.
     let real = directory.canonicalize().unwrap_or_else(|_| directory.clone());
     let system = SYSTEM_BIN.map(Path::new);
     let own = !system.contains(&directory.as_path()) && !system.contains(&real.as_path());
     own.then_some(directory)
 }
 
-/// A file that is there but cannot be reached counts: using another one silently would be worse
-/// than an error.
+/// A file that cannot be reached counts as existing: an error is better than silently using another
+/// file.
 fn is_there(file: &Path) -> bool {
     use io::ErrorKind::{NotADirectory, NotFound};
     match file.symlink_metadata() {

@@ -1,16 +1,16 @@
-//! `config.ini` as text, sections and typed values. Which sections and options there are is told by
-//! the rooms that act on them: this room knows the file and no option.
+//! `config.ini` as text, sections and typed values. The rooms that act on sections and options
+//! define them: this room knows the file, and no option.
 //!
 //! ```text
 //! bytes -> read_file -> syntax::Document -> Reader + Sections -> typed groups of options
 //! ```
 //!
-//! A room writes its options as rows of `options!` and hands out a [`Section`]; `relay::options`
-//! puts the sections together. All that is wrong with a file is found in one go ([`ConfigError`]),
-//! and what is merely odd becomes a warning. Nothing has to be checked afterwards but what only the
-//! world can tell: whether files can be read, addresses bound, certificates used.
+//! A room writes its options as rows of `options!` and provides a [`Section`]. `relay::options`
+//! puts the sections together. All errors of a file are found in one pass ([`ConfigError`]), with
+//! warnings about what is only odd. What remains to be checked is outside of the file: whether
+//! files can be read, addresses bound and certificates used.
 //!
-//! The file has the syntax of msrprelay 1.x, so that its files work untouched.
+//! The syntax is that of msrprelay 1.x, so that files written for it work unchanged.
 
 mod address;
 mod error;
@@ -24,7 +24,7 @@ pub mod values;
 pub(crate) use self::table::{field, options};
 pub use self::{
     address::{DEFAULT_PORT, ListenAddress, addresses, service_address, service_addresses},
-    error::{ConfigError, Finding, Problem, Value},
+    error::{ConfigError, Mistake, Problem, Value},
     file::{MAX_FILE_SIZE, Origin, SYSTEM_DIRECTORY, read_file},
     find::{FILE_NAME, NotFound, find},
     reader::{Reader, SectionEntry, SectionReader, SectionText},

@@ -1,4 +1,4 @@
-//! Options out of a [`Document`]: looked up, typed, and everything odd written down.
+//! Takes the options from a [`Document`] as typed values, and collects errors and warnings.
 
 use std::{
     borrow::Cow,
@@ -8,11 +8,11 @@ use std::{
 };
 
 use super::{
-    error::{ConfigError, Finding, Problem, Shown, Value},
+    error::{ConfigError, Mistake, Problem, Shown, Value},
     file::{Origin, SYSTEM_DIRECTORY, absolute},
     syntax::{Assignment, Document},
     table::{ConfigOption, DEFAULT, Section, Sections},
-    values::{Parse, Refused},
+    values::{self, Parse, Refused},
 };
 
 /// A file while it is being read.
@@ -20,19 +20,19 @@ pub struct Reader<'a> {
     sections: Sections<'a>,
     source: PathBuf,
     document: Document,
-    findings: Vec<Finding>,
+    mistakes: Vec<Mistake>,
     warnings: BTreeSet<(usize, String)>,
 }
 
 impl<'a> Reader<'a> {
-    /// Reads the text of a file that may have those sections. `source` names it in messages, and
-    /// its directory is the first for relative file names.
+    /// Reads the text of a file that may have those sections. Messages name the file `source`.
+    /// Relative file names are looked up in its directory first.
     pub fn new(text: &str, source: &Path, sections: Sections<'a>) -> Self {
         let mut document = Document::read(text, sections);
         Self {
             sections,
             source: absolute(source),
-            findings: std::mem::take(&mut document.findings),
+            mistakes: std::mem::take(&mut document.mistakes),
             warnings: std::mem::take(&mut document.warnings).into_iter().collect(),
             document,
         }
@@ -42,27 +42,24 @@ impl<'a> Reader<'a> {
     ///
     /// # Panics
     ///
-    /// When it is none of them: tests read them all.
+    /// If there is no such section. Tests read all sections.
     pub fn section(&mut self, name: &str) -> SectionReader<'_> {
         let section = *self.sections.named(name).expect("a section of the table");
-        let Self { source, document, findings, warnings, .. } = self;
-        SectionReader { section, source, document, findings, warnings }
+        let Self { source, document, mistakes, warnings, .. } = self;
+        SectionReader { section, source, document, mistakes, warnings }
     }
 
-    /// Where everything stands, and the warnings; or the error if anything is wrong.
-    pub fn finish(mut self) -> Result<Origin, ConfigError> {
+    /// The lines of the options and the warnings, and all errors of the file if it has any.
+    pub fn finish(mut self) -> (Origin, Option<ConfigError>) {
         self.warn_of_unknown_names();
         let source = &self.source;
         let warning = |(line, text): &(usize, String)| match line {
             0 => format!("{}: {text}", source.display()),
             _ => format!("{}:{line}: {text}", source.display()),
         };
-        let warnings = self.warnings.iter().map(warning).collect();
-        if !self.findings.is_empty() {
-            // What is missing altogether comes last.
-            self.findings.sort_by_key(|finding| finding.line.unwrap_or(usize::MAX));
-            return Err(ConfigError { file: self.source, findings: self.findings, warnings });
-        }
+        let warnings: Vec<String> = self.warnings.iter().map(warning).collect();
+        // Missing options have no line and come last.
+        self.mistakes.sort_by_key(|mistake| mistake.line.unwrap_or(usize::MAX));
         let mut not_in_force = Vec::new();
         let mut lines = BTreeMap::new();
         for section in self.sections.0 {
@@ -76,10 +73,15 @@ impl<'a> Reader<'a> {
                 }
             }
         }
-        Ok(Origin { source: self.source, warnings, not_in_force, lines })
+        let faults = (!self.mistakes.is_empty()).then(|| ConfigError {
+            file: self.source.clone(),
+            mistakes: self.mistakes,
+            warnings: warnings.clone(),
+        });
+        (Origin { source: self.source, warnings, not_in_force, lines }, faults)
     }
 
-    /// Warns of every section and option that the tables do not have.
+    /// Warns about each section and option that is not in the tables.
     fn warn_of_unknown_names(&mut self) {
         let sections = self.sections;
         for section in &self.document.sections {
@@ -89,10 +91,11 @@ impl<'a> Reader<'a> {
             }
             let known = sections.named(name);
             if known.is_none() && name != DEFAULT {
+                let entries = section.entries.iter().map(|entry| entry.name.as_str());
                 let text = format!(
                     "unknown section [{}] is ignored; {}",
                     Shown(name),
-                    sections.meant_section(name)
+                    sections.meant_section(name, entries)
                 );
                 self.warnings.insert((section.line, tidy(&text)));
                 continue;
@@ -114,18 +117,18 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// One section while it is being read. The names asked for are those of its table, or it panics:
-/// tests read them all.
+/// One section while it is being read. It panics if an option is asked for that is not in its
+/// table. Tests read all options.
 pub struct SectionReader<'a> {
     section: Section,
     source: &'a Path,
     document: &'a Document,
-    findings: &'a mut Vec<Finding>,
+    mistakes: &'a mut Vec<Mistake>,
     warnings: &'a mut BTreeSet<(usize, String)>,
 }
 
-/// What the file says in one section, `[DEFAULT]` included: equal texts mean the same. It may hold
-/// passwords, and shows none.
+/// What is set in one section, `[DEFAULT]` included. Two sections with equal texts mean the same.
+/// It may hold passwords, so `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SectionText(Vec<(String, String)>);
 
@@ -136,7 +139,7 @@ impl fmt::Debug for SectionText {
 }
 
 impl<'a> SectionReader<'a> {
-    /// The value in the file, else the default of the table, also where the file's is refused.
+    /// The value in the file. If it is not set or is refused: the default of the table.
     pub fn value<T>(&mut self, name: &str, parse: &impl Parse<T>) -> T {
         let default = self.option(name).default;
         self.optional(name, parse).unwrap_or_else(|| {
@@ -146,16 +149,27 @@ impl<'a> SectionReader<'a> {
         })
     }
 
-    /// The value in the file; none where the file's is refused.
+    /// The value in the file. `None` if it is not set or is refused.
     pub fn optional<T>(&mut self, name: &str, parse: &impl Parse<T>) -> Option<T> {
         let option = self.option(name);
-        let (_, entry) = self.found(option)?;
+        let (section, entry) = self.found(option)?;
+        let hint = misread(&entry.value);
         match parse.parse(&entry.value, self.directories()) {
-            Ok(value) => Some(value),
+            Ok(value) => {
+                if let Some(hint) = hint {
+                    let text = format!("[{section}] {name} is taken as it stands: {hint}");
+                    self.warnings.insert((entry.line, text));
+                }
+                Some(value)
+            }
             Err(Refused(part)) => {
                 let value =
                     if part == entry.value { Value::Whole(part) } else { Value::Item(part) };
-                self.bad(option, value, option.accepted().into());
+                let mut accepted = option.accepted();
+                if let Some(hint) = hint {
+                    accepted.extend(["; ", hint]);
+                }
+                self.bad(option, value, accepted.into());
                 None
             }
         }
@@ -170,13 +184,13 @@ impl<'a> SectionReader<'a> {
             .collect()
     }
 
-    /// Refuses an entry. Neither of its sides is repeated: either may be a password.
+    /// Refuses an entry. The message repeats neither side, because either may be a password.
     pub fn refuse_entry(&mut self, entry: &SectionEntry<'_>, accepted: &'static str) {
         let problem = Problem::BadEntry { section: self.section.name, accepted };
-        self.findings.push(Finding { line: Some(entry.line), problem });
+        self.mistakes.push(Mistake { line: Some(entry.line), problem });
     }
 
-    /// Warns of an entry, without repeating it.
+    /// Warns about an entry, without repeating it.
     pub fn warn_of_entry(&mut self, entry: &SectionEntry<'_>, text: &str) {
         self.warnings.insert((entry.line, format!("[{}] {text}", self.section.name)));
     }
@@ -201,14 +215,14 @@ impl<'a> SectionReader<'a> {
         self.found(self.option(name)).is_some()
     }
 
-    /// An option must be set, and is not.
+    /// Reports that a mandatory option is not set.
     pub fn missing(&mut self, name: &str, accepted: &'static str) {
         let (section, option) = (self.section.name, self.option(name).name);
         let problem = Problem::Missing { section, option, accepted };
-        self.findings.push(Finding { line: None, problem });
+        self.mistakes.push(Mistake { line: None, problem });
     }
 
-    /// Refuses a value that is good in itself but not beside the others.
+    /// Refuses a value that is valid alone, but not together with others.
     pub fn refuse(&mut self, name: &str, accepted: String) {
         let option = self.option(name);
         if let Some((_, entry)) = self.found(option) {
@@ -217,7 +231,33 @@ impl<'a> SectionReader<'a> {
         }
     }
 
-    /// Warns of an option, at the line where it is set.
+    /// The value as it stands in the file.
+    pub fn written(&self, name: &str) -> Option<&'a str> {
+        self.found(self.option(name)).map(|(_, entry)| entry.value.as_str())
+    }
+
+    /// Whether the value in the file was refused, so that the default stands for it.
+    pub fn is_refused(&self, name: &str) -> bool {
+        self.mistakes.iter().any(|mistake| match mistake.problem {
+            Problem::BadValue { section, option, .. } => {
+                option == name && (section == self.section.name || section == DEFAULT)
+            }
+            _ => false,
+        })
+    }
+
+    /// Adds to what is said of a value that was refused.
+    pub fn explain(&mut self, name: &str, text: &str) {
+        for mistake in self.mistakes.iter_mut() {
+            if let Problem::BadValue { option, accepted, .. } = &mut mistake.problem
+                && *option == name
+            {
+                accepted.to_mut().extend(["; ", text]);
+            }
+        }
+    }
+
+    /// Warns about an option, with the line where it is set.
     pub fn warn(&mut self, name: &str, text: &str) {
         let line = self.found(self.option(name)).map_or(0, |(_, entry)| entry.line);
         let text = format!("[{}] {name} {text}", self.section.name);
@@ -226,7 +266,7 @@ impl<'a> SectionReader<'a> {
 
     fn bad(&mut self, option: &ConfigOption, value: Value, accepted: Cow<'static, str>) {
         let Some((section, entry)) = self.found(option) else { return };
-        let finding = Finding {
+        let mistake = Mistake {
             line: Some(entry.line),
             problem: Problem::BadValue {
                 section,
@@ -235,7 +275,7 @@ impl<'a> SectionReader<'a> {
                 accepted,
             },
         };
-        self.findings.push(finding);
+        self.mistakes.push(mistake);
     }
 
     fn option(&self, name: &str) -> &'static ConfigOption {
@@ -255,15 +295,15 @@ impl<'a> SectionReader<'a> {
 
 /// One entry of a section without options. No `Debug`: it may hold a password on either side.
 pub struct SectionEntry<'a> {
-    /// What stands before the `=`.
+    /// The text before the `=`.
     pub name: &'a str,
-    /// What stands behind it; may be empty.
+    /// The text behind it, which may be empty.
     pub value: &'a str,
     line: usize,
 }
 
-/// Where an option is set: its own section, else [DEFAULT]. An empty value counts as not set, and
-/// hides [DEFAULT].
+/// The entry that sets an option, in its own section or else in [DEFAULT]. An empty value counts as
+/// not set, unless the option may be empty, and hides the one in [DEFAULT].
 fn found<'a>(
     document: &'a Document,
     section: &'static str,
@@ -274,10 +314,28 @@ fn found<'a>(
         Some((section, entry))
     };
     let found = entry(section).or_else(|| entry(DEFAULT));
-    found.filter(|(_, entry)| !entry.value.is_empty())
+    found.filter(|(_, entry)| option.may_be_empty || !entry.value.is_empty())
 }
 
-/// A text without the end that a missing suggestion leaves.
+/// What a value that looks like one of another syntax would have meant there.
+fn misread(value: &str) -> Option<&'static str> {
+    let mut before = ' ';
+    let comment = value.chars().any(|c| {
+        let begins = matches!(c, ';' | '#') && before.is_whitespace();
+        before = c;
+        begins
+    });
+    if comment {
+        return Some("a comment stands on a line of its own, behind a value it is part of it");
+    }
+    let quoted = |item: &str| {
+        let mut quotes = ['"', '\''].into_iter();
+        quotes.any(|quote| item.len() > 1 && item.starts_with(quote) && item.ends_with(quote))
+    };
+    values::items(value).chain([value]).any(quoted).then_some("a value is written without quotes")
+}
+
+/// A message without the trailing separator that is left if there is no suggestion.
 fn tidy(text: &str) -> String {
     text.trim_end_matches("; ").to_owned()
 }

@@ -1,35 +1,36 @@
 //! The text of `config.ini` as sections of named values, each with its line.
 //!
-//! The syntax is the one that msrprelay 1.x read, Python's `ConfigParser`. `rust-ini` collects
-//! sections and joins values, but it knows no line numbers, reads on past a line that it does not
-//! understand, ends a name at a colon and ends a value at a comment. So every line is checked here
-//! first and handed on in the one form that both read alike: a section by its index, an assignment
-//! by its line number, a continuation by one blank.
+//! The syntax is that of msrprelay 1.x, which used Python's `ConfigParser`. `rust-ini` collects
+//! sections and joins values. But it has no line numbers, skips lines that it does not understand,
+//! ends a name at a colon and ends a value at a comment. So each line is checked here first, and is
+//! passed on in a form that both parsers read alike: a section by its index, an assignment by its
+//! line number, a continuation with one blank in front.
 //!
-//! Where it differs from `ConfigParser`: what follows a section on its line must be a comment, a
-//! line that begins with `[` is a section or an error, a value that begins on its second line has
-//! no line break in front, and percent signs are literal but for `%%`.
+//! There are four differences from `ConfigParser`. Behind a section only a comment may follow on
+//! its line. A line that begins with `[` is a section or an error. A value that begins on its
+//! second line has no line break in front. Percent signs are literal, except for `%%`.
 
 use std::collections::BTreeMap;
 
 use ini::{Ini, ParseOption};
 
 use super::{
-    error::{Finding, Problem},
+    error::{Mistake, Problem},
     table::{DEFAULT, Sections},
 };
 
-/// What a file says, before any option has a meaning.
+/// The sections and entries of a file. Nothing is known yet of the meaning of an option.
 #[derive(Default)]
 pub(super) struct Document {
     pub(super) sections: Vec<DocumentSection>,
-    /// What is no assignment, no section and no comment, and what stands there twice.
-    pub(super) findings: Vec<Finding>,
-    /// Line and text of what is readable but hardly meant.
+    /// The errors: lines that cannot be read, and names that are set twice.
+    pub(super) mistakes: Vec<Mistake>,
+    /// The warnings, with their lines: text that can be read, but is hardly what the operator
+    /// meant.
     pub(super) warnings: Vec<(usize, String)>,
 }
 
-/// One section; [DEFAULT] may be opened more than once and is one all the same.
+/// One section. [DEFAULT] may be opened more than once; it is one section all the same.
 pub(super) struct DocumentSection {
     pub(super) name: String,
     pub(super) line: usize,
@@ -44,7 +45,7 @@ pub(super) struct Assignment {
 }
 
 impl Document {
-    /// Reads a whole file; nothing in it is fatal, everything wrong is a finding.
+    /// Reads a whole file. It always succeeds: errors are collected.
     pub(super) fn read(text: &str, sections: Sections<'_>) -> Self {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         // Python reads any line ending as a line feed.
@@ -77,7 +78,7 @@ struct Outline<'a> {
     /// The name assigned on each line.
     names: BTreeMap<usize, String>,
     place: Place,
-    /// Columns before the latest option or section: a continuation has more.
+    /// The indentation of the latest option or section. A continuation is indented more.
     indent: usize,
     /// Whether there is an option that an indented line can continue.
     continuable: bool,
@@ -89,10 +90,10 @@ enum Place {
     /// No section has been opened yet.
     #[default]
     Nowhere,
-    /// After a section line that cannot be read, or after the complaint that there is none: one
-    /// finding is enough.
+    /// After a section line that cannot be read, or after an assignment before the first section.
+    /// One error is enough.
     Lost,
-    /// In the section of that index.
+    /// In the section with this index.
     Section(usize),
 }
 
@@ -194,15 +195,15 @@ impl<'a> Outline<'a> {
         self.write(&format!(" {text}"));
     }
 
-    /// A line for rust-ini. It takes a backslash before a line break as a continuation even with
-    /// escapes off, hence the blank, which it trims.
+    /// Adds a line for rust-ini. The blank at its end keeps a trailing backslash from being read as
+    /// a continuation, which rust-ini does even without escapes. rust-ini trims the blank.
     fn write(&mut self, line: &str) {
         self.prepared.push_str(line);
         self.prepared.push_str(" \n");
     }
 
     fn find(&mut self, line: usize, problem: Problem) {
-        self.document.findings.push(Finding { line: Some(line), problem });
+        self.document.mistakes.push(Mistake { line: Some(line), problem });
     }
 
     fn finish(mut self) -> Document {
@@ -216,13 +217,13 @@ impl<'a> Outline<'a> {
             Ok(ini) => self.collect(&ini),
             Err(error) => self
                 .document
-                .findings
-                .push(Finding { line: None, problem: Problem::Syntax(error.msg.into_owned()) }),
+                .mistakes
+                .push(Mistake { line: None, problem: Problem::Syntax(error.msg.into_owned()) }),
         }
         self.document
     }
 
-    /// Gives the values back their names, and finds the names that stand twice in a section.
+    /// Gives the values their names again, and finds names that are set twice in a section.
     fn collect(&mut self, ini: &Ini) {
         let mut percent = Percent::default();
         for (index, properties) in ini {
@@ -248,7 +249,7 @@ impl<'a> Outline<'a> {
             section.entries.push(entry);
             return;
         };
-        // The name of an entry may be a password on the wrong side of its `=`.
+        // The operator may have written a password before the `=`, so the name is not repeated.
         let entries = self.sections.entries(&section.name);
         let problem = Problem::DuplicateOption {
             section: section.name.clone(),
@@ -259,7 +260,7 @@ impl<'a> Outline<'a> {
     }
 }
 
-/// `[name]`, a comment may follow.
+/// The name in `[name]`, which a comment may follow.
 fn section_name(text: &str) -> Option<&str> {
     let (name, rest) = text.strip_prefix('[')?.split_once(']')?;
     let rest = rest.trim_start();
@@ -267,12 +268,13 @@ fn section_name(text: &str) -> Option<&str> {
     readable.then_some(name)
 }
 
-/// 1.x took `-` in the name of an option for `_`.
+/// The name of an option. msrprelay 1.x read `-` in it as `_`.
 fn option_name(name: &str) -> String {
     name.replace('-', "_")
 }
 
-/// What 1.x wrote with percent signs: it replaced `%%` by `%` and `%(name)s` by another option.
+/// Percent signs, as msrprelay 1.x read them: it replaced `%%` by `%`, and `%(name)s` by the value
+/// of another option.
 #[derive(Default)]
 struct Percent {
     doubled: Option<usize>,
@@ -316,7 +318,12 @@ mod tests {
         Section {
             name: "Memory",
             doc: "",
-            contents: Contents::Entries { one: "the user", form: "a@b = c", example: "" },
+            contents: Contents::Entries {
+                one: "the user",
+                form: "a@b = c",
+                example: "",
+                like: |_| false,
+            },
         },
     ]);
 
@@ -330,8 +337,8 @@ mod tests {
                 shown.push(format!("{}={:?}@{}", entry.name, entry.value, entry.line));
             }
         }
-        for finding in &document.findings {
-            shown.push(format!("!{}", finding.line.expect("syntax has a line")));
+        for mistake in &document.mistakes {
+            shown.push(format!("!{}", mistake.line.expect("syntax has a line")));
         }
         shown.join(" ")
     }
@@ -460,7 +467,7 @@ mod tests {
             let document = outline.finish();
             let entered: usize = document.sections.iter().map(|section| section.entries.len()).sum();
             let count = |wanted: fn(&Problem) -> bool| {
-                document.findings.iter().filter(|finding| wanted(&finding.problem)).count()
+                document.mistakes.iter().filter(|mistake| wanted(&mistake.problem)).count()
             };
             let twice = count(|problem| matches!(problem, Problem::DuplicateOption { .. }));
             prop_assert_eq!(entered + twice, assigned);

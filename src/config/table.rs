@@ -1,6 +1,6 @@
-//! The form of a table of options. What stands in the tables is told by the rooms that act on the
-//! options; reading, the search for the name that was meant, the list of what is not in force yet,
-//! `config.ini.sample` and the manual page all come from them.
+//! The form of a table of options. The rooms that act on the options fill the tables. Reading, the
+//! suggestion for a misspelled name, the list of options that have no effect yet,
+//! `config.ini.sample` and the manual page all follow from the tables.
 
 /// The section that supplies values to the others.
 pub(super) const DEFAULT: &str = "DEFAULT";
@@ -11,17 +11,19 @@ pub(super) const DEFAULT: &str = "DEFAULT";
 pub struct ConfigOption {
     /// Name, with underscores.
     pub name: &'static str,
-    /// What holds when it is not set, as it would be written; empty where nothing could be written.
+    /// The default, as it would be written in the file. Empty if it cannot be written.
     pub default: &'static str,
     accepted: &'static str,
     doc: &'static str,
-    /// Whether this release acts on it; otherwise it is only read and checked.
+    /// Whether this release acts on it. If not, it is only read and checked.
     pub in_force: bool,
     /// Whether its value may hold a password and must never be shown.
     pub secret: bool,
-    /// What the sample sets for a new installation.
+    /// Whether an empty value is one. Otherwise it means that the option is not set.
+    pub may_be_empty: bool,
+    /// The value that the sample sets for a new installation.
     pub sample: Option<&'static str>,
-    /// The option behind which it stands in the sample, if not the one above it in its table.
+    /// The option that it follows in the sample, if that is not the one above it in its table.
     after: Option<&'static str>,
     /// What replaces `{names}` in the texts.
     names: Option<fn() -> String>,
@@ -42,6 +44,7 @@ impl ConfigOption {
             doc,
             in_force: true,
             secret: false,
+            may_be_empty: false,
             sample: None,
             after: None,
             names: None,
@@ -58,13 +61,18 @@ impl ConfigOption {
         Self { secret: true, ..self }
     }
 
+    /// An empty value is a value.
+    pub const fn may_be_empty(self) -> Self {
+        Self { may_be_empty: true, ..self }
+    }
+
     /// The sample sets this value.
     pub const fn sample(self, value: &'static str) -> Self {
         Self { sample: Some(value), ..self }
     }
 
-    /// In the sample and the manual it stands behind the option of that name, and the rows that
-    /// follow it in its table stand behind it.
+    /// In the sample and the manual it follows the option of that name. The rows behind it in its
+    /// table follow it there.
     pub const fn after(self, name: &'static str) -> Self {
         Self { after: Some(name), ..self }
     }
@@ -74,12 +82,12 @@ impl ConfigOption {
         Self { names: Some(names), ..self }
     }
 
-    /// What is accepted, as told with a value that is not.
+    /// What is accepted, for the message about a value that is not.
     pub fn accepted(&self) -> String {
         self.whole(self.accepted)
     }
 
-    /// What it does, for operators, and whether it does so in this release.
+    /// What it does, for operators, and whether it has an effect in this release.
     pub fn explanation(&self) -> String {
         let doc = self.whole(self.doc);
         if self.in_force { doc } else { format!("{doc} (Not in force in this release.)") }
@@ -106,9 +114,9 @@ impl ConfigOption {
 /// }
 /// ```
 ///
-/// Type: what the parser makes of the text of a value (`fn(&str) -> Result<_, Refused>`, or what
-/// else is a [`Parse`](super::values::Parse)). A row without a default is not set by default; the
-/// field then has the default of its type, such as `None` or an empty list. Flags may follow: the
+/// The parser turns the text of a value into the type of the field. It is a `fn(&str) -> Result<_,
+/// Refused>` or another [`Parse`](super::values::Parse). If an option without a default is not set,
+/// the field has the default of its type, such as `None` or an empty list. Flags may follow: the
 /// methods of [`ConfigOption`].
 macro_rules! options {
     (
@@ -176,34 +184,36 @@ pub(crate) use {field, options};
 pub struct Section {
     /// Name, without brackets.
     pub name: &'static str,
-    /// What it is about, for operators.
+    /// Its subject, for operators.
     pub doc: &'static str,
-    /// What stands in it.
+    /// What it contains.
     pub contents: Contents,
 }
 
-/// What stands in a section.
+/// What a section contains.
 #[derive(Debug, Clone, Copy)]
 pub enum Contents {
     /// Options, in groups.
     Options(&'static [&'static [ConfigOption]]),
-    /// Entries whose names the operator makes up. They are taken literally, so that only `=` ends
-    /// a name, and `[DEFAULT]` has none of them.
+    /// Entries whose names the operator chooses. They are read literally: only `=` ends a name, and
+    /// `[DEFAULT]` does not supply any.
     Entries {
-        /// How a message calls one of them, instead of the name, which may be a secret.
+        /// What a message calls an entry. It does not show the name, which may be a secret.
         one: &'static str,
-        /// What an entry looks like.
+        /// The form of an entry.
         form: &'static str,
-        /// One for the sample.
+        /// An entry for the sample.
         example: &'static str,
+        /// Whether a name in a section where it does not belong is probably that of an entry.
+        like: fn(&str) -> bool,
     },
 }
 
 impl Section {
-    /// Its options, in the order of the sample; none where it has entries.
+    /// Its options, in the order of the sample. There are none if it has entries.
     pub fn options(&self) -> Vec<&'static ConfigOption> {
         let Contents::Options(groups) = self.contents else { return Vec::new() };
-        // An option that stands behind another takes along those that follow it in its group.
+        // An option that is moved behind another takes along those that follow it in its group.
         let runs: Vec<&[ConfigOption]> = groups
             .iter()
             .flat_map(|group| group.chunk_by(|_, next| next.after.is_none()))
@@ -236,7 +246,7 @@ impl<'a> Sections<'a> {
         self.0.iter().find(|section| section.name == name)
     }
 
-    /// How an entry of that section is written, and called in messages, if it has entries.
+    /// The form of an entry of that section, and what messages call it, if it has entries.
     pub(super) fn entries(self, name: &str) -> Option<(&'static str, &'static str)> {
         match self.named(name)?.contents {
             Contents::Entries { one, form, .. } => Some((form, one)),
@@ -249,8 +259,19 @@ impl<'a> Sections<'a> {
         self.0.iter().any(|section| section.option(name).is_some())
     }
 
-    /// Says which option of the section may have been meant by a name that is none.
+    /// The section whose entries have such names, and their form.
+    fn of_entries_like(self, name: &str) -> Option<(&'static str, &'static str)> {
+        self.0.iter().find_map(|section| match section.contents {
+            Contents::Entries { form, like, .. } if like(name) => Some((section.name, form)),
+            _ => None,
+        })
+    }
+
+    /// A suggestion for an unknown name: the option of the section that may have been meant.
     pub(super) fn meant_option(self, section: &str, name: &str) -> String {
+        if let Some((section, form)) = self.of_entries_like(name) {
+            return format!("a line {form} belongs to [{section}]");
+        }
         if let Some(elsewhere) = self.0.iter().find(|section| section.option(name).is_some()) {
             return format!("it belongs to [{}]", elsewhere.name);
         }
@@ -259,8 +280,15 @@ impl<'a> Sections<'a> {
         nearest(name, names).map_or_else(String::new, |name| format!("did you mean {name}?"))
     }
 
-    /// Says which section may have been meant by a name that is none.
-    pub(super) fn meant_section(self, name: &str) -> String {
+    /// A suggestion for an unknown name with these entries: the section that may have been meant.
+    pub(super) fn meant_section<'e>(
+        self,
+        name: &str,
+        mut entries: impl Iterator<Item = &'e str>,
+    ) -> String {
+        if let Some((section, form)) = entries.find_map(|entry| self.of_entries_like(entry)) {
+            return format!("did you mean [{section}]? Lines {form} belong there");
+        }
         let names = self.0.iter().map(|section| section.name).chain([DEFAULT]);
         nearest(name, names).map_or_else(String::new, |name| format!("did you mean [{name}]?"))
     }
@@ -292,11 +320,11 @@ impl<'a> Sections<'a> {
     }
 }
 
-/// The known name with the fewest letters changed, of those by which half the letters at least
-/// stay.
+/// The known name that is most alike. At least half of the letters must be the same.
 fn nearest(name: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
     const LEAST_LIKENESS: f64 = 0.5;
-    // Nobody types this much by mistake, and the comparison takes the product of both lengths.
+    // The time of a comparison grows with the product of both lengths, and no option name is
+    // longer.
     const LONGEST: usize = 64;
 
     let name = name.trim().to_lowercase();
@@ -381,7 +409,7 @@ mod tests {
             ("SIPThor", ""),
         ];
         for (name, expected) in table {
-            assert_eq!(SECTIONS.meant_section(name), expected, "{name}");
+            assert_eq!(SECTIONS.meant_section(name, std::iter::empty()), expected, "{name}");
         }
     }
 }

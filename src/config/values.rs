@@ -1,5 +1,5 @@
-//! How values are read from text: the parsers that several rooms use. What a room alone needs, it
-//! has beside its options.
+//! Parsers for the text of values, used by several rooms. A parser that one room alone needs is
+//! beside its options.
 
 use std::{
     net::{IpAddr, Ipv6Addr},
@@ -12,27 +12,27 @@ use std::{
 
 use ipnet::IpNet;
 
-/// A value that is not accepted, or the item of a list that is not.
+/// A value, or an item of a list, that is not accepted.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Refused(pub String);
 
 impl Refused {
-    /// All of it.
+    /// The whole value.
     pub fn new(text: &str) -> Self {
         Self(text.to_owned())
     }
 }
 
-/// Where the relay may, or may not, dial.
+/// Networks that the relay may dial, or may not dial.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PeerList {
     /// Networks, in the order of the file, without host bits.
     pub networks: Vec<IpNet>,
-    /// Whether every special-purpose range that is not globally reachable belongs to the list.
+    /// Whether all special-purpose ranges that are not globally reachable belong to the list.
     pub special: bool,
 }
 
-/// Yes or no, in eight spellings.
+/// Yes or no, in one of eight spellings.
 pub fn boolean(text: &str) -> Result<bool, Refused> {
     match text.to_ascii_lowercase().as_str() {
         "1" | "yes" | "true" | "on" => Ok(true),
@@ -57,24 +57,24 @@ pub fn seconds(range: RangeInclusive<u32>) -> impl Fn(&str) -> Result<Duration, 
     move |text| number(text).map(|seconds| Duration::from_secs(seconds.into()))
 }
 
-/// Seconds, 0 for no limit.
+/// Seconds. 0 is no limit.
 pub fn time_limit(text: &str) -> Result<Option<Duration>, Refused> {
     let time = seconds(0..=u32::MAX)(text)?;
     Ok(Some(time).filter(|time| !time.is_zero()))
 }
 
-/// A count, 0 for no limit.
+/// A count. 0 is no limit.
 pub fn limit(text: &str) -> Result<Option<NonZeroU32>, Refused> {
     number(0..=u32::MAX)(text).map(NonZeroU32::new)
 }
 
-/// A count, 0 or less for no limit: 1.x took negative numbers so.
+/// A count. 0 is no limit, and so are negative numbers, as in msrprelay 1.x.
 pub fn attempts(text: &str) -> Result<Option<NonZeroU32>, Refused> {
     let attempts = number(i64::MIN..=u32::MAX.into())(text)?;
     Ok(u32::try_from(attempts).ok().and_then(NonZeroU32::new))
 }
 
-/// The name of a host, or an address; IPv6 loses its brackets.
+/// A host name or an IP address. The brackets of IPv6 are removed.
 pub fn host(text: &str) -> Result<String, Refused> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
     let address = bare.unwrap_or(text).parse::<Ipv6Addr>();
@@ -93,14 +93,14 @@ pub(super) fn is_host_name(text: &str) -> bool {
     text.len() <= 253 && text.strip_suffix('.').unwrap_or(text).split('.').all(label)
 }
 
-/// A realm is written into a quoted string (RFC 7616 §3.3).
+/// A realm. It must fit into a quoted string (RFC 7616 §3.3).
 pub fn realm(text: &str) -> Result<String, Refused> {
     let quotable = |c: char| !c.is_control() && !matches!(c, '"' | '\\');
     let realm = text.chars().all(quotable).then(|| text.to_owned());
     realm.ok_or_else(|| Refused::new(text))
 }
 
-/// Realms; `any` alone is none in particular.
+/// Realms. `any` alone is an empty list.
 pub fn domains(text: &str) -> Result<Vec<String>, Refused> {
     if text.eq_ignore_ascii_case("any") {
         return Ok(Vec::new());
@@ -119,7 +119,7 @@ pub fn origins(text: &str) -> Result<Vec<String>, Refused> {
     })
 }
 
-/// Networks; `none` is an empty list.
+/// Networks. `none` is an empty list.
 pub fn networks(text: &str) -> Result<Vec<IpNet>, Refused> {
     if is_none(text) {
         return Ok(Vec::new());
@@ -127,13 +127,13 @@ pub fn networks(text: &str) -> Result<Vec<IpNet>, Refused> {
     list(text, network)
 }
 
-/// Networks and the word `special`; `none` alone is an empty list.
+/// Networks and the word `special`. `none` alone is an empty list.
 pub fn peers(text: &str) -> Result<PeerList, Refused> {
     let mut peers = PeerList::default();
     if is_none(text) {
         return Ok(peers);
     }
-    for item in items(text)? {
+    for item in some_items(text)? {
         if item.eq_ignore_ascii_case("special") {
             peers.special = true;
             continue;
@@ -150,13 +150,13 @@ fn network(text: &str) -> Option<IpNet> {
     network.map(|network| network.trunc())
 }
 
-/// The name of a user, group or other thing of the system.
+/// The name of a user or group of the system.
 pub fn system_name(text: &str) -> Result<String, Refused> {
     let printable = !text.contains(|c: char| c.is_whitespace() || c.is_control() || c == ':');
     printable.then(|| text.to_owned()).ok_or_else(|| Refused::new(text))
 }
 
-/// What makes a value of a text. `directories` is where relative file names are looked up.
+/// Parses the text of a value. Relative file names are looked up in `directories`.
 pub trait Parse<T> {
     /// The value, or the part of the text that is refused.
     fn parse(&self, text: &str, directories: [&Path; 2]) -> Result<T, Refused>;
@@ -168,8 +168,8 @@ impl<T, F: Fn(&str) -> Result<T, Refused>> Parse<T> for F {
     }
 }
 
-/// The name of a file: absolute, or in the first of the directories that has it, or else to be made
-/// in the first.
+/// The name of a file. A relative name is looked up in the directories. If none has the file, the
+/// name is taken in the first one.
 #[derive(Debug, Clone, Copy)]
 pub struct File;
 
@@ -203,7 +203,7 @@ fn resolved(file: &str, directories: [&Path; 2]) -> PathBuf {
     first
 }
 
-/// The value of the name that it is, whatever the letter case.
+/// The value whose name the text is, in any letter case.
 pub fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Option<T> {
     let mut choices = choices.iter();
     choices.find(|(name, _)| name.eq_ignore_ascii_case(text)).map(|(_, value)| *value)
@@ -214,21 +214,25 @@ pub fn is_none(text: &str) -> bool {
     text.eq_ignore_ascii_case("none")
 }
 
-/// A list, each item parsed; the item that is not accepted is what is refused.
+/// A list of parsed items. The error names the item that is not accepted.
 pub fn list<T>(text: &str, parse: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, Refused> {
-    let items = items(text)?;
+    let items = some_items(text)?;
     items.into_iter().map(|item| parse(item).ok_or_else(|| Refused::new(item))).collect()
 }
 
-/// The items of a list, separated by commas or line breaks. A list of nothing but separators is
-/// refused: as a list of what is denied it would deny nothing.
-fn items(text: &str) -> Result<Vec<&str>, Refused> {
-    let items = text.split([',', '\n']).map(str::trim);
-    let items: Vec<&str> = items.filter(|item| !item.is_empty()).collect();
+/// The items of a list. A list that has only separators is refused: if it lists denied networks, it
+/// would deny none.
+fn some_items(text: &str) -> Result<Vec<&str>, Refused> {
+    let items: Vec<&str> = items(text).collect();
     if items.is_empty() {
         return Err(Refused::new(text));
     }
     Ok(items)
+}
+
+/// The items of a list, separated by commas or line breaks.
+pub fn items(text: &str) -> impl Iterator<Item = &str> {
+    text.split([',', '\n']).map(str::trim).filter(|item| !item.is_empty())
 }
 
 #[cfg(test)]
@@ -290,7 +294,7 @@ mod tests {
         for (text, networks, special) in table {
             assert_eq!(peers_of(text), Ok((networks.to_owned(), special)), "{text:?}");
         }
-        // A malformed rule must never be passed over: it would protect nothing.
+        // A malformed rule must never be skipped: the network would not be protected.
         for text in [
             "10.0.0.0/33",
             "10.0.0/8",

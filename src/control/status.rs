@@ -10,8 +10,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    clock,
-    relay::{Failure, Handle, Phase, Sessions},
+    clock, logging,
+    relay::{Handle, Phase, ReloadFailure, Sessions},
     tls::Identity,
 };
 
@@ -57,6 +57,8 @@ pub struct Status {
     pub faults: u64,
     /// Bytes on their way through the relay that wait for a peer to take them.
     pub queued_bytes: usize,
+    /// Lines of the log that were dropped since the start, because the log did not take them in time.
+    pub log_lines_dropped: u64,
     /// The last reload that failed.
     pub last_failed_reload: Option<FailedReload>,
     /// The last time that certificates which had changed on disk could not be used.
@@ -114,6 +116,7 @@ impl Status {
             sessions_started: counts.started,
             faults: counts.faults,
             queued_bytes: counts.queued,
+            log_lines_dropped: logging::lines_dropped(),
             last_failed_reload: relay.failed_reload().map(FailedReload::of),
             last_failed_renewal: relay.failed_renewal().map(FailedReload::of),
         }
@@ -121,7 +124,7 @@ impl Status {
 }
 
 impl FailedReload {
-    fn of(Failure { at, kept, reason, mended }: Failure) -> Self {
+    fn of(ReloadFailure { at, kept, reason, mended }: ReloadFailure) -> Self {
         Self { at: unix(at), kept, reason, mended }
     }
 }

@@ -117,8 +117,7 @@ fn replace_standard_streams(by: &File) -> io::Result<()> {
 
 #[expect(unsafe_code, reason = "there is no safe fork")]
 fn fork() -> io::Result<ForkResult> {
-    // SAFETY: after a fork in a process with several threads, the child may only do what is safe in
-    // a signal handler. This process has one thread: the runtime is made later, and nothing before
-    // it starts a thread.
+    // SAFETY: the child of a fork may do only what is safe in a signal handler if other threads
+    // run. None does: the runtime and the thread of the log are started later.
     Ok(unsafe { nix::unistd::fork() }?)
 }

@@ -2,6 +2,7 @@
 //! socket.
 
 use std::{
+    fmt::Display,
     io::{self, Write},
     net::SocketAddr,
     process::ExitCode,
@@ -10,8 +11,9 @@ use std::{
 
 use super::{
     failure::Failure,
+    notify::Manager,
     owner::Owner,
-    reading::{load, unreadable},
+    reading::{examine, load, unreadable},
 };
 use crate::{
     cli::msrprelay::Args,
@@ -22,16 +24,18 @@ use crate::{
 /// Prints the findings on standard error and the verdict on standard output.
 pub(super) fn run(arguments: &Args) -> ExitCode {
     let mut findings = Findings::default();
-    match load(arguments) {
-        Ok(config) => findings.look_at(&Arc::new(config)),
-        Err(failure) => {
-            if let Failure::Config(error) = &failure {
-                findings.warnings.extend_from_slice(&error.warnings);
-            }
-            findings.errors.extend(failure.to_string().lines().map(str::to_owned));
+    match examine(arguments) {
+        Ok((config, faults)) => {
+            findings.refuse_lines(faults.iter());
+            findings.look_at(&Arc::new(config));
         }
+        Err(failure) => findings.refuse_lines([failure]),
     }
-    findings.tell();
+    if arguments.systemd {
+        findings.tell_journal();
+    } else {
+        findings.tell();
+    }
     if findings.errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -60,9 +64,18 @@ struct Findings {
 }
 
 impl Findings {
+    /// Each line is an error.
+    fn refuse_lines(&mut self, errors: impl IntoIterator<Item = impl Display>) {
+        for error in errors {
+            self.errors.extend(error.to_string().lines().map(str::to_owned));
+        }
+    }
+
     /// Checks what depends on this machine: users, names, files.
     fn look_at(&mut self, config: &Arc<Config>) {
         self.warnings.extend(config.remarks());
+        // With a fault in the file nothing can be built.
+        let whole = self.errors.is_empty();
         let owner = Owner::of(config, &mut self.warnings);
         let mut addresses = Vec::new();
         for address in &config.listening.address {
@@ -76,7 +89,7 @@ impl Findings {
             Vec::new()
         });
         let faults = Generation::faults(config, addresses.first().copied());
-        if faults.is_empty() {
+        if whole && faults.is_empty() {
             self.build(config, &addresses);
         }
         for error in faults {
@@ -118,8 +131,28 @@ impl Findings {
         for error in &self.errors {
             let _ = writeln!(findings, "error: {error}");
         }
-        if let (Some(in_force), []) = (&self.in_force, &self.errors[..]) {
-            let _ = writeln!(io::stdout(), "{in_force}\nthe configuration is good");
+        let (Some(in_force), []) = (&self.in_force, &self.errors[..]) else { return };
+        let verdict = match self.warnings.len() {
+            0 => "the configuration is good".to_owned(),
+            1 => "the relay can start with this configuration; see the warning".to_owned(),
+            many => format!("the relay can start with this configuration; see the {many} warnings"),
+        };
+        let _ = writeln!(io::stdout(), "{in_force}\n{verdict}");
+    }
+
+    /// For a start by the service manager, which reads priorities in angle brackets
+    /// (`sd-daemon(3)`). Where nothing is wrong, the start itself tells the warnings.
+    fn tell_journal(&self) {
+        if self.errors.is_empty() {
+            return;
         }
+        let mut findings = io::stderr().lock();
+        for warning in &self.warnings {
+            let _ = writeln!(findings, "<4>{warning}");
+        }
+        for error in &self.errors {
+            let _ = writeln!(findings, "<3>{error}");
+        }
+        Manager::new(true).failed(&self.errors.join("\n"));
     }
 }

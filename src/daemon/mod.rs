@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   configuration -> log -> pid file -> sockets -> generation     most mistakes show here
-//!        -> fork (in background) -> write pid -> change user      no other thread up to here
+//!        -> fork (in background) -> thread of the log             no other thread up to here
+//!        -> write pid -> change user
 //!        -> runtime -> the relay listens -> "ready"               the launching process exits
 //!        -> signals, until the relay has stopped
 //! ```
@@ -44,7 +45,7 @@ use self::{
 use crate::{
     cli::msrprelay::Args,
     clock, control,
-    logging::{self, Level, LogLevel, Target},
+    logging::{self, Log, LogLevel, Target},
     relay::{Config, Generation, Relay, RelayError, Source},
 };
 
@@ -71,22 +72,26 @@ pub fn run(arguments: &Args) -> ExitCode {
     }
     let level = loaded.as_ref().map_or(LogLevel::Info, |config| config.logging.log_level);
     let at_least = if arguments.debug { LevelFilter::DEBUG } else { LevelFilter::OFF };
-    let (target, level) = match start_log(mode, level, at_least, &mut remarks) {
+    // Outlives the log, whose last lines the launching process waits for.
+    let mut launcher = None;
+    let log = match start_log(mode, level, at_least, &mut remarks) {
         Ok(started) => started,
         Err(cause) => {
-            let failure = Failure::System { what: "cannot write a log", cause };
-            return report(&failure, Target::Terminal);
+            let failure = cannot_log(cause);
+            let _ = writeln!(io::stderr(), "msrprelay: {failure}");
+            return ExitCode::FAILURE;
         }
     };
-    // Dropped after the failure has been reported: the launching process waits for that.
-    let mut launcher = None;
-    let mut start = Start { arguments, mode, level, remarks };
-    match loaded.and_then(|config| start.run(config, inherited, &mut launcher)) {
+    let mut startup = Startup { arguments, mode, log, remarks };
+    match loaded.and_then(|config| startup.run(config, inherited, &mut launcher)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             // A warning may explain the failure, so log the warnings first.
-            start.warn();
-            report(&failure, target)
+            startup.warn();
+            if mode == Mode::Service {
+                Manager::new(true).failed(&failure.to_string());
+            }
+            report(&failure, &mut startup.log)
         }
     }
 }
@@ -113,21 +118,25 @@ impl Mode {
 }
 
 /// A start of the relay, once the configuration has been read.
-struct Start<'a> {
+struct Startup<'a> {
     arguments: &'a Args,
     mode: Mode,
-    level: Level,
+    log: Log,
     /// Warnings that have not been logged yet.
     remarks: Vec<String>,
 }
 
-impl Start<'_> {
+impl Startup<'_> {
     fn run(
         &mut self,
         config: Config,
         inherited: Inherited,
         launcher: &mut Option<Launcher>,
     ) -> Result<(), Failure> {
+        if self.mode != Mode::Background {
+            // There is no fork to come.
+            self.log.start_writing().map_err(cannot_log)?;
+        }
         info!("starting msrprelay {}", env!("CARGO_PKG_VERSION"));
         let config = Arc::new(config);
         resources::raise_descriptor_limit();
@@ -166,13 +175,15 @@ impl Start<'_> {
             *launcher = Some(background::detach().map_err(failed)?);
             pid_file.write()?;
         }
+        // Before a user with a limit on his threads takes over: the log can tell of that limit.
+        self.log.start_writing().map_err(cannot_log)?;
         if let Some(owner) = &owner {
             owner.take_over()?;
             info!("running as {owner}");
             self.remarks = unreadable(&config, owner);
             self.warn();
         }
-        let level = self.level.clone();
+        let level = self.log.level();
         let source = Source::new(config.source().clone(), move |to| level.set(to));
         let serving = Serving {
             manager: Manager::new(self.mode == Mode::Service),
@@ -224,7 +235,7 @@ fn start_log(
     level: LogLevel,
     at_least: LevelFilter,
     remarks: &mut Vec<String>,
-) -> io::Result<(Target, Level)> {
+) -> io::Result<Log> {
     let (wanted, instead) = match mode {
         Mode::Foreground => (Target::Terminal, Target::Terminal),
         Mode::Service => (Target::Journal, Target::Terminal),
@@ -242,15 +253,24 @@ fn start_log(
     match logging::start(wanted, level, at_least) {
         Err(error) if wanted != instead => {
             remarks.push(format!("the journal cannot be reached: {error}"));
-            Ok((instead, logging::start(instead, level, at_least)?))
+            logging::start(instead, level, at_least)
         }
-        started => Ok((wanted, started?)),
+        started => started,
     }
+}
+
+fn cannot_log(cause: io::Error) -> Failure {
+    Failure::System { what: "cannot write a log", cause }
 }
 
 /// Reports why the relay ends: in the log and on standard error, but only once if these are the
 /// same.
-fn report(failure: &Failure, target: Target) -> ExitCode {
+fn report(failure: &Failure, log: &mut Log) -> ExitCode {
+    let target = log.target;
+    if target == Target::Terminal && !log.flush() {
+        // Nobody reads it, and it would keep this process for ever.
+        return ExitCode::FAILURE;
+    }
     for line in failure.to_string().lines() {
         if target != Target::Terminal {
             error!("{line}");

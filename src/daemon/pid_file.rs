@@ -1,4 +1,6 @@
-//! The pid file. It tells which process is the relay, and its lock makes sure that only one runs.
+//! The pid file. Its lock tells that a relay runs, and makes sure that only one does. The number in
+//! it tells which process that is, but only while the lock is held: a file that was left behind may
+//! name a process that has nothing to do with the relay.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -16,8 +18,10 @@ use thiserror::Error;
 const FILE_NAME: &str = "msrprelay.pid";
 /// Most octets that are read. More than any pid has.
 const LONGEST: u64 = 32;
-/// How long a killed process may still hold the lock, while its threads end.
-const DYING: Duration = Duration::from_secs(2);
+/// How long a lock is waited for that no living process is known to hold: a killed relay holds it
+/// until its threads have ended, one that starts until it has written its pid, and the init.d script
+/// holds it to ask for it.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Pause between two attempts in that time.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -29,7 +33,8 @@ pub(super) const RUNTIME_DIR_ADVICE: &str =
 #[derive(Debug, Error)]
 pub(super) enum PidFileError {
     #[error(
-        "already running with pid {pid}: stop it first, or remove {} if that process is no relay",
+        "already running with pid {pid}: stop it first, or give this one a --runtime-dir of its own; \
+         {} is locked",
         path.display()
     )]
     Running { pid: Pid, path: PathBuf },
@@ -48,37 +53,35 @@ pub(super) struct PidFile {
 }
 
 impl PidFile {
-    /// Opens and locks the file, unless it names a living process. Does not write the pid yet,
-    /// because the daemon will have another one.
+    /// Opens and locks the file. Empties it, because the pid in it is that of an earlier process, and
+    /// does not write one yet: the daemon will have another.
     pub(super) fn claim(directory: &Path) -> Result<Self, PidFileError> {
         let path = directory.join(FILE_NAME);
-        let mut patience = DYING;
+        let mut patience = PATIENCE;
         loop {
             let unwritable = |cause| PidFileError::Unwritable { path: path.clone(), cause };
             let mut file = open(&path).map_err(unwritable)?;
-            let locked = match file.try_lock() {
-                Ok(()) => true,
-                Err(TryLockError::WouldBlock) => false,
-                Err(TryLockError::Error(cause)) => return Err(unwritable(cause)),
-            };
-            let named = pid_in(&mut file).map_err(unwritable)?;
-            if locked && !is_at(&file, &path) {
+            match file.try_lock() {
+                Ok(()) if is_at(&file, &path) => {
+                    file.set_len(0).map_err(unwritable)?;
+                    return Ok(Self { file, path });
+                }
                 // Its owner removed the file before it was locked here. Try the new one.
-                continue;
+                Ok(()) => continue,
+                Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(cause)) => return Err(unwritable(cause)),
             }
-            let dying = !locked && named.is_some_and(|pid| !is_another_alive(pid));
-            if dying && !patience.is_zero() {
+            let named = pid_in(&mut file).map_err(unwritable)?;
+            let alive = named.is_some_and(is_another_alive);
+            if !alive && !patience.is_zero() {
                 thread::sleep(PAUSE);
                 patience = patience.saturating_sub(PAUSE);
                 continue;
             }
-            return match named {
-                Some(pid) if !locked || is_another_alive(pid) => {
-                    Err(PidFileError::Running { pid, path })
-                }
-                None if !locked => Err(PidFileError::Starting(path)),
-                _ => Ok(Self { file, path }),
-            };
+            return Err(match named {
+                Some(pid) => PidFileError::Running { pid, path },
+                None => PidFileError::Starting(path),
+            });
         }
     }
 
@@ -176,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_living_process_counts() {
+    fn only_the_lock_counts() {
         let mut ended = process::Command::new("true").spawn().unwrap();
         ended.wait().unwrap();
         let mut zombie =
@@ -187,7 +190,9 @@ mod tests {
             std::thread::yield_now();
         }
         let [ended, unreaped] = [&ended, &zombie].map(|process| process.id().to_string());
-        let stale = ["", "no pid", "-1", "0", "99999999999", &ended, &unreaped];
+        // The parent of the test process lives as long as the test.
+        let parent = nix::unistd::getppid().to_string();
+        let stale = ["", "no pid", "-1", "0", "99999999999", &ended, &unreaped, &parent];
         for text in stale.iter().map(ToString::to_string).chain([process::id().to_string()]) {
             let directory = tempfile::tempdir().unwrap();
             fs::write(file_in(directory.path()), &text).unwrap();
@@ -198,14 +203,32 @@ mod tests {
         }
         zombie.wait().unwrap();
 
+        // Not even the number of a living process lets a second one in while the file is locked.
+        for text in ["", &parent] {
+            let directory = tempfile::tempdir().unwrap();
+            let held = PidFile::claim(directory.path()).unwrap();
+            fs::write(file_in(directory.path()), text).unwrap();
+            let refused = PidFile::claim(directory.path()).unwrap_err();
+            match refused {
+                PidFileError::Running { pid, .. } => assert_eq!(pid.to_string(), text),
+                refused => assert!(matches!(refused, PidFileError::Starting(_)) && text.is_empty()),
+            }
+            drop(held);
+        }
+    }
+
+    /// Whoever asks for the lock holds it for a moment.
+    #[test]
+    fn a_lock_that_nobody_keeps_is_waited_for() {
         let directory = tempfile::tempdir().unwrap();
-        // The parent of the test process lives as long as the test. There is no lock: 1.x took
-        // none.
-        let parent = nix::unistd::getppid();
-        fs::write(file_in(directory.path()), format!("{parent}\n")).unwrap();
-        let refused = PidFile::claim(directory.path()).unwrap_err();
-        assert!(matches!(refused, PidFileError::Running { pid, .. } if pid == parent), "{refused}");
-        assert!(file_in(directory.path()).exists());
+        let asking = File::create(file_in(directory.path())).unwrap();
+        asking.lock_shared().unwrap();
+        let asking = thread::spawn(move || {
+            thread::sleep(PAUSE * 5);
+            drop(asking);
+        });
+        PidFile::claim(directory.path()).unwrap();
+        asking.join().unwrap();
     }
 
     #[test]

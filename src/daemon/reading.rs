@@ -1,16 +1,34 @@
 //! Reads the configuration at the start, and checks what the relay can still read as another user.
 
-use std::{env, fs::File, io, iter, path::Path};
+use std::{
+    env,
+    fs::File,
+    io, iter,
+    path::{Path, PathBuf},
+};
 
 use super::{failure::Failure, owner::Owner};
-use crate::{cli::msrprelay::Args, config, relay::Config, tls::pem};
+use crate::{
+    cli::msrprelay::Args,
+    config::{self, ConfigError, NotFound},
+    relay::Config,
+    tls::pem,
+};
 
 /// Finds and reads the configuration file that the command line asks for.
 pub(super) fn load(arguments: &Args) -> Result<Config, Failure> {
+    Ok(Config::load(&find(arguments)?)?)
+}
+
+/// The same in spite of faults in the file, which come beside what could be read.
+pub(super) fn examine(arguments: &Args) -> Result<(Config, Option<ConfigError>), Failure> {
+    Ok(Config::examine(&find(arguments)?)?)
+}
+
+fn find(arguments: &Args) -> Result<PathBuf, NotFound> {
     let program = env::args_os().next().unwrap_or_default();
     let directory = arguments.config_dir.as_deref();
-    let file = config::find(Path::new(&program), directory, arguments.config_file.as_deref())?;
-    Ok(Config::load(&file)?)
+    config::find(Path::new(&program), directory, arguments.config_file.as_deref())
 }
 
 /// Warnings about files that root has read at the start, but that the relay's user cannot read at a

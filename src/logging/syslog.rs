@@ -1,68 +1,41 @@
 //! Logging to syslog(3).
 
-use std::{
-    ffi::CStr,
-    io::{self, Write},
-};
+use std::{ffi::CStr, io};
 
 use nix::syslog::{Facility, LogFlags, Priority, Severity, openlog, syslog};
-use tracing::{Level, Metadata, Subscriber};
-use tracing_subscriber::{
-    fmt::{self, MakeWriter},
-    registry::LookupSpan,
+use tracing::{Level, Subscriber};
+use tracing_subscriber::{fmt, registry::LookupSpan};
+
+use super::{
+    lines::Lines,
+    queue::{Entry, Queue},
 };
+
+/// The name of the relay in syslog and the journal.
+pub(super) const IDENTIFIER: &CStr = c"msrprelay";
 
 /// Formats lines as on a terminal, but without the time, which syslog adds.
 pub(super) fn layer<S: Subscriber + for<'a> LookupSpan<'a>>(
     identifier: &'static CStr,
+    queue: &'static Queue,
 ) -> io::Result<impl tracing_subscriber::Layer<S>> {
-    openlog(Some(identifier), LogFlags::LOG_PID, Facility::LOG_DAEMON)?;
-    Ok(fmt::layer().with_target(false).without_time().with_ansi(false).with_writer(Syslog))
+    // Connected at once: the user that takes over later may not be allowed to.
+    let flags = LogFlags::LOG_PID | LogFlags::LOG_NDELAY;
+    openlog(Some(identifier), flags, Facility::LOG_DAEMON)?;
+    Ok(fmt::layer().with_target(false).without_time().with_ansi(false).with_writer(Lines(queue)))
 }
 
-struct Syslog;
-
-/// Collects the text of one event. When it is dropped, each line becomes an entry in syslog.
-struct Entry {
-    severity: Severity,
-    text: Vec<u8>,
+/// A warning in the form of the other lines.
+pub(super) fn warning(text: &str) -> Entry {
+    let line = format!(" WARN {text}\n");
+    Entry { severity: Level::WARN, text: line.into_bytes().into(), event: None }
 }
 
-impl<'a> MakeWriter<'a> for Syslog {
-    type Writer = Entry;
-
-    fn make_writer(&'a self) -> Entry {
-        Entry::new(Severity::LOG_INFO)
-    }
-
-    fn make_writer_for(&'a self, about: &Metadata<'_>) -> Entry {
-        Entry::new(severity(*about.level()))
-    }
-}
-
-impl Entry {
-    fn new(severity: Severity) -> Self {
-        Self { severity, text: Vec::new() }
-    }
-}
-
-impl Write for Entry {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.text.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Drop for Entry {
-    fn drop(&mut self) {
-        for line in lines(&self.text) {
-            // An error of the log itself cannot be reported anywhere.
-            let _ = syslog(Priority::new(self.severity, Facility::LOG_DAEMON), &line);
-        }
+/// One entry of syslog for each line.
+pub(super) fn write(entry: &Entry) {
+    for line in lines(&entry.text) {
+        // There is nobody to tell that the log does not work.
+        let _ = syslog(Priority::new(severity(entry.severity), Facility::LOG_DAEMON), &line);
     }
 }
 

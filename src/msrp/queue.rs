@@ -136,6 +136,12 @@ impl ChunkQueue {
         self.push_from(bytes, allocation);
     }
 
+    /// Appends a whole chunk that has an allocation of its own, and marks its end.
+    pub fn push_chunk(&mut self, chunk: Bytes) {
+        self.push(chunk);
+        self.mark_chunk_end();
+    }
+
     /// Appends bytes that were cut from `allocation`.
     pub fn push_from(&mut self, bytes: Bytes, allocation: Allocation) {
         if bytes.len() < COPY_BELOW {
@@ -216,6 +222,8 @@ impl ChunkQueue {
     fn follow_tail(&mut self) {
         let allocation = Allocation::of(&self.tail);
         if self.tail_end == Some(allocation.end) {
+            // A block that grew fills the gap at its start: it is longer than was known.
+            self.widen(allocation);
             return;
         }
         if let Some(end) = self.tail_end.replace(allocation.end) {
@@ -225,17 +233,23 @@ impl ChunkQueue {
     }
 
     fn pin(&mut self, allocation: Allocation) {
-        // Nearly always one of the last two: that of the tail, and that of the last read.
-        let is_it = |known: &&mut Pinned| known.allocation.end == allocation.end;
-        if let Some(known) = self.allocations.iter_mut().rev().find(is_it) {
-            let further = known.allocation.start.saturating_sub(allocation.start);
-            known.allocation.start -= further;
+        if let Some(known) = self.widen(allocation) {
             known.holders += 1;
-            self.pinned += further;
             return;
         }
         self.pinned += allocation.len();
         self.allocations.push_back(Pinned { allocation, holders: 1 });
+    }
+
+    /// The record of an allocation, which may begin before what was known of it.
+    fn widen(&mut self, allocation: Allocation) -> Option<&mut Pinned> {
+        // Nearly always one of the last two: that of the tail, and that of the last read.
+        let is_it = |known: &&mut Pinned| known.allocation.end == allocation.end;
+        let known = self.allocations.iter_mut().rev().find(is_it)?;
+        let further = known.allocation.start.saturating_sub(allocation.start);
+        known.allocation.start -= further;
+        self.pinned += further;
+        Some(known)
     }
 
     fn unpin(&mut self, allocation_end: usize) {
@@ -373,6 +387,24 @@ mod tests {
         assert_eq!((queue.next_chunk_end(), queue.cost()), (None, 0));
         queue.mark_chunk_end();
         assert_eq!(queue.next_chunk_end(), None);
+    }
+
+    /// A block that grows keeps a gap where octets stood that are sent, and fills it later.
+    #[test]
+    fn a_block_that_fills_its_gap_counts_whole() {
+        let mut queue = ChunkQueue::default();
+        let write = |queue: &mut ChunkQueue, octets: usize| {
+            queue.write(|out| out.extend_from_slice(&vec![1; octets]));
+        };
+        write(&mut queue, 3000);
+        queue.advance(2000);
+        write(&mut queue, 4000);
+        queue.advance(4500);
+        let start = queue.tail.as_ptr();
+        write(&mut queue, 2000);
+        assert!(queue.tail.as_ptr() < start, "the gap is not filled");
+        write(&mut queue, 5000);
+        assert!(queue.pinned >= queue.len(), "{} of {}", queue.pinned, queue.len());
     }
 
     proptest! {

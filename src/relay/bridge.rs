@@ -1,21 +1,20 @@
-//! A session's life after its 200 to AUTH: waiting, dialling, established, ending.
+//! The task of a session, from the 200 to AUTH until the session is over.
 //!
-//! One task owns both connections and the [`Session`] between them, so nothing on the way of a
-//! byte is shared: no channel, no lock.
+//! The task owns both connections and the [`Session`] between them, so the data passes no channel
+//! and no lock.
 
 use std::{
-    any::Any,
     future::poll_fn,
     ops::ControlFlow,
     panic::AssertUnwindSafe,
     pin::Pin,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
-use futures_util::{FutureExt as _, future::BoxFuture};
-use tokio_util::sync::CancellationToken;
-use tracing::{Span, debug, error, info};
+use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+use tracing::{Span, debug, info};
 
 use super::{
     end::End,
@@ -24,64 +23,71 @@ use super::{
     party::{Arrival, Delivery, Join, Newcomer, Party, Registration},
     process::Process,
     stats::Queued,
-    wire::{Step, Wires},
+    wire::{Halt, Wires},
 };
 use crate::{
     clock,
     msrp::{Head, HeaderError, Name, Path, StatusCode, Uri},
-    session::{Leg, Limits, Reject, Session, Timeout},
+    session::{LEGS, Leg, Limits, Reject, Session, Timeout},
     transport::{self, Link, LinkError, Stream, Target},
 };
 
-/// What a REPORT says when a connection is gone, as clients know it from the original.
+/// The comment of a REPORT when a connection is lost. msrprelay 1.x sent the same.
 const DISCONNECTED: &[u8] = b"Session got disconnected";
 
 /// The task of one session.
 pub(super) struct Bridge {
     session: Session,
     wires: Wires,
-    /// Where whoever joins is delivered, until the session is bound.
+    /// Receives the connection that joins the session. `None` once the session is bound or lapsed.
     arrival: Option<Arrival>,
     dialling: Option<BoxFuture<'static, Result<Link, LinkError>>>,
     logins: Logins,
+    /// The sessions of both clients, each of which may be ended by its token. They are polled only
+    /// when they have woken the task.
+    ends: FuturesUnordered<WaitForCancellationFutureOwned>,
     queued: Queued,
 }
 
-/// What remains when no session is served any more.
+/// What is left to do once the bridge no longer serves its session.
 pub(super) enum After {
-    /// The connection belongs to the task of the session that it joined.
+    /// Nothing: the near connection has moved to the task of the session that it joined.
     Joined,
-    /// The session that the connection was to join has just ended.
+    /// The session that the near connection was to join has just ended. The connection returns to
+    /// its own session, which waits as before.
     Returned(Box<Newcomer>),
-    /// The session is over. Somebody may have come to join it in the last moment.
+    /// The session is over. The second value is a connection that came to join it too late.
     Over(Box<Ending>, Option<Box<Newcomer>>),
 }
 
 /// What wakes the task.
-enum Event {
+enum Wake {
+    /// The token of a session on one of the legs is cancelled.
     Cancelled,
     Arrived(Option<Box<Newcomer>>),
     Dialled(Result<Link, LinkError>),
     Decided(Leg, Box<Head>, Verdict),
-    Step(Step),
+    Halted(Halt),
 }
 
-/// What follows from it: the session goes on, or this.
+/// What follows when the task wakes: the bridge goes on, or stops serving the session.
 type Next = ControlFlow<Way>;
 
-/// Why the task does not serve the session any longer.
+/// Why the bridge stops serving the session.
 enum Way {
-    /// The connection joins another session of this relay.
+    /// The near connection joins another session of this relay.
     Deliver(Delivery),
     /// The session is over, for this reason.
     Over(End),
 }
 
 impl Bridge {
-    /// The task of a connection that holds a session, waiting for `arrival`. `None`: it holds none.
+    /// The bridge of a session that no peer has joined yet. `None` if the connection holds no
+    /// session.
     pub(super) fn new(newcomer: Newcomer, arrival: Arrival) -> Option<Self> {
         let Newcomer { party, decoder, unsent, holding } = newcomer;
         let session = Session::new(holding?, decoder, unsent, Limits::DEFAULT, clock::now());
+        let ends = party.registration.iter().map(Registration::ended).collect();
         Some(Self {
             session,
             queued: party.counted.queued(),
@@ -89,29 +95,29 @@ impl Bridge {
             arrival: Some(arrival),
             dialling: None,
             logins: Logins::default(),
+            ends,
         })
     }
 
-    /// Where the log lines of the session stand.
+    /// The span of the session's log lines.
     pub(super) fn span(&self) -> Span {
         let registration = self.wires.near().registration.as_ref();
         registration.map_or_else(Span::none, |registration| registration.span.clone())
     }
 
-    /// Serves the session until it is over or the connection joins another one. A panic ends this
-    /// session alone.
+    /// Serves the session until it is over or the near connection joins another one. A panic ends
+    /// this session only.
     pub(super) async fn run(mut self: Box<Self>, process: &Arc<Process>) -> After {
         let next = AssertUnwindSafe(self.serve(process)).catch_unwind().await;
         match next {
             Ok(Way::Deliver(delivery)) => self.hand_over(delivery),
             Ok(Way::Over(end)) => self.over(end),
             Err(panic) => {
-                process.stats.faults.fetch_add(1, Ordering::Relaxed);
-                error!("a fault of the relay ends this session: {}", panic_message(&*panic));
-                // What is left of the session may be inconsistent.
+                process.fault("ends this session", &*panic);
+                // The panic may have left the session inconsistent, so this may panic, too.
                 let ended = std::panic::catch_unwind(AssertUnwindSafe(|| self.disconnect()));
                 if ended.is_err() {
-                    debug!("its peers cannot be told");
+                    debug!("no REPORTs are sent: ending the session failed as well");
                 }
                 self.over(End::Fault)
             }
@@ -120,20 +126,20 @@ impl Bridge {
 
     async fn serve(&mut self, process: &Arc<Process>) -> Way {
         loop {
-            let next = match self.event().await {
-                Event::Cancelled => {
+            let next = match self.wake().await {
+                Wake::Cancelled => {
                     self.disconnect();
                     let stopping = process.lifecycle.stopping.is_cancelled();
                     over(if stopping { End::Shutdown } else { End::Kicked })
                 }
-                Event::Arrived(newcomer) => self.arrived(newcomer),
-                Event::Dialled(dialled) => self.dialled(dialled),
-                Event::Decided(leg, head, verdict) => self.decided(leg, &head, verdict),
-                Event::Step(Step::NeedsFar(path)) => self.needs_far(process, &path),
-                Event::Step(Step::Auth(leg, head)) => self.login(process, leg, head),
-                Event::Step(Step::LockedOut(leg)) => self.lost(leg, End::LockedOut),
-                Event::Step(Step::Lost(leg, end)) => self.lost(leg, end),
-                Event::Step(Step::Due) => self.due(),
+                Wake::Arrived(newcomer) => self.arrived(newcomer),
+                Wake::Dialled(dialled) => self.dialled(dialled),
+                Wake::Decided(leg, head, verdict) => self.decided(leg, &head, verdict),
+                Wake::Halted(Halt::NeedsFar(path)) => self.needs_far(process, &path),
+                Wake::Halted(Halt::Auth(leg, head)) => self.login(process, leg, head),
+                Wake::Halted(Halt::LockedOut(leg)) => self.lost(leg, End::LockedOut),
+                Wake::Halted(Halt::Lost(leg, end)) => self.lost(leg, end),
+                Wake::Halted(Halt::Due) => self.due(),
             };
             if let Next::Break(way) = next {
                 return way;
@@ -141,39 +147,32 @@ impl Bridge {
         }
     }
 
-    async fn event(&mut self) -> Event {
-        let [near, far] = [Leg::Near, Leg::Far].map(|leg| self.token(leg));
-        let Self { session, wires, arrival, dialling, logins, queued, .. } = self;
+    async fn wake(&mut self) -> Wake {
+        let Self { session, wires, arrival, dialling, logins, ends, queued } = self;
         tokio::select! {
             biased;
-            () = cancelled(near.as_ref()) => Event::Cancelled,
-            () = cancelled(far.as_ref()) => Event::Cancelled,
-            newcomer = pending(arrival) => Event::Arrived(newcomer.ok()),
+            Some(()) = ends.next() => Wake::Cancelled,
+            newcomer = pending(arrival) => Wake::Arrived(newcomer.ok()),
             (leg, head, verdict) = poll_fn(|cx| logins.poll(cx)) => {
-                Event::Decided(leg, head, verdict)
+                Wake::Decided(leg, head, verdict)
             }
-            step = poll_fn(|cx| {
-                let step = wires.poll(session, cx);
+            halt = poll_fn(|cx| {
+                let halt = wires.poll(session, cx);
                 queued.set(queued_in(session));
-                step
-            }) => Event::Step(step),
-            // Last: a refusal may come at once, and what was said is taken first, or nobody would hear
-            // what became of it.
-            dialled = pending(dialling) => Event::Dialled(dialled),
+                halt
+            }) => Wake::Halted(halt),
+            // Last: a dial may fail at once. The client's input is read before that, so that its
+            // SENDs get a response and a REPORT.
+            dialled = pending(dialling) => Wake::Dialled(dialled),
         }
-    }
-
-    /// What ends the session that the client on this leg holds.
-    fn token(&self, leg: Leg) -> Option<CancellationToken> {
-        Some(self.wires.party(leg)?.registration.as_ref()?.token.clone())
     }
 
     // --- the far leg ---------------------------------------------------------------------------
 
-    /// The own client spoke first, and its request is still in its input.
+    /// The owner's first request needs a far leg. The request is still in the near leg's input.
     fn needs_far(&mut self, process: &Process, path: &Path) -> Next {
         if self.logins.is_under_way(Leg::Near) {
-            // The connection may be handed over: not before its AUTH is answered.
+            // The connection may move to another task; its AUTH must be answered first.
             self.wires.hold_near = true;
             return GO_ON;
         }
@@ -208,7 +207,7 @@ impl Bridge {
         GO_ON
     }
 
-    /// Nobody can join the session any more, so nobody looks for it.
+    /// The session is bound: no other peer can join it, so its listeners need not stay open.
     fn bind(&mut self) {
         self.arrival = None;
         self.wires.near_mut().doors = None;
@@ -239,25 +238,26 @@ impl Bridge {
     }
 
     fn arrived(&mut self, newcomer: Option<Box<Newcomer>>) -> Next {
-        // Whoever claimed the session is gone without having come.
+        // The task that claimed the session ended without delivering its connection.
         let Some(newcomer) = newcomer else { return over(End::Fault) };
         let Newcomer { mut party, decoder, unsent, holding } = *newcomer;
         debug!("joined by {}", party.peer());
         self.bind();
         party.doors = None;
+        self.ends.extend(party.registration.iter().map(Registration::ended));
         self.session.arrive(holding, decoder, unsent, clock::now());
         self.wires.open_far(party);
         GO_ON
     }
 
-    /// The connection moves to the task of the session that it joins.
+    /// Moves the near connection to the task of the session that it joins.
     fn hand_over(self: Box<Self>, delivery: Delivery) -> After {
         let Self { session, wires, .. } = *self;
         let (holding, decoder, unsent) = session.hand_over();
         let newcomer = Newcomer { party: wires.into_near(), decoder, unsent, holding };
         match delivery.send(Box::new(newcomer)) {
             Ok(()) => After::Joined,
-            // The other session has just ended; this one waits as before.
+            // The other session has just ended.
             Err(newcomer) => After::Returned(newcomer),
         }
     }
@@ -273,14 +273,14 @@ impl Bridge {
             let verdict = login::decide(&process, &claimant, &head, arrived).await;
             (head, verdict)
         };
-        self.logins.start(leg, Login(Box::pin(login)));
+        self.logins.start(leg, PendingLogin(Box::pin(login)));
         GO_ON
     }
 
     fn decided(&mut self, leg: Leg, head: &Head, verdict: Verdict) -> Next {
         let now = clock::now();
         if leg == Leg::Near {
-            // A request that waits for an arrival will find that out again.
+            // If a request waits for an arrival, `needs_far` holds the leg again.
             self.wires.hold_near = false;
         }
         let Some(party) = self.wires.party_mut(leg) else { return over(End::Fault) };
@@ -293,7 +293,7 @@ impl Bridge {
                 };
                 debug!("session extended to {} s", welcome.seconds());
                 let response = welcome.response(head, &holding.uri);
-                // With an arrival under way somebody has claimed the session in time.
+                // `arrival` is still there if a peer claimed the session before it lapsed.
                 if self.session.is_lapsed() && self.arrival.is_none() {
                     self.arrival = Some(registration.wait());
                 }
@@ -316,7 +316,8 @@ impl Bridge {
 
     fn lost(&mut self, leg: Leg, end: End) -> Next {
         if end == End::Closed && self.dialling.is_some() {
-            // The client's SENDs have been acknowledged: they are delivered, or reported, first.
+            // The client's SENDs have been acknowledged. The outcome of the dial decides whether
+            // they are delivered or reported as failed.
             self.wires.hold_near = true;
             return GO_ON;
         }
@@ -325,7 +326,9 @@ impl Bridge {
     }
 
     fn due(&mut self) -> Next {
-        while let Some(timeout) = self.session.expire(clock::now()) {
+        let now = clock::now();
+        self.wires.look_at_all(&mut self.session, now);
+        while let Some(timeout) = self.session.expire(now) {
             match timeout {
                 Timeout::Lapsed => {
                     let registration = self.wires.near().registration.as_ref();
@@ -345,14 +348,15 @@ impl Bridge {
         GO_ON
     }
 
-    /// Both sides are told that the session is over.
+    /// Ends the session with REPORTs to both legs for their unanswered SENDs.
     fn disconnect(&mut self) {
         self.session.end(StatusCode::TIMEOUT, DISCONNECTED, clock::now());
     }
 
     fn over(self: Box<Self>, end: End) -> After {
         let Self { session, wires, arrival, .. } = *self;
-        // It leaves the registry first: then nobody can claim it, and who has is on the way.
+        // This takes the session out of the registry. After that no peer can claim it; a connection
+        // that has claimed it may be in `arrival`.
         let ending = Ending::new(session, wires, end);
         let late = arrival.and_then(|mut arrival| {
             arrival.close();
@@ -368,26 +372,12 @@ fn over(end: End) -> Next {
     Next::Break(Way::Over(end))
 }
 
-/// What a panic said.
-pub(super) fn panic_message(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
-}
-
-/// Resolves when the token is cancelled; never, where there is none.
-async fn cancelled(token: Option<&CancellationToken>) {
-    match token {
-        Some(token) => token.cancelled().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Octets that wait for the peers of a session.
+/// Octets queued for both legs of a session.
 fn queued_in(session: &Session) -> usize {
     session.outgoing(Leg::Near).len() + session.outgoing(Leg::Far).len()
 }
 
-/// Where a next hop is dialled, if its URI says so.
+/// Where the relay dials a next hop. Refused if the URI has no valid port or is not for TCP.
 fn target(hop: &Uri) -> Result<Target, Reject> {
     let port = u16::try_from(hop.effective_port()).ok().filter(|port| *port != 0);
     match port {
@@ -398,27 +388,25 @@ fn target(hop: &Uri) -> Result<Target, Reject> {
     }
 }
 
-/// The look-ups under way, one for each leg at most.
+/// The AUTHs being decided, one for each leg at most.
 #[derive(Default)]
-struct Logins([Option<Login>; 2]);
+struct Logins([Option<PendingLogin>; 2]);
 
-/// One AUTH being decided.
-struct Login(BoxFuture<'static, (Box<Head>, Verdict)>);
+/// An AUTH being decided.
+struct PendingLogin(BoxFuture<'static, (Box<Head>, Verdict)>);
 
 impl Logins {
-    const LEGS: [Leg; 2] = [Leg::Near, Leg::Far];
-
-    fn start(&mut self, leg: Leg, login: Login) {
-        let place = Self::LEGS.iter().position(|&other| other == leg);
+    fn start(&mut self, leg: Leg, login: PendingLogin) {
+        let place = LEGS.iter().position(|&other| other == leg);
         self.0[place.unwrap_or_default()] = Some(login);
     }
 
     fn is_under_way(&self, leg: Leg) -> bool {
-        self.0.iter().zip(Self::LEGS).any(|(slot, other)| other == leg && slot.is_some())
+        self.0.iter().zip(LEGS).any(|(slot, other)| other == leg && slot.is_some())
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(Leg, Box<Head>, Verdict)> {
-        for (slot, leg) in self.0.iter_mut().zip(Self::LEGS) {
+        for (slot, leg) in self.0.iter_mut().zip(LEGS) {
             if let Some(login) = slot
                 && let Poll::Ready((head, verdict)) = login.0.as_mut().poll(cx)
             {
@@ -430,7 +418,7 @@ impl Logins {
     }
 }
 
-/// The output of what is in the slot, which is empty then; an empty slot never has any.
+/// Waits for the future in the slot and empties the slot. An empty slot never resolves.
 async fn pending<F: Future + Unpin>(slot: &mut Option<F>) -> F::Output {
     poll_fn(|cx| {
         let Some(future) = slot else { return Poll::Pending };

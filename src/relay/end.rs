@@ -1,32 +1,32 @@
-//! Why a session ended, and the two lines of the log that other programs read: their form is fixed.
+//! Why a session ended, and the two log lines that other programs parse. Their form is fixed.
 
-use std::{fmt, net::SocketAddr};
+use std::{fmt, net::SocketAddr, time::Duration};
 
 use tracing::{debug, info, warn};
 
 use super::registry::SessionInfo;
-use crate::{auth::AuthError, clock, session::Leg};
+use crate::{auth::AuthError, session::Leg};
 
 /// Why a session ended. Log lines, metrics and records derive their words from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
-    /// The client that holds the session closed its connection.
+    /// The client that owns the session closed its connection.
     Closed,
-    /// The other peer closed its connection.
+    /// The peer on the far leg closed its connection.
     PeerClosed,
-    /// A connection could not be written to any more.
+    /// Writing to a connection failed.
     Broken,
-    /// A peer sent what is no MSRP, or exceeded a limit of it.
+    /// The input of a leg is not MSRP, or exceeds a limit.
     Violation,
-    /// Too many failed AUTHs.
+    /// Too many AUTHs failed.
     LockedOut,
     /// The next hop could not be reached.
     Unreachable,
-    /// A peer took nothing for too long.
+    /// A peer read nothing of what was queued for it for too long.
     Stalled,
-    /// The time that the session was granted is over.
+    /// The session has expired.
     Expired,
-    /// An operator ended this session alone.
+    /// The session's own token was cancelled, without a stop of the relay.
     Kicked,
     /// The relay stops.
     Shutdown,
@@ -35,7 +35,7 @@ pub(super) enum End {
 }
 
 impl End {
-    /// The peer of that leg closed its connection.
+    /// The end for a leg whose connection was closed by its client or peer.
     pub(super) fn closed(leg: Leg) -> Self {
         match leg {
             Leg::Near => Self::Closed,
@@ -62,12 +62,11 @@ impl fmt::Display for End {
     }
 }
 
-/// The line of the log that operators count with.
-pub(super) fn log(session: &SessionInfo, end: End) {
-    let SessionInfo { user, realm, peer, since, traffic, .. } = session;
-    let (user, realm) = (Quoted(user), Quoted(realm));
-    let duration = clock::now().saturating_duration_since(*since).as_secs();
-    // Operators count from the client's side.
+/// Logs the end of a session. Operators take their statistics from this line.
+pub(super) fn log(session: &SessionInfo, duration: Duration, end: End) {
+    let SessionInfo { user, realm, peer, traffic, .. } = session;
+    let (user, realm, duration) = (Quoted(user), Quoted(realm), duration.as_secs());
+    // The line counts from the client's side: what the relay received, the client sent.
     let (sent, received) = (traffic.received(), traffic.sent());
     info!(
         "session ended: user={user}@{realm} peer={peer} duration={duration} sent={sent} \
@@ -75,7 +74,7 @@ pub(super) fn log(session: &SessionInfo, end: End) {
     );
 }
 
-/// The line of the log that fail2ban reads, where `told`; otherwise one for who looks closely.
+/// Logs a refused AUTH. If `told`, the line is a warning in the form that fail2ban reads.
 pub(super) fn log_refused_auth(
     peer: SocketAddr,
     (user, realm): (&str, &str),
@@ -90,7 +89,8 @@ pub(super) fn log_refused_auth(
     }
 }
 
-/// A name that a client chose, escaped so that it breaks neither a log line nor its readers.
+/// A name that a client chose. It is printed escaped, so that it can neither break a log line nor
+/// mislead a program that parses it.
 pub(super) struct Quoted<'a>(pub(super) &'a str);
 
 impl fmt::Display for Quoted<'_> {

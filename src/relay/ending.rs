@@ -1,98 +1,117 @@
-//! The end of a session: its last words to both sides, its line in the log, and the close.
+//! The end of a session: the relay writes what is queued for both legs, logs the end, and closes.
 //!
-//! Each leg is closed when its last octet is with the kernel, whatever the other leg does.
+//! Each leg is closed once the kernel has its last octet, whatever the other leg does.
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::{FutureExt as _, future::join_all};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{Span, debug};
 
 use super::{
     end::{self, End},
-    lifecycle::STOP_TIME,
     party::Registration,
     registry::SessionInfo,
     wire::{Wire, Wires},
 };
 use crate::{
+    clock,
     msrp::ChunkQueue,
     session::{Leg, Session},
 };
 
-/// How long a peer may take for its last octets once a session is over.
+/// How long a peer may take to read its last octets once a session is over.
 const DRAIN: Duration = Duration::from_secs(10);
-/// The same while the process stops: the line in the log is written before [`STOP_TIME`] is over.
-const DRAIN_AT_STOP: Duration = STOP_TIME.saturating_sub(Duration::from_secs(1));
+/// How long the line in the log waits for them, so that it counts them.
+const COUNTED: Duration = Duration::from_secs(1);
 
-/// A session that is over, with what it still has to say. It is in the registry no more.
+/// A session that is over, with what is still to be written. It has left the registry.
 pub(super) struct Ending {
     near: Last,
     far: Option<Last>,
-    end: End,
 }
 
-/// One leg of it.
+/// One leg of a session that is over.
 struct Last {
     leg: Leg,
     wire: Wire,
     words: ChunkQueue,
-    /// The session that the client on this leg held, and where its log lines stand.
-    held: Option<(Arc<SessionInfo>, Span)>,
+    /// That of the session that the client on this leg held.
+    line: Option<Line>,
+}
+
+/// The line in the log for one session. It is written when this is dropped, so it is written
+/// however the task ends.
+struct Line {
+    session: Arc<SessionInfo>,
+    /// Where the log lines of the session stand.
+    span: Span,
+    duration: Duration,
+    end: End,
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.span.in_scope(|| end::log(&self.session, self.duration, self.end));
+    }
 }
 
 impl Ending {
     pub(super) fn new(session: Session, wires: Wires, end: End) -> Self {
         let [near_words, far_words] = session.into_outgoing();
         let (near, far) = wires.into_legs();
-        let near = Last::new(Leg::Near, near, near_words);
-        Self { near, far: far.map(|far| Last::new(Leg::Far, far, far_words)), end }
+        Self {
+            near: Last::new(Leg::Near, near, near_words, end),
+            far: far.map(|far| Last::new(Leg::Far, far, far_words, end)),
+        }
     }
 
+    /// Why the session of the near leg's client ended.
     #[cfg(test)]
-    pub(super) fn end(&self) -> End {
-        self.end
+    pub(super) fn end(&self) -> Option<End> {
+        self.near.line.as_ref().map(|line| line.end)
     }
 
-    /// Says the last words, writes the lines of the log and closes. `stopping`: the process ends.
-    pub(super) async fn run(self, stopping: &CancellationToken) {
-        let Self { near, far, end } = self;
-        let far = async {
-            if let Some(far) = far {
-                far.say(end, stopping).await;
-            }
-        };
-        tokio::join!(near.say(end, stopping), far);
+    /// Says the last words, writes the lines of the log and closes. Once `at_once` is cancelled it
+    /// only writes the lines.
+    pub(super) async fn run(self, at_once: &CancellationToken) {
+        let legs = [Some(self.near), self.far].into_iter().flatten();
+        let said = join_all(legs.map(|leg| leg.say().boxed()));
+        at_once.run_until_cancelled(said).await;
     }
 }
 
 impl Last {
-    fn new(leg: Leg, mut wire: Wire, words: ChunkQueue) -> Self {
-        let held = wire.party.registration.take().map(Registration::leave);
-        Self { leg, wire, words, held }
+    fn new(leg: Leg, mut wire: Wire, words: ChunkQueue, end: End) -> Self {
+        // Nobody looks for the session any more.
+        wire.party.doors = None;
+        let line =
+            wire.party.registration.take().map(Registration::leave).map(|(session, span)| {
+                let duration = clock::now().saturating_duration_since(session.since);
+                Line { session, span, duration, end }
+            });
+        Self { leg, wire, words, line }
     }
 
-    async fn say(mut self, end: End, stopping: &CancellationToken) {
-        let stopped = async {
-            stopping.cancelled().await;
-            sleep(DRAIN_AT_STOP).await;
+    async fn say(self) {
+        let Self { leg, mut wire, words, line } = self;
+        let mut queued = wire.party.counted.queued();
+        queued.set(words.len());
+        let counted = async {
+            sleep(COUNTED).await;
+            drop(line);
+            sleep(DRAIN.saturating_sub(COUNTED)).await;
         };
-        let mut queued = self.wire.party.counted.queued();
-        queued.set(self.words.len());
         let said = tokio::select! {
-            said = self.wire.say(self.leg, self.words) => said,
-            () = sleep(DRAIN) => false,
-            () = stopped => false,
+            said = wire.say(leg, words) => said,
+            () = counted => false,
         };
         drop(queued);
-        if let Some((session, span)) = &self.held {
-            span.in_scope(|| end::log(session, end));
-        }
         if !said {
-            debug!("the last octets to the {} were not taken", self.leg);
-            return;
+            debug!("the last octets to the {leg} were not taken");
         }
-        if let Err(error) = self.wire.party.stream.close(DRAIN).await {
+        if let Err(error) = wire.party.stream.close(DRAIN).await {
             debug!("{error}");
         }
     }

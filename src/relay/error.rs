@@ -1,4 +1,5 @@
-//! Errors as an operator meets them: with the place in the file that must be mended.
+//! Errors of a configuration that is well written but cannot be used, with the place in the file
+//! that the operator must correct.
 
 use std::io;
 
@@ -10,13 +11,13 @@ use crate::{
     tls::{Finding, HostNameError, TlsError, pem::PemFile},
 };
 
-/// Why the relay cannot start, or go on.
+/// Why a generation cannot be built or put in force.
 #[derive(Debug, Error)]
 pub enum RelayError {
-    /// A certificate, a key, or what TLS needs of them.
+    /// The certificates and keys cannot be used for TLS.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The host name is not in the certificate, or there is none to take.
+    /// The host name is not in the certificate, or the certificate has none.
     #[error(transparent)]
     HostName(#[from] HostNameError),
     /// The host name cannot stand in a URI.
@@ -25,7 +26,7 @@ pub enum RelayError {
         /// The name.
         host: String,
     },
-    /// A backend does not accept what stands in its section.
+    /// A backend cannot be opened with the options in its section.
     #[error("{}{error}", section_unless_option(section, error))]
     Backend {
         /// The section.
@@ -33,14 +34,14 @@ pub enum RelayError {
         /// What is wrong.
         error: OpenError,
     },
-    /// An address cannot be listened on.
+    /// An address cannot be resolved, or the relay cannot listen on it.
     #[error("{0}")]
     Bind(#[source] io::Error),
-    /// The kernel refuses to listen on a socket that is bound.
+    /// The async runtime does not take a listening socket.
     #[error("cannot accept connections: {0}")]
     Listen(#[source] io::Error),
-    /// The address to write into URIs cannot be found.
-    #[error("cannot tell the address of this machine, set hostname in [Relay]: {0}")]
+    /// `hostname` is not set, and the relay cannot find an address for its URIs.
+    #[error("cannot find the address of this machine, set hostname in [Relay]: {0}")]
     NoAddress(#[source] io::Error),
 }
 
@@ -48,7 +49,7 @@ pub enum RelayError {
 #[derive(Debug, Error)]
 #[error("{place}: {cause}")]
 pub struct Located {
-    /// File, line, section and option, as far as they can be told.
+    /// File, line, section and option, as far as they are known.
     place: String,
     /// What is wrong.
     #[source]
@@ -56,7 +57,7 @@ pub struct Located {
 }
 
 impl RelayError {
-    /// Finds the option that is to blame in the configuration.
+    /// Adds the place in the configuration that must be corrected.
     pub fn located(self, config: &Config) -> Located {
         let place = match self.option() {
             Some((section, option)) => config.place(section, option),
@@ -65,7 +66,7 @@ impl RelayError {
         Located { place, cause: self }
     }
 
-    /// Section and name.
+    /// Section and name of the option at fault.
     fn option(&self) -> Option<(&'static str, &'static str)> {
         let relay = |option| Some(("Relay", option));
         match self {
@@ -78,12 +79,13 @@ impl RelayError {
     }
 }
 
-/// The name of the section, where no option says it.
+/// The section as a prefix. It is empty if the error names an option: then the place has the
+/// section.
 fn section_unless_option(section: &str, error: &OpenError) -> String {
     if error.option.is_some() { String::new() } else { format!("[{section}] ") }
 }
 
-/// A warning about a certificate or key, with the place in the file.
+/// A warning about a certificate or key, with the place in `config.ini` that names it.
 pub(super) fn located(finding: &Finding, config: &Config) -> String {
     let option = if matches!(finding, Finding::KeyExposed { .. }) { "key" } else { "certificate" };
     format!("{}: {finding}", config.place("Relay", option))

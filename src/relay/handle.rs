@@ -1,4 +1,4 @@
-//! Steering a running relay from outside: reload, drain, stop.
+//! Watching and steering a running relay from outside: status, reload, drain, stop.
 
 use std::{
     net::SocketAddr,
@@ -9,14 +9,14 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
-    configuration::{Failure, Generation, ReloadError, Reloaded},
+    configuration::{Generation, ReloadError, ReloadFailure, Reloaded},
     lifecycle::Phase,
     process::Process,
     registry::Sessions,
     stats::Counts,
 };
 
-/// Steers a running relay; cheap to clone.
+/// Watches and steers a running relay. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Handle {
     process: Arc<Process>,
@@ -27,93 +27,96 @@ impl Handle {
         Self { process }
     }
 
-    /// Reads the configuration and puts it in force, or changes nothing; one at a time. The outcome
-    /// is logged as well. It goes on when the caller does not wait for it.
+    /// Reads the configuration and puts it in force. A reload that fails changes nothing. The
+    /// outcome is logged too. Reloads run one after another, and one goes on even if its caller
+    /// stops waiting.
     pub async fn reload(&self) -> Result<Reloaded, ReloadError> {
-        let lifecycle = &self.process.lifecycle;
         let configuration = Arc::clone(&self.process.configuration);
         let reloading = async move { configuration.reload().await };
-        // Files and names may keep it waiting for ever; the end does not wait for them.
-        let reloading = lifecycle.stopping.clone().run_until_cancelled_owned(reloading);
-        let ended = lifecycle.spawn(reloading).await.unwrap_or(Some(Err(ReloadError::Interrupted)));
-        ended.unwrap_or(Err(ReloadError::Stopping))
+        // A file or a DNS look-up can block for ever; a relay that stops must not wait for it.
+        match self.process.lifecycle.spawn_until_stopping(reloading).await {
+            Ok(Some(outcome)) => outcome,
+            Ok(None) => Err(ReloadError::Stopping),
+            Err(_) => Err(ReloadError::Interrupted),
+        }
     }
 
-    /// No new sessions; the relay ends when the last one has.
+    /// Refuses new sessions from now on. The relay ends when the last session has ended.
     pub fn drain(&self) {
         self.process.lifecycle.advance(Phase::Draining);
     }
 
-    /// Ends: sessions may take `drain_timeout` to end by themselves, then
-    /// [`STOP_TIME`](super::STOP_TIME) for their last words.
+    /// Stops the relay. Sessions get `drain_timeout` to end by themselves. The relay ends the others
+    /// and gives them [`STOP_TIME`](super::STOP_TIME) to write their last octets.
     pub fn stop(&self) {
         self.process.lifecycle.advance(Phase::Stopping);
     }
 
-    /// Ends, and waits for nobody.
+    /// Stops the relay without waiting for any session.
     pub fn stop_now(&self) {
         self.process.lifecycle.at_once.cancel();
         self.stop();
     }
 
-    /// The generation in force, and since when it is.
+    /// The generation in force, and when it was put in force.
     pub fn in_force(&self) -> (Arc<Generation>, SystemTime) {
         let in_force = self.process.configuration.in_force();
         (Arc::clone(&in_force.generation), in_force.since)
     }
 
-    /// Where the relay listens.
+    /// The addresses that the relay listens on.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.process.configuration.addresses()
     }
 
-    /// Where it still listens for sessions that were given out before a reload.
+    /// Addresses of earlier generations on which the relay still listens: peers may look there for
+    /// sessions granted before a reload.
     pub fn left_addresses(&self) -> Vec<SocketAddr> {
         self.process.configuration.left_addresses()
     }
 
     /// The last reload that failed.
-    pub fn failed_reload(&self) -> Option<Failure> {
+    pub fn failed_reload(&self) -> Option<ReloadFailure> {
         self.process.configuration.failures().reload.clone()
     }
 
-    /// The last time that certificates which had changed on disk could not be used.
-    pub fn failed_renewal(&self) -> Option<Failure> {
+    /// The last failed renewal: certificate files changed, and the new ones could not be used.
+    pub fn failed_renewal(&self) -> Option<ReloadFailure> {
         self.process.configuration.failures().renewal.clone()
     }
 
-    /// Since when the relay runs.
+    /// When the relay started.
     pub fn started(&self) -> Instant {
         self.process.started
     }
 
-    /// The sessions that are alive.
+    /// How many sessions there are.
     pub fn sessions(&self) -> Sessions {
         self.process.registry.sessions()
     }
 
-    /// What the process counts.
+    /// The counters of the process.
     pub fn counts(&self) -> Counts {
         self.process.stats.counts()
     }
 
-    /// Resolves if the relay is alive: its tasks get their turn and its table of sessions can be
-    /// had. Never, where it hangs.
+    /// Resolves if the relay is alive: the runtime runs a new task, and the registry can be locked.
+    /// Does not resolve if the relay hangs.
     pub async fn pulse(&self) {
         let process = Arc::clone(&self.process);
         let beat = tokio::spawn(async move { process.registry.len() });
-        // A beat that is lost is none.
+        // A task that panicked or was dropped proves nothing.
         if beat.await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 
-    /// Where the relay is now, and each change of that.
+    /// The phase of the relay, to be watched for changes.
     pub fn phase(&self) -> watch::Receiver<Phase> {
         self.process.lifecycle.phases()
     }
 
-    /// Resolves when the sessions are being ended: then nothing can be steered any more.
+    /// Resolves once the relay ends its sessions. From then on it cannot be steered any more.
     pub async fn ending(&self) {
         self.process.lifecycle.stopping.cancelled().await;
     }

@@ -1,4 +1,4 @@
-//! Where the process is between its start and its end, and the tasks that its end waits for.
+//! The phases of the process, and the tasks that its end waits for.
 
 use std::time::Duration;
 
@@ -6,20 +6,20 @@ use serde::{Deserialize, Serialize};
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// How long sessions have, once the relay stops, to say their last words.
+/// How long a relay that stops waits for its tasks: sessions write their last octets meanwhile.
 pub const STOP_TIME: Duration = Duration::from_secs(5);
 
-/// What the relay is about. Ordered: it never goes back from draining or stopping.
+/// What the relay is doing. The order counts: a relay that drains or stops never goes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
-    /// It takes sessions.
+    /// The relay grants sessions.
     Running,
-    /// It takes sessions, and reads its configuration.
+    /// The relay grants sessions, and is reading its configuration.
     Reloading,
-    /// It takes no new sessions, and stops when the last one has ended.
+    /// The relay grants no new sessions, and stops when the last one has ended.
     Draining,
-    /// It ends, its sessions with it.
+    /// The relay grants no new sessions. It ends those that are left after `drain_timeout`.
     Stopping,
 }
 
@@ -27,15 +27,15 @@ pub enum Phase {
 #[derive(Debug)]
 pub(super) struct Lifecycle {
     phase: watch::Sender<Phase>,
-    /// Sessions are being ended. The token of each session is a child of this one.
+    /// Cancelled to end all sessions. The token of each session is a child of it.
     pub(super) stopping: CancellationToken,
-    /// The process ends without waiting for anybody.
+    /// Cancelled to end the process without waiting for any session or task.
     pub(super) at_once: CancellationToken,
-    /// The process ends when these have ended, or after [`STOP_TIME`].
+    /// The process ends when these tasks have ended, or after [`STOP_TIME`].
     tasks: TaskTracker,
 }
 
-/// The phase is [`Phase::Reloading`] while this lives, unless the relay drains or stops.
+/// Keeps the phase at [`Phase::Reloading`] while it lives, unless the relay drains or stops.
 #[derive(Debug)]
 pub(super) struct Reloading<'a>(&'a Lifecycle);
 
@@ -53,7 +53,7 @@ impl Lifecycle {
         *self.phase.borrow()
     }
 
-    /// The phase now, and each change of it.
+    /// The phase, to be watched for changes.
     pub(super) fn phases(&self) -> watch::Receiver<Phase> {
         self.phase.subscribe()
     }
@@ -63,7 +63,7 @@ impl Lifecycle {
         self.phase() >= Phase::Draining
     }
 
-    /// Enters a later phase; does nothing where `to` is none.
+    /// Enters the phase `to`, unless the relay is in it or past it.
     pub(super) fn advance(&self, to: Phase) {
         self.phase.send_if_modified(|phase| {
             let later = to > *phase;
@@ -74,7 +74,8 @@ impl Lifecycle {
         });
     }
 
-    /// Marks a reload, unless the relay stops.
+    /// Enters [`Phase::Reloading`], unless the relay drains. `None` if the relay stops: then there
+    /// is to be no reload.
     pub(super) fn begin_reload(&self) -> Option<Reloading<'_>> {
         if self.phase() == Phase::Stopping {
             return None;
@@ -89,6 +90,15 @@ impl Lifecycle {
         F: Future<Output: Send> + Send + 'static,
     {
         self.tasks.spawn(task)
+    }
+
+    /// Starts a task that ends when the sessions are to end, wherever it is. Its output is `None`
+    /// then.
+    pub(super) fn spawn_until_stopping<F>(&self, task: F) -> JoinHandle<Option<F::Output>>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        self.spawn(self.stopping.clone().run_until_cancelled_owned(task))
     }
 
     /// Resolves when all tasks have ended.

@@ -1,5 +1,5 @@
-//! A connection without a session: TLS, then an AUTH that gets it one or a SEND that joins one
-//! (RFC 4976 §6.1).
+//! The stage of a connection without a session: TLS, then an AUTH that gets it a session, or a SEND
+//! that joins one (RFC 4976 §6.1).
 
 use std::{
     net::SocketAddr,
@@ -31,25 +31,25 @@ use crate::{
     transport::{self, Blocks, Loss, Stream},
 };
 
-/// From the first SYN to a session (RFC 4976 §6.1).
+/// How long a connection may stay in the lobby, TLS handshake included (RFC 4976 §6.1).
 const PROBATION: Duration = Duration::from_secs(30);
-/// Largest head of a peer that nobody knows, in octets.
+/// Largest head in the lobby, in octets.
 const MAX_STRANGERS_HEAD: usize = 32 * 1024;
-/// Small, for heads of strangers.
+/// Small blocks: connections in the lobby send heads only, and anybody can open them.
 const BLOCKS: Blocks = Blocks { size: 4096, least: 4096 };
-/// Refused requests after which a connection is closed (RFC 4976 §6.1: several failed requests);
-/// it bounds how many session-ids can be guessed.
+/// Refused requests after which a connection is closed (RFC 4976 §6.1: several failed requests).
+/// The limit bounds how many session-ids a connection can guess.
 const MAX_REFUSED: u32 = 16;
-/// What a peer may take to read the last answer.
+/// How long a peer may take to read its last response.
 const CLOSE: Duration = Duration::from_secs(2);
 
 /// How a connection left the lobby.
 pub(super) enum Left {
-    /// It holds a session of its own now, in which `Arrival` tells who joins it.
+    /// Its client owns a session now. `Arrival` receives the connection that joins this session.
     Admitted(Box<Newcomer>, Arrival),
     /// The session that it was to join has just ended.
     Returned(Box<Newcomer>),
-    /// It is closed, or in the hands of the session that it joined.
+    /// It is closed, or belongs to the task of the session that it joined.
     Gone,
 }
 
@@ -88,8 +88,8 @@ pub(super) async fn enter(process: &Process, tcp: TcpStream, peer: SocketAddr) -
     }
 }
 
-/// Serves a connection whose session went away before it had joined it. One that holds a session
-/// of its own goes back to that, which waits as before.
+/// Serves a connection that came too late to join a session. If its client owns a session, that
+/// session waits for a peer again; otherwise the connection starts again in the lobby.
 pub(super) async fn return_to(process: &Process, newcomer: Box<Newcomer>) -> Left {
     if let Some(registration) = &newcomer.party.registration {
         let arrival = registration.wait();
@@ -127,31 +127,33 @@ struct Visitor {
     unsent: ChunkQueue,
     /// Requests refused so far.
     refused: u32,
-    /// The AUTH whose end-line has not come.
+    /// An AUTH whose end-line has not come yet.
     login: Option<Box<Head>>,
-    /// Why the SEND that comes next may not join.
+    /// Why the SEND at the front of the input must not join a session.
     refusal: Option<Reject>,
 }
 
-/// How a visit ends.
+/// What happens to a connection after the lobby.
 enum Outcome {
-    /// In somebody's session.
+    /// It joins a session.
     Join(Delivery),
-    /// In a session of its own.
+    /// Its client gets a session.
     Admit(Box<Head>, Welcome),
-    /// Not at all.
+    /// It is closed.
     Leave,
 }
 
 /// What came next on the connection.
 enum Look {
+    /// A SEND that has claimed a session. It is still in the input.
     Join(Delivery),
+    /// A complete AUTH.
     Login(Box<Head>),
-    /// Something that has been dealt with.
+    /// Input that is dealt with.
     Done,
-    /// Nothing yet.
+    /// Nothing: more input is needed.
     Nothing,
-    /// The input makes no sense any more.
+    /// The decoder cannot tell where the next message begins.
     Lost(DecodeError),
 }
 
@@ -202,8 +204,8 @@ impl Visitor {
         }
     }
 
-    /// Takes the next event, but leaves a SEND that joins a session where it is: the session will
-    /// read it.
+    /// Decodes what comes next. A SEND that joins a session stays in the input, because the session
+    /// must read it.
     fn look(&mut self, process: &Process) -> Look {
         let Self { party: Party { stream, .. }, decoder, .. } = self;
         if self.refusal.is_none()
@@ -273,7 +275,7 @@ impl Visitor {
     fn join(self, delivery: Delivery) -> Left {
         match delivery.send(self.newcomer(None)) {
             Ok(()) => Left::Gone,
-            // Its task has just ended: the SEND will find no session.
+            // The session has just ended. When the lobby reads the SEND again, it answers 481.
             Err(newcomer) => Left::Returned(newcomer),
         }
     }
@@ -283,7 +285,7 @@ impl Visitor {
         let uri = match policy.mint(&session_id()) {
             Ok(uri) => uri,
             Err(error) => {
-                tracing::error!("no URI for a session: {error}");
+                tracing::error!("closed: cannot make the URI of a session: {error}");
                 return Left::Gone;
             }
         };
@@ -304,10 +306,10 @@ impl Visitor {
             peer: self.party.peer(),
             since: clock::now(),
             traffic: Arc::clone(self.party.stream.traffic()),
+            token: process.lifecycle.stopping.child_token(),
         };
         span.in_scope(|| info!("session started, peer {}", info.peer));
-        let token = process.lifecycle.stopping.child_token();
-        let (registration, arrival) = process.registry.register(info, token, span);
+        let (registration, arrival) = process.registry.register(info, span);
         process.stats.started.fetch_add(1, Ordering::Relaxed);
         self.party.registration = Some(registration);
         self.say(Some(response));
@@ -321,7 +323,7 @@ impl Visitor {
         Left::Admitted(self.newcomer(Some(holding)), arrival)
     }
 
-    /// Sends what is to be said, and closes.
+    /// Writes the responses that are left, and closes.
     async fn leave(mut self) -> Left {
         let flushed = tokio::time::timeout(CLOSE, self.flush()).await;
         if let Ok(Ok(())) = flushed {
@@ -333,8 +335,7 @@ impl Visitor {
 
     fn say(&mut self, response: Option<BytesMut>) {
         if let Some(response) = response {
-            self.unsent.push(response.freeze());
-            self.unsent.mark_chunk_end();
+            self.unsent.push_chunk(response.freeze());
         }
     }
 
@@ -343,15 +344,18 @@ impl Visitor {
     }
 }
 
-/// Whether a request is one that may join a session (RFC 4975 §5.4: the first is a SEND).
+/// Whether a request may join a session: a SEND, which RFC 4975 §5.4 wants first, with a path that
+/// goes on behind the relay's URI.
 fn is_joining(head: &Head) -> bool {
     matches!(head.start, Start::Request(Method::Send)) && head.to_path.len() > 1
 }
 
-/// A secret that nobody can guess: 128 random bits, safe in a URI (RFC 4975 §14.1).
+/// 128 random bits, in characters that a URI may have. Whoever knows the session-id can join the
+/// session, so it must be impossible to guess (RFC 4975 §14.1).
 fn session_id() -> String {
     let mut bytes = [0; 16];
-    // The system's generator does not fail once the system runs; ours is seeded from it.
+    // The kernel's generator cannot fail on a running system. If it does, our own generator, which
+    // was seeded from it, takes its place.
     if SysRng.try_fill_bytes(&mut bytes).is_err() {
         rand::Rng::fill_bytes(&mut rand::rng(), &mut bytes);
     }

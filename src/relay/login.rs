@@ -1,5 +1,5 @@
-//! One AUTH and its answer (RFC 4976 §5.1, §6.3), for a new connection and for one that holds a
-//! session.
+//! Decides on an AUTH and makes its response (RFC 4976 §5.1, §6.3). The AUTH asks for a session, or
+//! extends the one that the client owns.
 
 use std::time::{Duration, Instant};
 
@@ -7,32 +7,32 @@ use bytes::{Bytes, BytesMut};
 
 use super::{configuration::Policy, end, party::Claimant, process::Process};
 use crate::{
-    auth::{Answer, AuthError, AuthRequest, Grant, basic},
+    auth::{Answer, AuthError, AuthRequest, Grant, basic, domain},
     clock,
     msrp::{Head, HeaderError, Name, StatusCode, Uri, digest::Authorization},
     session::{self, Expiry, Reject},
 };
 
-/// The answer to a failed attempt leaves at the next multiple of this after the request arrived, so
-/// that its time does not tell a client whether the user exists.
+/// The response to a failed AUTH leaves at the next multiple of this time after the request came.
+/// So its timing does not tell the client whether the user exists.
 const ANSWER_STEP: Duration = Duration::from_millis(100);
 
-/// What becomes of an AUTH.
+/// The decision on an AUTH.
 #[derive(Debug)]
 pub(super) enum Verdict {
-    /// No 200: a challenge or an error.
+    /// The response is a challenge or an error.
     Refused {
         response: BytesMut,
-        /// Whether it counts as a failed attempt.
+        /// The AUTH counts as failed.
         failed: bool,
-        /// Whether the client has used up its attempts, so that the connection is closed.
+        /// The client has used up its attempts: close the connection.
         close: bool,
     },
-    /// The 200 can be sent.
+    /// The AUTH is accepted.
     Granted(Welcome),
 }
 
-/// A successful AUTH; the response still lacks the URI.
+/// What an accepted AUTH grants. The 200 can be made once the URI of the session is known.
 #[derive(Debug)]
 pub(super) struct Welcome {
     pub(super) user: String,
@@ -48,8 +48,8 @@ impl Welcome {
         self.expires.as_secs()
     }
 
-    /// The 200, with the way through the relays before us and our own URI (RFC 4976 §5.1: the
-    /// relay that answers builds all of Use-Path).
+    /// The 200. Its Use-Path leads through the relays that passed the AUTH on, then to `uri`
+    /// (RFC 4976 §5.1: the relay that answers builds all of Use-Path).
     pub(super) fn response(&self, head: &Head, uri: &Uri) -> BytesMut {
         let relays = head.from_path.split_last().map_or(&[][..], |(_client, relays)| relays);
         let path = relays.iter().rev().chain([uri]).map(Uri::text);
@@ -67,16 +67,16 @@ impl Welcome {
 
 /// Decides on an AUTH that came at `arrived`.
 ///
-/// The rules are those under which the connection was accepted; who the users are is asked of the
-/// backends that are in force now, so that a user removed by a reload cannot refresh.
+/// The rules are those in force when the connection was accepted. The backends are those in force
+/// now, so that a user who was removed by a reload cannot extend a session.
 pub(super) async fn decide(
     process: &Process,
     claimant: &Claimant,
     head: &Head,
     arrived: Instant,
 ) -> Verdict {
-    // While the relay drains it gives out no new session, and a session that nobody has joined is
-    // not refreshed: it could keep the relay waiting for ever. Sessions in use may be refreshed.
+    // A relay that drains grants no new sessions. It does not extend a session without a far leg
+    // either, which could keep it from ending. Bound sessions may be extended.
     let unwelcome =
         || (claimant.session.is_none() || claimant.unjoined) && process.lifecycle.is_leaving();
     if unwelcome() {
@@ -102,7 +102,7 @@ pub(super) async fn decide(
     }
 }
 
-/// The answer while the relay drains. It is no failed attempt.
+/// The answer of a relay that drains. The AUTH does not count as failed.
 fn leaving(head: &Head) -> Verdict {
     let response = session::answer(head, StatusCode::UNAVAILABLE, "Relay is shutting down", &[]);
     Verdict::Refused { response, failed: false, close: false }
@@ -111,7 +111,7 @@ fn leaving(head: &Head) -> Verdict {
 fn granted(grant: Grant, head: &Head, policy: &Policy, expires: Duration) -> Verdict {
     let left = left(&grant);
     let expires = left.map_or(expires, |left| expires.min(left));
-    // An account that ends takes its session along.
+    // A session must not outlive its account.
     let strict =
         policy.login.strict_expiry || left.is_some() || head.headers.value(Name::Expires).is_some();
     Verdict::Granted(Welcome {
@@ -123,15 +123,16 @@ fn granted(grant: Grant, head: &Head, policy: &Policy, expires: Duration) -> Ver
     })
 }
 
-/// The whole seconds until the account ends, where it does.
+/// The whole seconds until the account ends. `None` if it does not end.
 fn left(grant: &Grant) -> Option<Duration> {
     let left = grant.until?.duration_since(clock::wall()).unwrap_or_default();
     Some(Duration::from_secs(left.as_secs()))
 }
 
-/// A response that is no 200.
+/// A response other than 200.
 struct Refusal {
     response: BytesMut,
+    /// The AUTH counts as failed.
     failed: bool,
 }
 
@@ -143,7 +144,7 @@ async fn verify(
 ) -> Result<Grant, Refusal> {
     let policy = &claimant.policy;
     let target = head.to_path.last();
-    // RFC 4976 §8: only a name may go without a port, as only a name can be looked up.
+    // RFC 4976 §8: an IP address needs a port, because only a name can be looked up in DNS.
     if target.address().is_some() && target.port().is_none() {
         let (status, comment) =
             Reject::from(HeaderError::Unreadable(Name::ToPath.as_str())).status();
@@ -155,18 +156,20 @@ async fn verify(
     let realm = match (&claimant.session, &policy.login.default_domain) {
         (Some(session), _) => session.realm.clone(),
         (None, Some(realm)) => realm.clone(),
-        (None, None) => target.host().to_owned(),
+        (None, None) => policy.login.spelled(target.host()).to_owned(),
     };
-    let refuse =
-        |error: &AuthError, user: &str| refuse(process, claimant, head, (user, &realm), error);
+    let refuse = |error: &AuthError, user: &str| {
+        let user = domain::bare_name(user, &realm).unwrap_or(user);
+        refuse(process, claimant, head, (user, &realm), error)
+    };
     if !policy.login.serves(&realm) {
         return Err(refuse(&AuthError::RealmNotServed, ""));
     }
     let Some(value) = head.headers.value(Name::Authorization) else {
         return Err(challenge(process, claimant, head, &realm, false));
     };
-    let grant = match basic::Attempt::parse(value).filter(|_| policy.accepts_basic()) {
-        Some(attempt) => by_basic(process, claimant, attempt, &realm).await,
+    let grant = match basic::BasicLogin::parse(value).filter(|_| policy.accepts_basic()) {
+        Some(login) => by_basic(process, claimant, login, &realm).await,
         None => by_digest(process, claimant, head, value, &realm, arrived).await,
     };
     let grant = grant.map_err(|(user, error)| refuse(&error, &user))?;
@@ -182,7 +185,7 @@ async fn verify(
     }
 }
 
-/// An error comes with the claimed user name, for the log.
+/// Checks Digest credentials. An error comes with the claimed user name, for the log.
 async fn by_digest(
     process: &Process,
     claimant: &Claimant,
@@ -207,30 +210,31 @@ async fn by_digest(
         nonce_lifetime: policy.login.auth_challenge_expiration_time,
     };
     let examined = process.challenger.examine(&authorization, &request, arrived);
-    let attempt = examined.map_err(|error| (user.clone(), error))?;
+    let login = examined.map_err(|error| (user.clone(), error))?;
     let client = request.client;
     let backend = process.configuration.backend();
-    let found = backend.account(attempt.user(), attempt.realm(), client).await;
-    process.challenger.settle(attempt, found, clock::now()).map_err(|error| (user, error))
+    let found = backend.account(login.user(), login.realm(), client).await;
+    process.challenger.settle(login, found, clock::now()).map_err(|error| (user, error))
 }
 
+/// Checks Basic credentials. An error comes with the claimed user name, for the log.
 async fn by_basic(
     process: &Process,
     claimant: &Claimant,
-    attempt: Result<basic::Attempt, AuthError>,
+    login: Result<basic::BasicLogin, AuthError>,
     realm: &str,
 ) -> Result<Grant, (String, AuthError)> {
-    let mut attempt = attempt.map_err(|error| (String::new(), error))?;
+    let mut login = login.map_err(|error| (String::new(), error))?;
     let (client, backend) = (claimant.peer.ip(), process.configuration.backend());
-    let mut found = backend.account(attempt.user(), realm, client).await;
-    if let (Err(AuthError::UnknownUser), Some(other)) = (&found, attempt.with_longest_name()) {
+    let mut found = backend.account(login.user(), realm, client).await;
+    if let (Err(AuthError::UnknownUser), Some(other)) = (&found, login.with_longest_name()) {
         match backend.account(other.user(), realm, client).await {
             Err(AuthError::UnknownUser) => {}
-            answer => (attempt, found) = (other, answer),
+            answer => (login, found) = (other, answer),
         }
     }
-    let user = attempt.user().to_owned();
-    basic::settle(attempt, realm, found).map_err(|error| (user, error))
+    let user = login.user().to_owned();
+    basic::settle(&login, realm, found).map_err(|error| (user, error))
 }
 
 fn refuse(
@@ -241,7 +245,7 @@ fn refuse(
     error: &AuthError,
 ) -> Refusal {
     let answer = error.answer();
-    // Who sends no credentials has tried none.
+    // A client that sends no credentials only asks for a challenge.
     let tried = head.headers.value(Name::Authorization).is_some();
     let failed = tried && answer.is_failed_attempt();
     let told = failed && claimant.policy.login.log_failed_auth;
@@ -281,7 +285,7 @@ fn challenge(
     Refusal { response, failed: false }
 }
 
-/// The time granted, or the 423 that says what would be (RFC 4976 §6.3).
+/// The time granted, or the 423 that states the bound (RFC 4976 §6.3).
 fn lifetime(policy: &Policy, head: &Head) -> Result<Duration, Refusal> {
     let login = &policy.login;
     let Ok(Some(asked)) = head.headers.seconds(Name::Expires) else {
@@ -300,7 +304,7 @@ fn lifetime(policy: &Policy, head: &Head) -> Result<Duration, Refusal> {
     Err(Refusal { response, failed: false })
 }
 
-/// The first multiple of [`ANSWER_STEP`] from now on.
+/// The next time from now that is a multiple of [`ANSWER_STEP`] after `arrived`.
 fn next_step(arrived: Instant) -> Instant {
     let spent = clock::now().saturating_duration_since(arrived);
     let steps = spent.as_millis() / ANSWER_STEP.as_millis() + 1;

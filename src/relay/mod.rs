@@ -1,4 +1,4 @@
-//! The living process: what accepts connections and owns the tasks.
+//! The living process: it accepts connections and owns the tasks.
 //!
 //! ```text
 //!   listener ---> lobby ------------- AUTH: 200 -------------> bridge (the session's task)
@@ -10,20 +10,20 @@
 //!                 closed <---------------- drained, closed ----- session over
 //! ```
 //!
-//! A connection is served by one task at a time, which owns it; it is handed on by value.
+//! One task at a time owns a connection and serves it. It passes the connection on by value.
 //!
-//! What holds for it comes from the [`Generation`] that was in force when it was accepted: its
-//! rules, and the addresses that its URI leads to. Users, and the certificates that the relay dials
+//! The [`Generation`] in force when a connection is accepted gives it its rules, and the addresses
+//! that the URI of its session leads to. User accounts, and the certificate that the relay dials
 //! with, are those of the newest generation.
 //!
 //! | what | where |
 //! |---|---|
-//! | a connection's way, as above | `serve`; its stages are `lobby`, `bridge` and `ending`; `login` answers an AUTH |
-//! | one connection, and what moves with it | `party`; `wire` is the pump between two of them |
-//! | what is in force: reading, swapping, listening | `configuration` |
+//! | the stages of a connection, as above | `serve` runs `lobby`, `bridge` and `ending`; `login` answers an AUTH |
+//! | one connection, and what moves with it | `party`; `wire` moves octets between two connections |
+//! | the configuration in force: reading, swapping, listening | `configuration` |
 //! | who may join whom | `registry` |
-//! | why a session ended, and what the log says of it | `end` |
-//! | what all tasks share | `process`: `lifecycle` is its phase and its end, `stats` its counters |
+//! | why a session ended, and the log line about it | `end` |
+//! | what all tasks share | `process`; `lifecycle` has its phase and its end, `stats` its counters |
 //! | watching and steering | `handle` |
 //! | what blocks | `own_thread` |
 
@@ -47,7 +47,8 @@ mod wire;
 
 pub use self::{
     configuration::{
-        Bound, Failure, Generation, Reading, ReloadError, Reloaded, Source, bind, distinct, resolve,
+        Bound, Generation, Reading, ReloadError, ReloadFailure, Reloaded, Source, bind, distinct,
+        resolve,
     },
     error::{Located, RelayError},
     handle::Handle,

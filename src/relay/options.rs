@@ -1,8 +1,7 @@
-//! What `config.ini` says, as a whole: `[Relay]` in groups of options, and the sections of the
-//! backends.
+//! The values of `config.ini`: `[Relay]` in groups of options, and the sections of the backends.
 //!
-//! A new option of `[Relay]` is a row in `groups`, and its use. An option of a backend stands in the
-//! file of that backend.
+//! A new option of `[Relay]` is one row in `groups`, and the code that uses it. The options of a
+//! backend are in the file of that backend.
 
 mod groups;
 
@@ -16,15 +15,15 @@ pub use self::groups::{
     TlsOptions, VerifyNextHop,
 };
 use crate::{
-    auth::{BackendOptions, KINDS, Kind},
+    auth::{self, BackendOptions, KINDS, Kind},
     config::{self, ConfigError, Origin, Reader, Section, SectionReader, SectionText, Sections},
     logging::LogOptions,
 };
 
-/// Everything that one `config.ini` says.
+/// The values of one `config.ini`.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The file, and where everything stands in it.
+    /// The file, with the line of each option.
     pub origin: Origin,
     /// `[Relay]`: certificates, or plain TCP.
     pub tls: TlsOptions,
@@ -40,16 +39,16 @@ pub struct Config {
     pub limits: LimitOptions,
     /// `[Relay]`: the process itself.
     pub process: ProcessOptions,
-    /// Of every kind there is, in use or not.
+    /// The section of each kind of backend, in use or not.
     pub backends: Vec<BackendSection>,
 }
 
 /// The section of one kind of backend.
 #[derive(Debug, Clone)]
 pub struct BackendSection {
-    /// Which kind.
+    /// The kind of backend.
     pub kind: &'static Kind,
-    /// What a reload compares: the same text makes the same backend.
+    /// The text of the section. A reload that finds the same text keeps the backend.
     pub text: SectionText,
     /// Its options, ready to be opened.
     pub options: Arc<dyn BackendOptions>,
@@ -66,9 +65,21 @@ impl Config {
         Self::parse(&config::read_file(file)?, file)
     }
 
-    /// Reads the text of a file. `source` names it in messages, and its directory is the first for
-    /// relative file names.
+    /// Reads a file in spite of its faults, which come beside what could be read: a value that is
+    /// refused is replaced by its default, a backend by none. For a check only, which looks for
+    /// further faults in the rest. Fails where the file as a whole cannot be read.
+    pub fn examine(file: &Path) -> Result<(Self, Option<ConfigError>), ConfigError> {
+        Ok(Self::read(&config::read_file(file)?, file))
+    }
+
+    /// Reads the text of a file. Messages name the file `source`. Relative file names are looked up
+    /// in its directory first.
     pub fn parse(text: &str, source: &Path) -> Result<Self, ConfigError> {
+        let (config, faults) = Self::read(text, source);
+        faults.map_or(Ok(config), Err)
+    }
+
+    fn read(text: &str, source: &Path) -> (Self, Option<ConfigError>) {
         let sections = sections();
         let mut reader = Reader::new(text, source, Sections(&sections));
 
@@ -80,6 +91,14 @@ impl Config {
         let dialling = DialOptions::read(&mut section);
         let limits = LimitOptions::read(&mut section);
         let process = ProcessOptions::read(&mut section);
+        if section.is_refused("backend") {
+            // Not the default: nobody asked for it, and nobody wants to be told what it lacks.
+            let written = section.written("backend").unwrap_or_default();
+            login.backend = auth::known_kinds(written);
+            if let Some(successor) = auth::gone(written) {
+                section.explain("backend", successor);
+            }
+        }
         check_credentials(&tls, &mut section);
         check_expiration_times(&mut login, &mut section);
         check_realm(&login, &mut section);
@@ -90,6 +109,9 @@ impl Config {
         for kind in KINDS {
             let mut section = reader.section(kind.section.name);
             let options = (kind.read)(&mut section, in_use(kind));
+            if let Some(option) = options.one_realm_by().filter(|_| in_use(kind)) {
+                check_one_realm(&login, option, &mut section);
+            }
             backends.push(BackendSection { kind, text: section.text(), options });
         }
         for backend in backends.iter().filter(|backend| in_use(backend.kind)) {
@@ -99,17 +121,11 @@ impl Config {
             }
         }
 
-        Ok(Self {
-            origin: reader.finish()?,
-            tls,
-            listening,
-            login: Arc::new(login),
-            logging,
-            dialling,
-            limits,
-            process,
-            backends,
-        })
+        let (origin, faults) = reader.finish();
+        let login = Arc::new(login);
+        let config =
+            Self { origin, tls, listening, login, logging, dialling, limits, process, backends };
+        (config, faults)
     }
 
     /// The sections of the backends that are in use, in the order in which they are asked.
@@ -125,20 +141,20 @@ impl Config {
         &self.origin.source
     }
 
-    /// How a message on an option begins: file, line where it is set, section, name.
+    /// The beginning of a message about an option: file, line if it is set, section and name.
     pub fn place(&self, section: &str, option: &str) -> String {
         self.origin.place(section, option)
     }
 
-    /// What is no error but worth a warning.
+    /// The warnings about this file.
     pub fn remarks(&self) -> impl Iterator<Item = String> {
         self.origin.remarks()
     }
 }
 
-/// A certificate with its key each, unless there is no TLS.
+/// TLS needs a certificate, and a key for each certificate.
 fn check_credentials(tls: &TlsOptions, section: &mut SectionReader<'_>) {
-    if tls.debug_notls {
+    if tls.debug_notls || section.is_refused("debug_notls") {
         return;
     }
     let missing = "TLS needs a certificate and its key, both PEM files; \
@@ -149,7 +165,7 @@ fn check_credentials(tls: &TlsOptions, section: &mut SectionReader<'_>) {
         }
     }
     let [certificates, keys] = [&tls.certificate, &tls.key].map(Vec::len);
-    // A list that is empty here is missing or refused, and that has been said.
+    // An empty list means that the option is missing or was refused, which is an error already.
     if certificates != keys && certificates > 0 && keys > 0 {
         section.refuse(
             "key",
@@ -161,8 +177,8 @@ fn check_credentials(tls: &TlsOptions, section: &mut SectionReader<'_>) {
     }
 }
 
-/// Minimum <= default <= maximum. 1.x did not ask this of the default, so one that the file does
-/// not set gives way.
+/// Requires minimum <= default <= maximum. msrprelay 1.x did not check the default, so a default
+/// that the file does not set is moved into the bounds.
 fn check_expiration_times(login: &mut LoginOptions, section: &mut SectionReader<'_>) {
     let minimum = login.session_expiration_time_minimum;
     let maximum = login.session_expiration_time_maximum;
@@ -203,13 +219,22 @@ fn check_expiration_times(login: &mut LoginOptions, section: &mut SectionReader<
     );
 }
 
-/// A realm of every authentication that is not served would refuse everybody.
+/// `default_domain` must be a realm that is served, or the relay would refuse each AUTH.
 fn check_realm(login: &LoginOptions, section: &mut SectionReader<'_>) {
     if login.default_domain.as_ref().is_some_and(|realm| !login.serves(realm)) {
         section.refuse(
             "default_domain",
             "it must be one of domains, or nobody could relay".to_owned(),
         );
+    }
+}
+
+/// Users that are looked up by name alone are the same in every realm, so there may be one only.
+fn check_one_realm(login: &LoginOptions, option: &str, section: &mut SectionReader<'_>) {
+    if login.default_domain.is_none() && login.domains.len() != 1 {
+        let remedy = "without a domain users are looked up by name alone, so only one realm can be \
+                      served: set [Relay] default_domain, or domains to that one";
+        section.refuse(option, remedy.to_owned());
     }
 }
 

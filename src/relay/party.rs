@@ -17,58 +17,59 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Party {
     pub(super) stream: Stream,
-    /// The rules under which it was admitted.
+    /// The rules in force when it was accepted.
     pub(super) policy: Arc<Policy>,
-    /// Keeps the addresses open at which somebody may look for its session; `None` once it is joined.
+    /// Keeps the listeners open through which a peer may join its session. `None` once the session
+    /// is bound.
     pub(super) doors: Option<Doors>,
     pub(super) counted: Counted,
     /// Failed AUTHs so far.
     pub(super) failures: u32,
-    /// The session that its client holds.
+    /// The session that its client owns.
     pub(super) registration: Option<Registration>,
 }
 
-/// A connection that no [`Session`](crate::session::Session) serves, with what one would own: this
-/// is what moves from task to task.
+/// A connection between two tasks, while no [`Session`](crate::session::Session) serves it. It
+/// carries the state that a session keeps for a leg.
 #[derive(Debug)]
 pub(super) struct Newcomer {
     pub(super) party: Party,
     pub(super) decoder: Decoder,
-    /// Output that is not sent.
+    /// Responses that have not been written yet.
     pub(super) unsent: ChunkQueue,
-    /// What the session that it holds was granted.
+    /// What its client holds of a session, if it has one.
     pub(super) holding: Option<Holding>,
 }
 
-/// The sessions of the process, and how connections come to them.
+/// The registry, which delivers connections as [`Newcomer`]s.
 pub(super) type Registry = registry::Registry<Box<Newcomer>>;
 pub(super) type Registration = registry::Registration<Box<Newcomer>>;
 pub(super) type Join = registry::Join<Box<Newcomer>>;
 /// Delivers a connection to the task of the session that it joins.
 pub(super) type Delivery = tokio::sync::oneshot::Sender<Box<Newcomer>>;
-/// Where that task receives it.
+/// The end of the channel where that task receives the connection.
 pub(super) type Arrival = tokio::sync::oneshot::Receiver<Box<Newcomer>>;
 
-/// The client that sends an AUTH, and the rules for it.
+/// The client that sent an AUTH, and the rules for it.
 #[derive(Debug, Clone)]
 pub(super) struct Claimant {
     pub(super) peer: SocketAddr,
     pub(super) policy: Arc<Policy>,
-    /// The session that the connection holds.
+    /// The session that the client owns already.
     pub(super) session: Option<Arc<SessionInfo>>,
-    /// The session has no far leg yet.
+    /// That session has no far leg, and none is being dialled.
     pub(super) unjoined: bool,
-    /// Failed attempts before this one.
+    /// Failed AUTHs before this one.
     pub(super) failures: u32,
 }
 
 impl Party {
-    /// The other end.
+    /// The address of the other end.
     pub(super) fn peer(&self) -> SocketAddr {
         self.stream.link().peer()
     }
 
-    /// Who sends an AUTH on this connection; `unjoined`: see [`Claimant`].
+    /// The client that sent an AUTH on this connection. `unjoined` is explained at [`Claimant`].
     pub(super) fn claimant(&self, unjoined: bool) -> Claimant {
         Claimant {
             peer: self.peer(),

@@ -1,13 +1,15 @@
-//! What belongs to the process, not to one connection or one configuration.
+//! What all tasks of the relay share.
 
 use std::{
+    any::Any,
     fmt,
     net::SocketAddr,
-    sync::{Arc, Weak},
+    sync::{Arc, Weak, atomic::Ordering},
     time::Instant,
 };
 
 use tokio::net::TcpStream;
+use tracing::error;
 
 use super::{
     configuration::{Configuration, Generation, Source},
@@ -17,7 +19,7 @@ use super::{
 };
 use crate::{auth::Challenger, clock};
 
-/// The parts that all tasks of the relay share.
+/// The parts that outlive each connection and each configuration.
 pub(super) struct Process {
     pub(super) registry: Arc<Registry>,
     pub(super) challenger: Challenger,
@@ -28,8 +30,8 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// A process that listens nowhere yet. Connections that come in later are handed to `admit`,
-    /// with the address of their other end.
+    /// A process that does not listen yet. `admit` takes each connection that is accepted later,
+    /// with the address of its client.
     pub(super) fn new(
         source: Source,
         generation: Generation,
@@ -38,7 +40,7 @@ impl Process {
         Arc::new_cyclic(|process: &Weak<Self>| {
             let process = Weak::clone(process);
             let admit = move |tcp, peer| {
-                // Without the process there is nobody to serve the connection.
+                // Once the process is gone, no task can serve the connection.
                 if let Some(process) = process.upgrade() {
                     admit(&process, tcp, peer);
                 }
@@ -56,6 +58,20 @@ impl Process {
             }
         })
     }
+}
+
+impl Process {
+    /// Counts and logs a panic. `what` says what it does: "ends this session".
+    pub(super) fn fault(&self, what: &str, panic: &(dyn Any + Send)) {
+        self.stats.faults.fetch_add(1, Ordering::Relaxed);
+        error!("a fault of the relay {what}: {}", panic_message(panic));
+    }
+}
+
+/// The message of a panic.
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
 impl fmt::Debug for Process {

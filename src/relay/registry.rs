@@ -1,10 +1,11 @@
 //! The sessions of this relay by session-id, and who may join them.
 //!
-//! A session waits until somebody joins it; then it is bound, for good (RFC 4976 §6.4). Every
-//! change of state is one critical section, so of two who want the same session one gets it.
+//! A session waits until a peer joins it. Then it is bound to that peer until it ends (RFC 4976
+//! §6.4). Each change of state is one critical section: if two connections claim the same session,
+//! one gets it.
 //!
-//! The registry does not know what a connection is: whoever claims a session gets the sender of a
-//! channel, and delivers a `C` through it to the task of that session.
+//! The registry does not know what a connection is. A task that claims a session gets the sender of
+//! a channel, through which it delivers its connection, a `C`, to the task of that session.
 
 use std::{
     collections::HashMap,
@@ -16,7 +17,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, oneshot};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tracing::Span;
 
 use super::configuration::Authorities;
@@ -26,29 +27,31 @@ use crate::{
     transport::Traffic,
 };
 
-/// All sessions of the process. Each connection that joins one is delivered as a `C`.
+/// All sessions of the process.
 #[derive(Debug)]
 pub(super) struct Registry<C> {
     sessions: Mutex<HashMap<String, Entry<C>>>,
-    /// The last session has left.
+    /// Notified when the last session has left.
     emptied: Notify,
     authorities: Arc<Authorities>,
 }
 
-/// What stays the same while a session lives.
+/// What does not change while a session lives.
 #[derive(Debug)]
 pub(super) struct SessionInfo {
-    /// The URI that its client was given.
+    /// The URI that its owner was given.
     pub(super) uri: Uri,
-    /// The way back to the client: what a stranger's To-Path must say behind our URI.
+    /// The path from the relay to the owner. A stranger's To-Path must have it behind `uri`.
     pub(super) client: Path,
     pub(super) user: String,
     pub(super) realm: String,
-    /// The other end of the client's connection.
+    /// The address at the other end of the owner's connection.
     pub(super) peer: SocketAddr,
     pub(super) since: Instant,
-    /// Octets on the client's connection.
+    /// Octets on the owner's connection.
     pub(super) traffic: Arc<Traffic>,
+    /// Cancelled to end the session, whichever task serves it.
+    pub(super) token: CancellationToken,
 }
 
 #[derive(Debug)]
@@ -59,61 +62,61 @@ struct Entry<C> {
 
 #[derive(Debug)]
 enum Standing<C> {
-    /// Nobody has joined yet.
+    /// It can be claimed.
     Waiting(oneshot::Sender<C>),
-    /// Its own client spoke first: the relay connects to its next hop.
+    /// Its owner sent the first request, and the relay dials the next hop, or has done so.
     Dialling,
-    /// Somebody joined, or was joined.
+    /// A connection has claimed it, or its owner's connection has claimed another session.
     Bound,
-    /// Its time is over.
+    /// It expired before a peer joined.
     Lapsed,
 }
 
-/// How many sessions there are, by what they do.
+/// How many sessions there are.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Sessions {
-    /// Nobody has joined them.
+    /// Sessions without a peer.
     pub waiting: usize,
-    /// Somebody has, or is being dialled.
+    /// Sessions with a peer, or whose next hop is being dialled.
     pub bound: usize,
 }
 
-/// What becomes of a session whose own client speaks first.
+/// What is to be done when the owner of an unbound session sends the first request.
 #[derive(Debug)]
 pub(super) enum Join<C> {
-    /// Its next hop is elsewhere: connect. Nobody can join it meanwhile.
+    /// Dial the next hop, which is not this relay. No peer can join the session meanwhile.
     Dial,
-    /// Its next hop is another session of this relay, which is claimed now: deliver the
-    /// connection.
+    /// Deliver the connection to another session of this relay, which is the next hop and has just
+    /// been claimed.
     Deliver(oneshot::Sender<C>),
-    /// Somebody has claimed this very session: a connection is on its way to us.
+    /// Wait: a peer has claimed the owner's session, and its connection is on the way.
     Await,
-    /// It may not go there; the session waits on.
+    /// Refuse the request. The session waits as before.
     Refuse(Reject),
 }
 
 impl<C> Registry<C> {
-    /// Nobody dials to the hosts and ports in `authorities`: they are this relay itself.
+    /// An empty registry. The relay never dials the hosts and ports in `authorities`, which lead to
+    /// itself.
     pub(super) fn new(authorities: Arc<Authorities>) -> Self {
         Self { sessions: Mutex::default(), emptied: Notify::new(), authorities }
     }
 
-    /// Enters a new session, waiting to be joined. Its task ends when `token` is cancelled.
+    /// Enters a new session, waiting to be joined.
     pub(super) fn register(
         self: &Arc<Self>,
         info: SessionInfo,
-        token: CancellationToken,
         span: Span,
     ) -> (Registration<C>, oneshot::Receiver<C>) {
         let (delivery, arrival) = oneshot::channel();
         let info = Arc::new(info);
         let entry = Entry { info: Arc::clone(&info), standing: Standing::Waiting(delivery) };
         self.lock().insert(info.id().to_owned(), entry);
-        (Registration { place: Place { registry: Arc::clone(self), info }, token, span }, arrival)
+        (Registration { place: Place { registry: Arc::clone(self), info }, span }, arrival)
     }
 
-    /// Claims the session that a stranger's SEND names. A request that does not fit leaves the
-    /// session as it is.
+    /// Claims the session that a stranger's SEND names. A SEND with a wrong path is refused and
+    /// leaves the session as it is.
     pub(super) fn claim(&self, head: &Head) -> Result<oneshot::Sender<C>, Reject> {
         let mut sessions = self.lock();
         let entry = find(&mut sessions, head.to_path.first());
@@ -124,12 +127,10 @@ impl<C> Registry<C> {
         entry.claim()
     }
 
-    /// How many sessions there are.
     pub(super) fn len(&self) -> usize {
         self.lock().len()
     }
 
-    /// How many there are, by what they do.
     pub(super) fn sessions(&self) -> Sessions {
         let sessions = self.lock();
         let unjoined =
@@ -138,7 +139,7 @@ impl<C> Registry<C> {
         Sessions { waiting, bound: sessions.len() - waiting }
     }
 
-    /// Resolves when there is no session.
+    /// Resolves when there are no sessions.
     pub(super) async fn emptied(&self) {
         loop {
             let emptied = self.emptied.notified();
@@ -150,13 +151,13 @@ impl<C> Registry<C> {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Entry<C>>> {
-        // No code but ours runs under the lock, and none of it can leave it half done.
+        // A poisoned lock can be used: no code under it can panic in the middle of a change.
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl SessionInfo {
-    /// The session-id; a secret.
+    /// The session-id. Whoever knows it can join the session: never log it.
     pub(super) fn id(&self) -> &str {
         self.uri.session_id().unwrap_or_default()
     }
@@ -179,16 +180,14 @@ impl<C> Entry<C> {
     }
 }
 
-/// A session as the connection of its client holds it.
+/// The entry of a session in the registry, kept with the connection of its owner.
 pub(super) struct Registration<C> {
     place: Place<C>,
-    /// Cancelled to end the session, whichever task serves it.
-    pub(super) token: CancellationToken,
     /// `session{..}`, in which its log lines stand.
     pub(super) span: Span,
 }
 
-/// A session's place in the registry; it leaves with this guard, however its task ends.
+/// Takes the session out of the registry when it is dropped, however its task ends.
 struct Place<C> {
     registry: Arc<Registry<C>>,
     info: Arc<SessionInfo>,
@@ -205,7 +204,7 @@ impl<C> Registration<C> {
         &self.place.info
     }
 
-    /// The own client of this session wants to go along `path`, which starts with its next hop.
+    /// Decides on the owner's first request. `path` starts with the next hop.
     pub(super) fn join(&self, path: &Path) -> Join<C> {
         let Place { registry, info } = &self.place;
         let mut sessions = registry.lock();
@@ -231,13 +230,13 @@ impl<C> Registration<C> {
         };
         let own = sessions.get_mut(info.id());
         let before = own.map(|own| std::mem::replace(&mut own.standing, standing));
-        // A sender that is dropped wakes a task: not under the lock.
+        // Dropping a sender wakes a task, so the lock is released first.
         drop(sessions);
         drop(before);
         joined
     }
 
-    /// Lets the session be joined (again).
+    /// Makes the session wait for a peer again.
     pub(super) fn wait(&self) -> oneshot::Receiver<C> {
         let (delivery, arrival) = oneshot::channel();
         if let Some(own) = self.place.registry.lock().get_mut(self.place.info.id()) {
@@ -246,19 +245,27 @@ impl<C> Registration<C> {
         arrival
     }
 
-    /// The session's time is over; false if somebody has claimed it just now.
+    /// Marks the session as lapsed. Returns false if a peer has just claimed it: then it does not
+    /// lapse.
     pub(super) fn lapse(&self) -> bool {
         let mut sessions = self.place.registry.lock();
-        match sessions.get_mut(self.place.info.id()) {
-            Some(Entry { standing: standing @ Standing::Waiting(_), .. }) => {
-                *standing = Standing::Lapsed;
-                true
-            }
-            _ => false,
-        }
+        let Some(Entry { standing: standing @ Standing::Waiting(_), .. }) =
+            sessions.get_mut(self.place.info.id())
+        else {
+            return false;
+        };
+        let before = std::mem::replace(standing, Standing::Lapsed);
+        drop(sessions);
+        drop(before);
+        true
     }
 
-    /// Takes the session out of the registry; what it was is left for the log.
+    /// Resolves when the session is to end.
+    pub(super) fn ended(&self) -> WaitForCancellationFutureOwned {
+        self.place.info.token.clone().cancelled_owned()
+    }
+
+    /// Takes the session out of the registry. The info and the span are for its last log lines.
     pub(super) fn leave(self) -> (Arc<SessionInfo>, Span) {
         (Arc::clone(&self.place.info), self.span)
     }

@@ -1,19 +1,13 @@
-//! The relay, listening, and the way of each connection through it.
+//! The running relay, and the stages of each connection.
 
-use std::{
-    io,
-    net::SocketAddr,
-    panic::AssertUnwindSafe,
-    pin::Pin,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{io, net::SocketAddr, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
-use tokio::net::TcpStream;
-use tracing::{Instrument, error, info, info_span, warn};
+use tokio::{net::TcpStream, time::timeout};
+use tracing::{Instrument, info, info_span, warn};
 
 use super::{
-    bridge::{After, Bridge, panic_message},
+    bridge::{After, Bridge},
     configuration::{self, Bound, Generation, Source},
     handle::Handle,
     lifecycle::{Phase, STOP_TIME},
@@ -23,33 +17,35 @@ use super::{
 };
 use crate::clock;
 
-/// The relay, listening.
+/// How long a relay that stops at once waits for the last lines of its log.
+const LAST_LINES: Duration = Duration::from_millis(200);
+
+/// A relay that listens.
 #[derive(Debug)]
 pub struct Relay {
     process: Arc<Process>,
 }
 
 impl Relay {
-    /// A relay that accepts connections on listeners which are bound; must be called inside of a
-    /// runtime.
+    /// A relay that accepts connections on listeners that are bound already. Must be called inside
+    /// of a runtime.
     pub fn new(source: Source, generation: Generation, listeners: Vec<Bound>) -> io::Result<Self> {
         let process = Process::new(source, generation, admit);
         process.configuration.listen(listeners)?;
         let watching = configuration::watch(Arc::clone(&process.configuration));
+        process.lifecycle.spawn_until_stopping(watching);
         let naming = configuration::follow_names(Arc::clone(process.configuration.resolver()));
-        let stopping = &process.lifecycle.stopping;
-        process.lifecycle.spawn(stopping.clone().run_until_cancelled_owned(watching));
-        process.lifecycle.spawn(stopping.clone().run_until_cancelled_owned(naming));
+        process.lifecycle.spawn_until_stopping(naming);
         Ok(Self { process })
     }
 
-    /// What steers it.
+    /// A handle to watch and steer the relay.
     pub fn handle(&self) -> Handle {
         Handle::new(Arc::clone(&self.process))
     }
 
-    /// Serves until it is told to stop, or has drained; then ends all sessions in order, for
-    /// [`STOP_TIME`] at most.
+    /// Serves until the relay has been stopped or has drained. Then it ends the sessions that are
+    /// left and waits for their tasks, [`STOP_TIME`] at most.
     pub async fn run(self) {
         let Self { process } = self;
         end_asked_for(&process).await;
@@ -59,13 +55,17 @@ impl Relay {
         lifecycle.stopping.cancel();
         tokio::select! {
             () = lifecycle.tasks_ended() => info!("stopped"),
-            () = tokio::time::sleep(STOP_TIME) => warn!("stopped; some peers did not take their last bytes"),
-            () = lifecycle.at_once.cancelled() => warn!("stopped at once"),
+            () = tokio::time::sleep(STOP_TIME) => warn!("stopped; some peers did not read their last bytes"),
+            () = lifecycle.at_once.cancelled() => {
+                // The tasks write the lines of their sessions now, and do nothing else.
+                let _: Result<(), _> = timeout(LAST_LINES, lifecycle.tasks_ended()).await;
+                warn!("stopped at once");
+            }
         }
     }
 }
 
-/// Resolves when the sessions that are left are to be ended.
+/// Resolves when the relay is to end the sessions that are left.
 async fn end_asked_for(process: &Process) {
     let Process { registry, lifecycle, configuration, .. } = process;
     let mut phases = lifecycle.phases();
@@ -90,50 +90,49 @@ async fn end_asked_for(process: &Process) {
             () = lifecycle.at_once.cancelled() => return,
             () = registry.emptied(), if now >= Phase::Draining => return,
             () = out_of_patience => return,
-            // The sender is ours.
+            // No error is possible: `process` keeps the sender.
             _ = phases.changed() => {}
         }
     }
 }
 
-/// Gives a connection that has just been accepted a task.
+/// Starts a task for a connection that has just been accepted.
 fn admit(process: &Arc<Process>, tcp: TcpStream, peer: SocketAddr) {
     let shared = Arc::clone(process);
     let task = async move {
-        let left = lobby::enter(&shared, tcp, peer).await;
+        // Boxed, so that a session does not hold the memory that the lobby took.
+        let left = Box::pin(lobby::enter(&shared, tcp, peer)).await;
         serve(&shared, left).await;
     };
     let task = guarded(Arc::clone(process), task);
     process.lifecycle.spawn(task.instrument(info_span!("connection", %peer)));
 }
 
-/// Gives a connection that was to join a session a task of its own again.
+/// Starts a task for a connection that came too late to join a session.
 fn readmit(process: &Arc<Process>, newcomer: Box<Newcomer>) {
     let shared = Arc::clone(process);
     let task = async move { serve(&shared, Left::Returned(newcomer)).await };
-    // Boxed, because the task can start others of its kind.
-    let task: Pin<Box<dyn Future<Output = ()> + Send>> =
-        Box::pin(guarded(Arc::clone(process), task));
-    process.lifecycle.spawn(task);
+    // Boxed, because `serve` calls `readmit`: its type would contain itself.
+    process.lifecycle.spawn(guarded(Arc::clone(process), task).boxed());
 }
 
-/// A connection goes from the lobby to its session, and back if it comes too late to join another
-/// one, until it is closed or belongs to another task.
+/// Runs the stages of a connection until it is closed or handed to another task. A connection that
+/// came too late to join a session goes back to an earlier stage.
 async fn serve(process: &Arc<Process>, mut left: Left) {
     loop {
         left = match left {
-            Left::Returned(newcomer) => lobby::return_to(process, newcomer).await,
+            Left::Returned(newcomer) => Box::pin(lobby::return_to(process, newcomer)).await,
             Left::Admitted(newcomer, arrival) => {
-                let Some(bridge) = Bridge::new(*newcomer, arrival) else { return };
+                let Some(bridge) = Bridge::new(*newcomer, arrival).map(Box::new) else { return };
                 let span = bridge.span();
-                match Box::new(bridge).run(process).instrument(span.clone()).await {
+                match bridge.run(process).instrument(span.clone()).await {
                     After::Joined => return,
                     After::Returned(newcomer) => Left::Returned(newcomer),
                     After::Over(ending, late) => {
                         if let Some(late) = late {
                             readmit(process, late);
                         }
-                        ending.run(&process.lifecycle.stopping).instrument(span).await;
+                        Box::pin(ending.run(&process.lifecycle.at_once)).instrument(span).await;
                         return;
                     }
                 }
@@ -143,10 +142,9 @@ async fn serve(process: &Arc<Process>, mut left: Left) {
     }
 }
 
-/// A panic closes one connection: it is logged and counted, and the process lives.
+/// Runs the task of a connection. A panic closes this connection only; it is logged and counted.
 async fn guarded(process: Arc<Process>, task: impl Future<Output = ()>) {
     if let Err(panic) = AssertUnwindSafe(task).catch_unwind().await {
-        process.stats.faults.fetch_add(1, Ordering::Relaxed);
-        error!("a fault of the relay closes this connection: {}", panic_message(&*panic));
+        process.fault("closes this connection", &*panic);
     }
 }

@@ -1,20 +1,17 @@
-//! Counters of what is alive, and of what there was.
+//! Counters of the process: what there is now, and what there was since the start.
 
 use std::sync::{
     Arc,
     atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
-/// What the whole process counts.
+/// The counters; [`Counts`] explains each.
 #[derive(Debug, Default)]
 pub(super) struct Stats {
     pub(super) connections: AtomicUsize,
-    /// Bytes taken from one peer that wait for another to read.
     pub(super) queued: AtomicUsize,
-    /// Connections accepted, and sessions made, since the start.
     pub(super) accepted: AtomicU64,
     pub(super) started: AtomicU64,
-    /// Faults of the relay that ended a connection or a session.
     pub(super) faults: AtomicU64,
 }
 
@@ -23,13 +20,13 @@ pub(super) struct Stats {
 pub struct Counts {
     /// Open connections.
     pub connections: usize,
-    /// Octets on their way through the relay that wait for a peer to take them.
+    /// Octets that the relay has queued for peers and not written yet.
     pub queued: usize,
     /// Connections accepted since the start.
     pub accepted: u64,
-    /// Sessions made since the start.
+    /// Sessions granted since the start.
     pub started: u64,
-    /// Faults of the relay since the start, each of which ended one connection or session.
+    /// Faults of the relay since the start. Each ended one connection or one session.
     pub faults: u64,
 }
 
@@ -45,7 +42,7 @@ impl Stats {
     }
 }
 
-/// One open connection; a clone is another one.
+/// Counts one open connection while it lives. A clone counts another one.
 #[derive(Debug)]
 pub(super) struct Counted(Arc<Stats>);
 
@@ -55,7 +52,7 @@ impl Counted {
         Self(Arc::clone(stats))
     }
 
-    /// The gauge of a session of this connection.
+    /// A gauge for the queues of the session that this connection belongs to.
     pub(super) fn queued(&self) -> Queued {
         Queued { stats: Arc::clone(&self.0), bytes: 0 }
     }
@@ -73,8 +70,8 @@ impl Drop for Counted {
     }
 }
 
-/// What one session has queued. Most turns leave nothing behind, and then the counter that all
-/// sessions share is not touched.
+/// The part of [`Counts::queued`] that one session contributes. It touches the shared counter only
+/// when the value changes; most turns of the bridge leave it at 0.
 #[derive(Debug)]
 pub(super) struct Queued {
     stats: Arc<Stats>,

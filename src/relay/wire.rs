@@ -1,4 +1,4 @@
-//! Moving bytes between the sockets of a session and its logic.
+//! Moves octets between the two connections of a session and its [`Session`].
 
 use std::{
     pin::Pin,
@@ -13,38 +13,37 @@ use super::{end::End, party::Party};
 use crate::{
     clock,
     msrp::{ChunkQueue, Head, Path},
-    session::{Leg, Received, Session},
-    transport::{Blocks, Loss, Outgoing},
+    session::{LEGS, Leg, Received, Session},
+    transport::{Blocks, Loss, Outgoing, Outstanding},
 };
 
-/// What leaves for one block, with heads and TLS around it, stays below the 64 KiB that the kernel
-/// sends as one segment: a little more would be a small packet after each large one. While pieces
-/// of a block wait to be sent it is used to its end, unless less than a TLS record fits: so a slow
-/// body cannot pin many of them.
+/// A block, with the heads and the TLS around it, leaves in less than the 64 KiB that the kernel
+/// sends as one segment. A larger one would leave a small packet behind each segment.
+///
+/// A block in use is filled further while it has room for a TLS record. So a body that comes in
+/// small pieces keeps few blocks in memory while it waits to be sent.
 const BLOCKS: Blocks = Blocks { size: 60 * 1024, least: 16 * 1024 };
-/// Octets read before other sessions get their turn.
+/// Octets read from both legs before other sessions get their turn.
 const TURN: usize = 256 * 1024;
-/// Output that does not wait for more of it: a TLS record's worth.
+/// Output of this size is written at once: it fills a TLS record.
 const WRITE_BATCH: usize = 16 * 1024;
-/// How long less than that waits while there is more input: every write costs a system call, a
-/// record and a packet.
+/// How long smaller output waits for more while there is input. Each write costs a system call, a
+/// TLS record and a packet.
 const WRITE_DELAY: Duration = Duration::from_millis(2);
-/// After a failed write, how long the peer's last words are waited for.
+/// How long a connection is still read after a write to it failed: its peer may have sent more.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-
-const LEGS: [Leg; 2] = [Leg::Near, Leg::Far];
 
 /// One connection in a session.
 #[derive(Debug)]
 pub(super) struct Wire {
     pub(super) party: Party,
-    /// Whether the input may hold something that the session would take now.
+    /// There may be input that the session has not been offered.
     undecoded: bool,
-    /// Until when a peer that cannot be written to is still read.
+    /// Writing failed; the connection is still read until then.
     failed: Option<Instant>,
 }
 
-/// What a session has for one leg, and the session that is told what left.
+/// The queue of one leg. It tells the session what has been written.
 struct Output<'a> {
     session: &'a mut Session,
     leg: Leg,
@@ -62,14 +61,15 @@ impl Outgoing for Output<'_> {
 }
 
 impl Wire {
-    /// A session that knows nothing of the connection yet takes over.
     fn new(mut party: Party) -> Self {
+        // The session does not know yet whether the connection is blocked.
         party.stream.restart();
         Self { party, undecoded: true, failed: None }
     }
 
-    /// Feeds the session what came; returns how many octets it took.
-    fn decode(&mut self, leg: Leg, session: &mut Session, now: Instant) -> Result<usize, Step> {
+    /// Gives the session the input, and returns how many octets it took. The error is what the
+    /// bridge must do.
+    fn decode(&mut self, leg: Leg, session: &mut Session, now: Instant) -> Result<usize, Halt> {
         if !session.wants_read(leg) {
             return Ok(0);
         }
@@ -78,28 +78,28 @@ impl Wire {
             let before = self.party.stream.input.len();
             match session.receive(leg, &mut self.party.stream.input, now) {
                 Ok(Received::Idle) => {}
-                Ok(Received::NeedsFar(path)) => return Err(Step::NeedsFar(path)),
-                Ok(Received::Auth { leg, head }) => return Err(Step::Auth(leg, head)),
-                Ok(Received::LockedOut(leg)) => return Err(Step::LockedOut(leg)),
+                Ok(Received::NeedsFar(path)) => return Err(Halt::NeedsFar(path)),
+                Ok(Received::Auth { leg, head }) => return Err(Halt::Auth(leg, head)),
+                Ok(Received::LockedOut(leg)) => return Err(Halt::LockedOut(leg)),
                 Err(violation) => {
                     info!("closing a connection: {violation}");
-                    return Err(Step::Lost(leg, End::Violation));
+                    return Err(Halt::Lost(leg, End::Violation));
                 }
             }
             taken = before - self.party.stream.input.len();
-            // Where back-pressure stopped it there may be more to take.
+            // If back-pressure stopped the session, it may take more of this input later.
             self.undecoded = !session.wants_read(leg);
         }
         if !self.undecoded
             && let Some(loss) = self.party.stream.ended()
         {
             log_loss(leg, loss);
-            return Err(Step::Lost(leg, End::closed(leg)));
+            return Err(Halt::Lost(leg, End::closed(leg)));
         }
         Ok(taken)
     }
 
-    /// Fetches more, if there is room for it; returns whether anything happened.
+    /// Reads more input if the session wants it. Returns whether input came or ended.
     fn read(&mut self, leg: Leg, session: &Session, cx: &mut Context<'_>) -> bool {
         if self.undecoded || self.party.stream.ended().is_some() {
             return false;
@@ -108,20 +108,32 @@ impl Wire {
             self.undecoded = true;
             return true;
         }
-        // A connection that is idle or waits holds no read buffer. While the other leg's queue is
-        // not empty its pieces may keep the block alive anyway, so it is used to its end.
+        // A connection that waits needs no read buffer. Only while the other leg's queue may hold
+        // pieces of the block is it kept: it would stay in memory anyway.
         if session.outgoing(leg.other()).is_empty() {
             self.party.stream.release();
         }
         false
     }
 
-    /// Reads what there is; whether anything came, the end included.
+    /// Reads what has come. Returns whether input came or ended.
     fn fetch(&mut self, cx: &mut Context<'_>) -> bool {
         self.party.stream.poll_fill(BLOCKS, cx) > 0 || self.party.stream.ended().is_some()
     }
 
-    /// Writes as much as the socket takes; returns whether it took anything.
+    /// Tells the session what has arrived at the peer.
+    fn look(&self, leg: Leg, session: &mut Session, now: Instant) {
+        // If the kernel does not tell, all that it took counts as arrived.
+        let Outstanding { octets, age } = self
+            .party
+            .stream
+            .outstanding()
+            .unwrap_or(Outstanding { octets: 0, age: Duration::ZERO });
+        session.arrived(leg, octets, now.checked_sub(age).unwrap_or(now), now);
+    }
+
+    /// Writes as much as the socket takes. Returns whether anything changed: octets left, or the
+    /// socket is blocked now.
     fn write(
         &mut self,
         leg: Leg,
@@ -137,7 +149,7 @@ impl Wire {
         Ok(written.moved)
     }
 
-    /// Writes the last words, if the peer can be written to. Returns whether all is with the kernel.
+    /// Writes the last octets, unless an earlier write failed. Returns whether the kernel took all.
     pub(super) async fn say(&mut self, leg: Leg, mut last_words: ChunkQueue) -> bool {
         if self.failed.is_some() {
             return false;
@@ -147,7 +159,7 @@ impl Wire {
     }
 }
 
-/// What became of a connection: a polite end is worth a line for who looks closely only.
+/// Logs the loss of a connection. An orderly close is normal, so it is a debug line.
 fn log_loss(leg: Leg, loss: &Loss) {
     match loss {
         Loss::Closed | Loss::Truncated => debug!("{leg} connection lost: {loss}"),
@@ -160,25 +172,25 @@ fn log_loss(leg: Leg, loss: &Loss) {
 pub(super) struct Wires {
     near: Wire,
     far: Option<Wire>,
-    /// The near leg is not read: its next request waits, for an arrival or a dial.
+    /// The near leg is not read: it waits for an arrival, a dial or the answer to its AUTH.
     pub(super) hold_near: bool,
-    /// Since when output waits for more of it.
+    /// Since when small output waits for more.
     gathering: Option<Instant>,
     timer: Timer,
 }
 
-/// What the bridge has to do before the bytes can move on.
+/// Why no more octets move until the bridge has acted.
 #[derive(Debug)]
-pub(super) enum Step {
+pub(super) enum Halt {
     /// See [`Received::NeedsFar`].
     NeedsFar(Path),
     /// See [`Received::Auth`].
     Auth(Leg, Box<Head>),
     /// See [`Received::LockedOut`].
     LockedOut(Leg),
-    /// The leg is gone.
+    /// The connection of the leg is lost, or its input cannot be read further.
     Lost(Leg, End),
-    /// The session's deadline has come.
+    /// A deadline of the session may have passed.
     Due,
 }
 
@@ -193,7 +205,7 @@ impl Wires {
         }
     }
 
-    /// The far leg is there.
+    /// Adds the connection of the far leg.
     pub(super) fn open_far(&mut self, far: Party) {
         self.far = Some(Wire::new(far));
         self.hold_near = false;
@@ -218,7 +230,7 @@ impl Wires {
         self.wire(leg).map(|wire| &mut wire.party)
     }
 
-    /// The connection, for another task.
+    /// The near connection, to be moved to another task.
     pub(super) fn into_near(self) -> Party {
         self.near.party
     }
@@ -234,25 +246,29 @@ impl Wires {
         }
     }
 
-    /// Moves bytes until nothing moves any more, or until something must be decided.
+    /// Moves octets until none move any more, or until the bridge must act.
     ///
-    /// What was read is passed on before more is read, so that its block can be used again.
-    pub(super) fn poll(&mut self, session: &mut Session, cx: &mut Context<'_>) -> Poll<Step> {
+    /// Input is given to the session before more is read, so that its block can be used again.
+    pub(super) fn poll(&mut self, session: &mut Session, cx: &mut Context<'_>) -> Poll<Halt> {
         let mut left = TURN;
         loop {
             let now = clock::now();
             let mut octets = 0;
             for leg in LEGS {
+                // Before more is written: that would hide when the last octets before it left.
+                if session.wants_look(leg, now) {
+                    self.look(leg, session, now);
+                }
                 match self.decode(leg, session, now) {
                     Ok(taken) => octets += taken,
-                    Err(step) => return Poll::Ready(step),
+                    Err(halt) => return Poll::Ready(halt),
                 }
             }
             let mut moved = octets > 0;
             let overdue = self.gathering.is_some_and(|since| since + WRITE_DELAY <= now);
             for leg in LEGS {
-                // While there is more to read, small output waits: the responses to many chunks
-                // leave in one write.
+                // Small output waits while there may be more input, so that the responses to many
+                // chunks leave in one write.
                 if overdue || session.outgoing(leg).len() >= WRITE_BATCH {
                     moved |= self.write(leg, session, now, cx);
                 }
@@ -263,9 +279,9 @@ impl Wires {
                 self.gathering = Some(now);
             }
             if octets >= left {
-                // Whoever never runs out of input has deadlines all the same.
-                if let Poll::Ready(step) = self.poll_timer(now, session, cx) {
-                    return Poll::Ready(step);
+                // The turn is over. Deadlines count even if the input never pauses.
+                if let Poll::Ready(halt) = self.poll_timer(now, session, cx) {
+                    return Poll::Ready(halt);
                 }
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
@@ -288,13 +304,27 @@ impl Wires {
         }
     }
 
+    /// Tells the session what has arrived at both peers, before it judges its deadlines.
+    pub(super) fn look_at_all(&mut self, session: &mut Session, now: Instant) {
+        for leg in LEGS {
+            self.look(leg, session, now);
+        }
+    }
+
+    fn look(&mut self, leg: Leg, session: &mut Session, now: Instant) {
+        match self.wire(leg) {
+            Some(wire) => wire.look(leg, session, now),
+            None => session.arrived(leg, 0, now, now),
+        }
+    }
+
     /// The connection of a leg, if it may be read.
     fn readable(&mut self, leg: Leg) -> Option<&mut Wire> {
         let held = leg == Leg::Near && self.hold_near;
         self.wire(leg).filter(|_| !held)
     }
 
-    fn decode(&mut self, leg: Leg, session: &mut Session, now: Instant) -> Result<usize, Step> {
+    fn decode(&mut self, leg: Leg, session: &mut Session, now: Instant) -> Result<usize, Halt> {
         self.readable(leg).map_or(Ok(0), |wire| wire.decode(leg, session, now))
     }
 
@@ -317,21 +347,21 @@ impl Wires {
         })
     }
 
-    fn poll_timer(&mut self, now: Instant, session: &Session, cx: &mut Context<'_>) -> Poll<Step> {
+    fn poll_timer(&mut self, now: Instant, session: &Session, cx: &mut Context<'_>) -> Poll<Halt> {
         let failed = |wire: &Wire| wire.failed;
         let failures = [failed(&self.near), self.far.as_ref().and_then(failed)];
         for (leg, failed) in LEGS.into_iter().zip(failures) {
             if failed.is_some_and(|until| until <= now) {
-                return Poll::Ready(Step::Lost(leg, End::Broken));
+                return Poll::Ready(Halt::Lost(leg, End::Broken));
             }
         }
         let deadline = failures.into_iter().flatten().chain(session.deadline()).min();
-        self.timer.poll(deadline, cx).map(|()| Step::Due)
+        self.timer.poll(deadline, cx).map(|()| Halt::Due)
     }
 }
 
-/// A timer that is set only when the deadline comes nearer; a later one is found out when it
-/// fires, so that the common case costs nothing.
+/// A timer that is reset only if the deadline becomes earlier. If the deadline becomes later, the
+/// timer fires too early and is set again. So a deadline that moves with each chunk costs nothing.
 #[derive(Debug)]
 struct Timer {
     sleep: Option<Pin<Box<Sleep>>>,

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::limits::RESPONSE_TIME;
+use super::limits::{LOOK, RESPONSE_TIME};
 use crate::msrp::{ByteRange, FailureReport, Path, TransactId};
 
 /// Records of answered requests that may stay in the FIFO before it is tidied up.
@@ -65,6 +65,18 @@ pub(super) struct Transactions {
     /// §7.1.4), so any number of them may be open.
     silent: Pending,
     clock: ReadingClock,
+    arrived: Arrived,
+}
+
+/// What of the outgoing stream has arrived at the peer's kernel, as far as is known. It is asked of
+/// the socket only when something depends on it.
+#[derive(Debug, Default)]
+struct Arrived {
+    /// Everything before this position has arrived.
+    position: u64,
+    /// When the last of it did.
+    at: Option<Instant>,
+    looked: Option<Instant>,
 }
 
 /// Requests that are unanswered.
@@ -84,6 +96,9 @@ struct Pending {
 
 #[derive(Debug)]
 struct Waiting {
+    /// Position of its last octet in the outgoing stream.
+    end: u64,
+    /// When that octet was with the socket or, once that is known, with the peer's kernel.
     since: Instant,
     /// How long in all the peer had not been read at `since`.
     stood: Duration,
@@ -105,6 +120,7 @@ impl Transactions {
             due: Pending::new(due),
             silent: Pending::new(silent),
             clock: ReadingClock::default(),
+            arrived: Arrived::default(),
         }
     }
 
@@ -119,11 +135,52 @@ impl Transactions {
         pending.register(id, position, transaction);
     }
 
-    /// The socket has taken everything up to `position`: the time for those requests begins.
+    /// The socket has taken everything up to `position`. The time for those requests begins now,
+    /// unless [`arrived`](Self::arrived) tells later that they took longer to leave.
     pub(super) fn sent(&mut self, position: u64, now: Instant) {
         let stood = self.clock.stood(now);
         self.due.sent(position, now, stood);
         self.silent.sent(position, now, stood);
+    }
+
+    /// Everything up to `position` has arrived at the peer's kernel, the last of it at `at`.
+    /// Returns whether that is more than was known.
+    pub(super) fn arrived(&mut self, position: u64, at: Instant, now: Instant) -> bool {
+        self.arrived.looked = Some(now);
+        let before = self.arrived.position;
+        if position <= before {
+            return false;
+        }
+        self.due.arrived(before, position, at);
+        self.silent.arrived(before, position, at);
+        self.arrived.position = position;
+        self.arrived.at = Some(at);
+        true
+    }
+
+    /// Whether it must be known now what has arrived: a request has waited for its answer for a
+    /// while, and may not have left.
+    pub(super) fn wants_look(&self, now: Instant) -> bool {
+        self.arrived.looked.is_none_or(|looked| looked + LOOK <= now)
+            && self.on_the_way().is_some_and(|since| since + LOOK <= now)
+    }
+
+    /// When [`arrived`](Self::arrived) was last told.
+    pub(super) fn looked(&self) -> Option<Instant> {
+        self.arrived.looked
+    }
+
+    /// Since when the oldest request that may not have left has been with the socket.
+    fn on_the_way(&self) -> Option<Instant> {
+        let pending = [&self.due, &self.silent];
+        pending.into_iter().filter_map(|pending| pending.on_the_way(&self.arrived)).min()
+    }
+
+    /// Since when the peer's kernel has acknowledged nothing of the requests on their way to it;
+    /// `None` if there are none.
+    pub(super) fn unacknowledged_since(&self) -> Option<Instant> {
+        let since = self.on_the_way()?;
+        Some(self.arrived.at.map_or(since, |at| at.max(since)))
     }
 
     /// A response came.
@@ -143,14 +200,16 @@ impl Transactions {
     /// When the next request has waited for its answer long enough; `None` while the peer is not
     /// read.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let deadlines = [&self.due, &self.silent].map(|pending| pending.deadline(&self.clock));
+        let pending = [&self.due, &self.silent];
+        let deadlines = pending.map(|pending| pending.deadline(&self.clock, &self.arrived));
         deadlines.into_iter().flatten().min()
     }
 
     /// Takes one that was not answered in time.
     pub(super) fn expired(&mut self, now: Instant) -> Option<Transaction> {
-        let clock = &self.clock;
-        self.due.expired(now, clock).or_else(|| self.silent.expired(now, clock))
+        let (clock, arrived) = (&self.clock, &self.arrived);
+        let due = self.due.expired(now, clock, arrived);
+        due.or_else(|| self.silent.expired(now, clock, arrived))
     }
 
     /// Takes all unanswered requests, each kind oldest first, because the leg is lost.
@@ -193,15 +252,31 @@ impl Pending {
 
     /// `stood`: how long in all the peer has not been read by now.
     fn sent(&mut self, position: u64, now: Instant, stood: Duration) {
-        while let Some((_, id)) = self.unsent.pop_front_if(|(end, _)| *end <= position) {
+        while let Some((end, id)) = self.unsent.pop_front_if(|(end, _)| *end <= position) {
             if self.open.contains_key(&id) {
-                self.waiting.push_back(Waiting { since: now, stood, id });
+                self.waiting.push_back(Waiting { end, since: now, stood, id });
             }
         }
         // Otherwise one request that is never answered would keep the records of all later ones.
         if self.waiting.len() > 2 * self.open.len() + SLACK {
             self.waiting.retain(|waiting| self.open.contains_key(&waiting.id));
         }
+    }
+
+    /// Those behind `before`, up to `position`, arrived at `at` or earlier.
+    fn arrived(&mut self, before: u64, position: u64, at: Instant) {
+        let first = self.waiting.partition_point(|waiting| waiting.end <= before);
+        for waiting in self.waiting.range_mut(first..) {
+            if waiting.end > position {
+                return;
+            }
+            waiting.since = waiting.since.max(at);
+        }
+    }
+
+    fn on_the_way(&self, arrived: &Arrived) -> Option<Instant> {
+        let first = self.waiting.partition_point(|waiting| waiting.end <= arrived.position);
+        self.waiting.get(first).map(|waiting| waiting.since)
     }
 
     fn complete(&mut self, id: &TransactId) -> Option<Transaction> {
@@ -215,13 +290,29 @@ impl Pending {
         Some(transaction)
     }
 
-    fn deadline(&self, clock: &ReadingClock) -> Option<Instant> {
+    /// For a request that may not have left: when to look again.
+    fn deadline(&self, clock: &ReadingClock, arrived: &Arrived) -> Option<Instant> {
         let first = self.waiting.front()?;
-        clock.deadline(first.since + RESPONSE_TIME, first.stood)
+        let mut deadline = first.since + RESPONSE_TIME;
+        if first.end > arrived.position
+            && let Some(looked) = arrived.looked
+        {
+            deadline = deadline.max(looked + LOOK);
+        }
+        clock.deadline(deadline, first.stood)
     }
 
-    fn expired(&mut self, now: Instant, clock: &ReadingClock) -> Option<Transaction> {
-        while self.deadline(clock).is_some_and(|deadline| deadline <= now) {
+    fn expired(
+        &mut self,
+        now: Instant,
+        clock: &ReadingClock,
+        arrived: &Arrived,
+    ) -> Option<Transaction> {
+        while self.deadline(clock, arrived).is_some_and(|deadline| deadline <= now) {
+            let first = self.waiting.front()?;
+            if first.end > arrived.position && self.open.contains_key(&first.id) {
+                return None;
+            }
             let first = self.waiting.pop_front()?;
             if let Some(transaction) = self.complete(&first.id) {
                 return Some(transaction);

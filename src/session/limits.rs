@@ -25,7 +25,8 @@ pub struct Limits {
     /// SENDs to a leg with Failure-Report partial that are remembered. An error response to an
     /// older one is not reported.
     pub silent: usize,
-    /// A peer that takes nothing for this long, although something waits for it, is lost.
+    /// A peer that takes and acknowledges nothing for this long, although something waits for it,
+    /// is lost.
     pub stall: Duration,
     /// How long the owner of a lapsed session has for a new AUTH.
     pub lapse: Duration,
@@ -58,5 +59,8 @@ pub(super) const MIN_PIECE: u64 = 2048;
 pub(super) const PIECE_PAUSE: Duration = Duration::from_millis(200);
 /// How long a message is held back in all, however often an octet of body comes.
 pub(super) const LONGEST_HOLD: Duration = Duration::from_secs(1);
-/// How long the next hop has to answer, counted from the last octet sent (RFC 4976 §6.4.1).
+/// How long the next hop has to answer, counted from when it has the last octet (RFC 4976 §6.4.1).
 pub(super) const RESPONSE_TIME: Duration = Duration::from_secs(30);
+/// Least time between two looks at what the kernel of a peer has acknowledged, and after which a
+/// request is looked for. Every peer on a fast path has answered by then.
+pub(super) const LOOK: Duration = Duration::from_secs(1);

@@ -34,13 +34,13 @@ pub use self::{
     reading::log_stray,
     report::{Reject, answer, detail, refusal, refusal_of_malformed},
     requests::{check_send, is_login},
-    side::{Holding, Leg},
+    side::{Holding, LEGS, Leg},
 };
 use self::{
     deadlines::{Sent, Transaction},
     outbox::{Frame, Outbox},
     report::Acknowledgement,
-    side::{Inbound, LEGS, Side},
+    side::{Inbound, Side},
 };
 use crate::msrp::{
     ChunkQueue, DecodeError, Decoder, FailureReport, Head, Method, Path, StatusCode, TransactId,
@@ -261,6 +261,19 @@ impl Session {
         self.settle(now);
     }
 
+    /// Whether it must be known what has [`arrived`](Self::arrived) on a leg, to judge a deadline
+    /// of it later.
+    pub fn wants_look(&self, leg: Leg, now: Instant) -> bool {
+        self.side(leg).outbox.transactions.wants_look(now)
+    }
+
+    /// All but `outstanding` of the octets that were [`sent`](Self::sent) have arrived at the kernel
+    /// of the peer on a leg, the last of them at `at` or before. Only then does the time for an
+    /// answer begin (RFC 4976 §6.4.1).
+    pub fn arrived(&mut self, leg: Leg, outstanding: u64, at: Instant, now: Instant) {
+        self.side_mut(leg).outbox.arrived(outstanding, at, now);
+    }
+
     /// Tells whether a leg is blocked: its socket takes nothing more, although bytes wait for it in
     /// [`outgoing`](Self::outgoing) or in the buffers of TLS. Call it when that changes, and again
     /// whenever the socket took some of these bytes.
@@ -300,7 +313,8 @@ impl Session {
         LEGS.into_iter().filter_map(|leg| self.leg_deadline(leg)).min()
     }
 
-    /// Does what is due at `now`. Call it again until it returns `None`.
+    /// Does what is due at `now`. Tell it first what has [`arrived`](Self::arrived) on both legs, and
+    /// call it again until it returns `None`.
     pub fn expire(&mut self, now: Instant) -> Option<Timeout> {
         for leg in LEGS {
             self.side_mut(leg).outbox.expire_pause(now);
@@ -440,6 +454,7 @@ impl Session {
         let deadlines = [
             outbox.transactions.deadline(),
             outbox.pause_deadline(),
+            outbox.look_deadline(),
             outbox.waiting_since().map(|since| since + self.limits.stall),
             self.expiry(leg),
         ];

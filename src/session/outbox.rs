@@ -13,7 +13,7 @@ use tracing::trace;
 
 use super::{
     deadlines::{Sent, Transaction, Transactions},
-    limits::{LONGEST_HOLD, Limits, MIN_PIECE, PIECE_PAUSE},
+    limits::{LONGEST_HOLD, LOOK, Limits, MIN_PIECE, PIECE_PAUSE},
 };
 use crate::msrp::{
     Allocation, ByteRange, ChunkQueue, Continuation, FailureReport, TransactId,
@@ -254,6 +254,15 @@ impl Outbox {
         self.restart_waiting(now);
     }
 
+    /// Notes that all but `outstanding` of the octets that the socket took have arrived at the
+    /// peer's kernel, the last of them at `at`.
+    pub(super) fn arrived(&mut self, outstanding: u64, at: Instant, now: Instant) {
+        let position = self.queue.taken().saturating_sub(outstanding);
+        if self.transactions.arrived(position, at, now) {
+            self.waiting_since = self.waiting_since.map(|since| since.max(at));
+        }
+    }
+
     /// Notes whether the socket is blocked, or that a blocked socket took something.
     pub(super) fn set_blocked(&mut self, blocked: bool, now: Instant) {
         self.blocked = blocked;
@@ -264,9 +273,17 @@ impl Outbox {
         self.blocked
     }
 
-    /// Since when the peer has taken nothing of what waits for it; `None` if nothing waits.
+    /// Since when the peer has taken nothing of what waits for it, here or in the kernel; `None` if
+    /// nothing waits.
     pub(super) fn waiting_since(&self) -> Option<Instant> {
-        self.waiting_since
+        [self.waiting_since, self.transactions.unacknowledged_since()].into_iter().flatten().min()
+    }
+
+    /// When to look what the peer has of the octets that the socket took: shortly after the socket
+    /// took no more, so that it is known later whether the peer has taken something since.
+    pub(super) fn look_deadline(&self) -> Option<Instant> {
+        let since = self.waiting_since?;
+        self.transactions.looked().is_none_or(|looked| looked < since).then_some(since + LOOK)
     }
 
     /// When the piece under way is interrupted for a message that is held back, however short the
@@ -334,8 +351,7 @@ impl Outbox {
 
     fn append(&mut self, frame: Frame) {
         let len = frame.bytes.len();
-        self.queue.push(frame.bytes);
-        self.queue.mark_chunk_end();
+        self.queue.push_chunk(frame.bytes);
         let end = self.queue.end();
         if frame.own {
             self.own.queued.push_back((end, len));

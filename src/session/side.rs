@@ -24,7 +24,8 @@ pub enum Leg {
     Far,
 }
 
-pub(super) const LEGS: [Leg; 2] = [Leg::Near, Leg::Far];
+/// Both legs, the near one first.
+pub const LEGS: [Leg; 2] = [Leg::Near, Leg::Far];
 
 impl fmt::Display for Leg {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -42,7 +42,7 @@ pub(super) fn leaf_for(chain: &[ChainCertificate], signer: &dyn SigningKey) -> O
     chain.iter().position(|entry| entry.public_key == own.as_ref())
 }
 
-/// A chain as TLS sends it, and what had to be done to the file's order.
+/// A chain in the order in which TLS sends it, and how the file differed from it.
 pub(super) struct Ordered {
     pub(super) chain: Vec<CertificateDer<'static>>,
     reordered: bool,
@@ -62,8 +62,8 @@ impl Ordered {
     }
 }
 
-/// RFC 8446 §4.4.2: the own certificate first, then each one's issuer. Many a file is put together
-/// the other way round, and some clients refuse that.
+/// Puts the certificates in order: the relay's own first, then the issuer of each (RFC 8446
+/// §4.4.2). Many files have another order, which some clients refuse.
 pub(super) fn order(mut entries: Vec<ChainCertificate>, leaf: usize) -> Ordered {
     let mut reordered = leaf != 0;
     let mut last = entries.remove(leaf);

@@ -1,12 +1,12 @@
 //! The client side: how a next hop is dialled, and whom it may be.
 
-use std::{fmt, path::Path, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore,
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, OtherError,
     SignatureScheme,
     client::{
-        ResolvesClientCert, Resumption, WebPkiServerVerifier,
+        ResolvesClientCert, Resumption,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
     crypto::{
@@ -17,25 +17,26 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 
-use super::pem::{FileProblem, PemFile, certificates};
-use super::{Identity, TlsError, provider};
+use super::{
+    Anchors, HandshakeError, Identity, TlsError, possession::provable, provider, trust::Checker,
+};
 
 /// What is asked of the certificate of a next hop (`verify_next_hop`).
 pub enum Verification {
-    /// Any certificate will do: endpoints have self-signed ones, proved in SDP that a relay does
-    /// not see (RFC 4975 §5.4).
+    /// Any certificate will do, also one that cannot be read: endpoints have self-signed ones,
+    /// proved in SDP that a relay does not see (RFC 4975 §5.4).
     Off,
     /// Checked, and the outcome of a failed check told to the observer; the connection goes on.
     Log {
         /// Whom to believe.
-        anchors: RootCertStore,
+        anchors: Anchors,
         /// Whom to tell.
         observer: Box<dyn Observer>,
     },
     /// Checked; a certificate that fails ends the handshake (RFC 4976 §9.2).
     Enforce {
         /// Whom to believe.
-        anchors: RootCertStore,
+        anchors: Anchors,
     },
 }
 
@@ -45,11 +46,11 @@ pub enum Verification {
 /// dials.
 pub trait Observer: Send + Sync {
     /// `host` is the name that was dialled, `reason` what is wrong with its certificate.
-    fn unverified(&self, host: &str, reason: &rustls::Error);
+    fn unverified(&self, host: &str, reason: &HandshakeError);
 }
 
-impl<F: Fn(&str, &rustls::Error) + Send + Sync> Observer for F {
-    fn unverified(&self, host: &str, reason: &rustls::Error) {
+impl<F: Fn(&str, &HandshakeError) + Send + Sync> Observer for F {
+    fn unverified(&self, host: &str, reason: &HandshakeError) {
         self(host, reason);
     }
 }
@@ -100,8 +101,8 @@ impl ResolvesClientCert for OwnIdentity {
     }
 }
 
-/// The three ways of [`Verification`]. The handshake's signatures are checked in each: whoever
-/// shows a certificate must own its key.
+/// The three ways of [`Verification`]. In each, who shows a certificate must prove that he owns
+/// its key, as far as that can be checked: see [`NextHopVerifier::proved`].
 #[derive(Debug)]
 struct NextHopVerifier {
     checking: Checking,
@@ -112,17 +113,13 @@ struct NextHopVerifier {
 enum Checking {
     Off,
     /// Without a checker when nobody is trusted: then no certificate verifies.
-    Log(Option<Arc<WebPkiServerVerifier>>, Box<dyn Observer>),
-    Enforce(Arc<WebPkiServerVerifier>),
+    Log(Option<Checker>, Box<dyn Observer>),
+    Enforce(Checker),
 }
 
 impl NextHopVerifier {
     fn new(verification: Verification, provider: &Arc<CryptoProvider>) -> Result<Self, TlsError> {
-        let checker = |anchors: RootCertStore| {
-            WebPkiServerVerifier::builder_with_provider(Arc::new(anchors), Arc::clone(provider))
-                .build()
-                .ok()
-        };
+        let checker = |anchors| Checker::new(anchors, provider);
         let checking = match verification {
             Verification::Off => Checking::Off,
             Verification::Log { anchors, observer } => Checking::Log(checker(anchors), observer),
@@ -132,7 +129,39 @@ impl NextHopVerifier {
         };
         Ok(Self { checking, algorithms: provider.signature_verification_algorithms })
     }
+
+    /// Whether the peer's signature over the handshake is good enough.
+    ///
+    /// One that cannot be checked passes where no certificate is refused. That gives nothing away:
+    /// where any certificate will do, an attacker in the middle shows one of his own, and signs
+    /// with its key. A wrong signature ends the handshake in each mode.
+    fn proved(
+        &self,
+        certificate: &CertificateDer<'_>,
+        check: impl FnOnce() -> Result<HandshakeSignatureValid, rustls::Error>,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        match (self.provable(certificate), &self.checking) {
+            (Ok(()), _) => check(),
+            (Err(reason), Checking::Enforce(_)) => Err(reason),
+            (Err(_), Checking::Off | Checking::Log(..)) => Ok(HandshakeSignatureValid::assertion()),
+        }
+    }
+
+    fn provable(&self, certificate: &CertificateDer<'_>) -> Result<(), rustls::Error> {
+        if provable(certificate, &self.algorithms) {
+            return Ok(());
+        }
+        Err(CertificateError::Other(OtherError(Arc::new(Unprovable))).into())
+    }
 }
+
+/// A certificate is good, but whether the peer owns it is unknown.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "has a key whose signatures cannot be checked (RSA of less than 2048 bits?): the peer needs a \
+     new one"
+)]
+struct Unprovable;
 
 impl ServerCertVerifier for NextHopVerifier {
     fn verify_server_cert(
@@ -140,23 +169,22 @@ impl ServerCertVerifier for NextHopVerifier {
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
+        _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let check = |checker: &WebPkiServerVerifier| {
-            checker.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-        };
+        let check = |checker: &Checker| checker.check(end_entity, intermediates, server_name, now);
         match &self.checking {
-            Checking::Off => Ok(ServerCertVerified::assertion()),
-            Checking::Enforce(checker) => check(checker),
+            Checking::Off => {}
+            Checking::Enforce(checker) => check(checker)?,
             Checking::Log(checker, observer) => {
                 let unknown = || Err(CertificateError::UnknownIssuer.into());
-                if let Err(reason) = checker.as_deref().map_or_else(unknown, check) {
-                    observer.unverified(&server_name.to_str(), &reason);
+                let outcome = checker.as_ref().map_or_else(unknown, check);
+                if let Err(reason) = outcome.and_then(|()| self.provable(end_entity)) {
+                    observer.unverified(&server_name.to_str(), &reason.into());
                 }
-                Ok(ServerCertVerified::assertion())
             }
         }
+        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -165,7 +193,9 @@ impl ServerCertVerifier for NextHopVerifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &self.algorithms)
+        self.proved(certificate, || {
+            verify_tls12_signature(message, certificate, signature, &self.algorithms)
+        })
     }
 
     fn verify_tls13_signature(
@@ -174,7 +204,9 @@ impl ServerCertVerifier for NextHopVerifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.algorithms)
+        self.proved(certificate, || {
+            verify_tls13_signature(message, certificate, signature, &self.algorithms)
+        })
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -186,60 +218,66 @@ impl ServerCertVerifier for NextHopVerifier {
     }
 }
 
-/// The certificate authorities that the operating system trusts, possibly none.
-///
-/// Ones that do not parse are left out, as the system's own programs do.
-pub fn system_anchors() -> RootCertStore {
-    let mut anchors = RootCertStore::empty();
-    anchors.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    anchors
-}
-
-/// Adds the certificates of a PEM bundle (option `ca`) to `anchors`; each must be usable.
-pub fn add_bundle(anchors: &mut RootCertStore, bundle: &Path) -> Result<(), TlsError> {
-    let bundle = PemFile::Authorities(bundle.to_owned());
-    for certificate in certificates(&bundle)? {
-        anchors
-            .add(certificate)
-            .map_err(|cause| bundle.error(FileProblem::UnusableCertificate(cause.to_string())))?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
-    use tempfile::TempDir;
+    use rustls::{
+        ServerConfig,
+        server::{ClientHello, ResolvesServerCert},
+    };
 
     use super::{
         super::{
             server_config,
-            tests::{write, write_pair},
+            tests::{identity, shake_hands, trusting},
         },
         *,
     };
 
     #[test]
     fn enforcing_needs_somebody_to_trust() {
-        let nobody = RootCertStore::empty;
+        let nobody = Anchors::empty;
         let enforce = client_config(Verification::Enforce { anchors: nobody() }, None);
         assert!(matches!(enforce, Err(TlsError::NoTrustAnchors)));
-        let observer = Box::new(|_: &str, _: &rustls::Error| ());
+        let observer = Box::new(|_: &str, _: &HandshakeError| ());
         client_config(Verification::Log { anchors: nobody(), observer }, None).unwrap();
         assert!(matches!(server_config(&[]), Err(TlsError::NoIdentity)));
     }
 
+    /// Shows its own certificate, or another's, and signs with its key.
+    #[derive(Debug)]
+    struct Shows(Arc<CertifiedKey>);
+
+    impl ResolvesServerCert for Shows {
+        fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+            Some(Arc::clone(&self.0))
+        }
+    }
+
     #[test]
-    fn bundles_are_read_whole() {
-        let dir = TempDir::new().unwrap();
-        let (one, key) = write_pair(dir.path(), "one", &["one.example.com"]);
-        let (two, _) = write_pair(dir.path(), "two", &["two.example.com"]);
-        let bundle = [fs::read(&one).unwrap(), fs::read(&two).unwrap()].concat();
-        let mut anchors = RootCertStore::empty();
-        add_bundle(&mut anchors, &write(dir.path(), "bundle", bundle)).unwrap();
-        assert_eq!(anchors.len(), 2);
-        let error = add_bundle(&mut anchors, &key).unwrap_err().to_string();
-        assert!(error.contains("CA file") && error.contains("holds no certificate"), "{error}");
+    fn another_ones_certificate_is_refused_in_each_mode() {
+        let (own, other) = (identity(&["localhost"]), identity(&["localhost"]));
+        for version in [&TLS12, &TLS13] {
+            let handshake = |verification, shown: &Identity| {
+                let key = Arc::clone(&own.certified.key);
+                let shown = Arc::new(CertifiedKey::new(shown.chain().to_vec(), key));
+                let server = ServerConfig::builder_with_provider(provider())
+                    .with_protocol_versions(&[version])
+                    .unwrap()
+                    .with_no_client_auth()
+                    .with_cert_resolver(Arc::new(Shows(shown)));
+                shake_hands("localhost", client_config(verification, None).unwrap(), server.into())
+            };
+            let observer = || Box::new(|_: &str, _: &HandshakeError| ());
+            let modes = [
+                Verification::Off,
+                Verification::Log { anchors: trusting(&other), observer: observer() },
+                Verification::Enforce { anchors: trusting(&other) },
+            ];
+            handshake(Verification::Off, &own).unwrap();
+            for mode in modes {
+                let refused = handshake(mode, &other);
+                assert_eq!(refused, Err(CertificateError::BadSignature.into()));
+            }
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! What an operator should hear about a certificate or a key that works.
+//! Warnings about a certificate or a key that works.
 
 use std::{
     fmt,
@@ -8,12 +8,12 @@ use std::{
 
 use x509_parser::time::ASN1Time;
 
-/// How long before its end a certificate is reported as expiring: from the first of these on when
-/// it is loaded, and at each of them while it is in use.
+/// How long before its end a certificate is reported as expiring. A certificate that is loaded is
+/// reported from the first of these times on. One in use is reported at each of them.
 pub const EXPIRY_NOTICES: [Duration; 3] =
     [Duration::from_hours(30 * 24), Duration::from_hours(7 * 24), Duration::from_hours(24)];
 
-/// Something about a certificate or key that works today and should be looked at.
+/// A warning about a certificate or key: it works today, but the operator should look at it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Finding {
     /// The certificate is past its last day.
@@ -79,7 +79,7 @@ pub enum Finding {
     },
 }
 
-/// A moment as operators read it.
+/// A time in the form that operators read.
 #[derive(Debug, Clone, Copy)]
 pub struct Utc(pub SystemTime);
 

@@ -4,9 +4,9 @@ use super::Identity;
 
 /// The host name for the relay's URIs.
 ///
-/// With `configured`, that name if one of the certificate's DNS names covers it: letter case does
-/// not count, and `*.suffix` covers any number of labels before the suffix, as in msrprelay 1.x.
-/// Without, the first DNS name that is no wildcard.
+/// If a name is `configured`, one of the certificate's DNS names must cover it. Letter case does
+/// not count, and `*.suffix` covers any number of labels before the suffix, as in msrprelay 1.x. If
+/// none is configured, it is the first DNS name without a wildcard.
 pub fn host_name(configured: Option<&str>, identity: &Identity) -> Result<String, HostNameError> {
     let names = || identity.dns_names().join(", ");
     let Some(name) = configured else {
@@ -32,7 +32,7 @@ pub enum HostNameError {
         /// What the certificate has.
         names: String,
     },
-    /// Nothing was configured and no single name can be told.
+    /// No name was configured, and the certificate has only names with a wildcard.
     #[error(
         "the TLS certificate has only wildcard DNS names ({names}): set `hostname` to the name that clients shall use"
     )]

@@ -120,20 +120,20 @@ impl Identity {
         &self.dns_names
     }
 
-    /// What an operator should hear about at `now`; the relay starts all the same.
+    /// Warnings for the operator at `now`. The relay can use the identity all the same.
     pub fn findings(&self, now: SystemTime) -> Vec<Finding> {
         let mut findings = self.file_findings.clone();
         findings.extend(self.expiry(now));
         findings
     }
 
-    /// How many of the [`EXPIRY_NOTICES`] are due at `now`, and one more for the end itself.
+    /// How many of the [`EXPIRY_NOTICES`] are due at `now`. Once it has expired, one more.
     pub fn notices(&self, now: SystemTime) -> usize {
         let due = EXPIRY_NOTICES.iter().filter(|notice| now + **notice > self.not_after);
         due.count() + usize::from(now > self.not_after)
     }
 
-    /// What is to be said of its dates at `now`.
+    /// The warning about its dates at `now`, if there is one.
     pub fn expiry(&self, now: SystemTime) -> Option<Finding> {
         let path = self.path.clone();
         if now > self.not_after {
@@ -182,8 +182,8 @@ fn dns_names(certificate: &X509Certificate<'_>) -> Vec<String> {
     extension.value.general_names.iter().filter_map(dns).collect()
 }
 
-/// Whether the subjectAltName `san` covers `name`: without regard to case, `*.` standing for one
-/// label or more.
+/// Whether the subjectAltName `san` covers `name`. Letter case does not count, and `*.` stands for
+/// one label or more.
 fn matches(san: &str, name: &str) -> bool {
     let Some(suffix) = san.strip_prefix('*').filter(|suffix| suffix.starts_with('.')) else {
         return san.eq_ignore_ascii_case(name);
@@ -316,9 +316,18 @@ mod tests {
         write(d, "der", der.unwrap());
         write(d, "cut", &text[..text.len() / 2]);
         write(d, "empty", "\n");
+        let chain = text.repeat(2).replace("-----\n-----", "----------");
+        write(d, "joined", chain);
+        openssl(&["x509", "-in", "r.crt", "-trustout", "-out", "trusted"], d);
+        let key = fs::read_to_string(d.join("r.key")).unwrap();
+        write(d, "dashes", key.replace("--", "\u{2013}"));
         write(d, "parameters", section("EC PARAMETERS", "BggqhkjOPQMBBw=="));
         write(d, "bad-certificate", section("CERTIFICATE", "AAAA"));
         write(d, "bad-key", section("PRIVATE KEY", "AAAA"));
+        openssl(&["req", "-new", "-key", "r.key", "-subj", "/CN=r", "-out", "csr"], d);
+        openssl(&["x509", "-req", "-in", "csr", "-signkey", "r.key", "-out", "x509-v1"], d);
+        openssl(&["genrsa", "-out", "small.key", "1024"], d);
+        openssl(&["req", "-x509", "-key", "small.key", "-subj", "/CN=r", "-out", "small.crt"], d);
         fs::create_dir(d.join("directory")).unwrap();
     }
 
@@ -336,7 +345,14 @@ mod tests {
             ("r.crt", "empty", "key file @/empty is empty: make a pair"),
             ("der", "r.key", "certificate file @/der is not in PEM: if it is in DER"),
             ("r.crt", "der", "key file @/der is not in PEM: if it is in DER"),
-            ("cut", "r.key", "certificate file @/cut is damaged"),
+            (
+                "cut",
+                "r.key",
+                "certificate file @/cut is damaged in line 1 (BEGIN of a section that",
+            ),
+            ("joined", "r.key", "certificate file @/joined is damaged in line 9 (a boundary that"),
+            ("trusted", "r.key", "certificate file @/trusted has in line 1 a section \"TRUSTED "),
+            ("r.crt", "dashes", "key file @/dashes is damaged in line 1 (a boundary with dashes"),
             ("r.key", "r.crt", "certificate file @/r.key holds no certificate: are `cert"),
             ("r.crt", "r.crt", "key file @/r.crt holds no private key: are `certificate`"),
             ("parameters", "r.key", "certificate file @/parameters holds no certificate: it must"),
@@ -345,6 +361,8 @@ mod tests {
             ("r.crt", "bad-key", "key file @/bad-key holds a key that cannot be used"),
             ("r.crt", "other.key", "the private key in @/other.key does not belong to the cert"),
             ("no-dns.crt", "no-dns.key", "certificate file @/no-dns.crt holds a certificate that"),
+            ("x509-v1", "r.key", "certificate file @/x509-v1 holds a certificate that has no DNS"),
+            ("small.crt", "small.key", "key file @/small.key holds a key that cannot be used"),
         ];
         for (certificate, key, start) in cases {
             let error = error(&d.join(certificate), &d.join(key)).to_string();

@@ -7,11 +7,13 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | [`pem`] | reading PEM files |
+//! | [`pem`], `boundaries` | reading PEM files |
 //! | `identity`, `chain` | certificate and key from their files, in the order that TLS wants |
 //! | `finding` | what works today and should be looked at |
 //! | `host_name` | the name for the relay's URIs |
 //! | `server`, `client` | the two sides: the identity for a name, the check of a next hop |
+//! | `trust`, `possession` | which certificate is believed; whether the proof that a peer owns its key can be checked |
+//! | `failure` | why a handshake failed, in words |
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -19,30 +21,36 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
 use self::pem::PemError;
 pub use self::{
-    client::{Observer, Verification, add_bundle, client_config, system_anchors},
+    client::{Observer, Verification, client_config},
+    failure::HandshakeError,
     finding::{EXPIRY_NOTICES, Finding, Utc},
     host_name::{HostNameError, host_name},
     identity::Identity,
     server::server_config,
+    trust::Anchors,
 };
 
+mod boundaries;
 mod chain;
 mod client;
+mod failure;
 mod finding;
 mod host_name;
 mod identity;
 pub mod pem;
+mod possession;
 mod server;
 #[cfg(test)]
 pub(crate) mod tests;
+mod trust;
 
 /// Why TLS cannot be set up. Every message ends with what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A PEM file does not serve.
+    /// A PEM file cannot be used.
     #[error("{0}")]
     File(#[from] PemError),
-    /// The private key is another certificate's.
+    /// The private key does not belong to the certificate.
     #[error(
         "the private key in {} does not belong to the certificate in {}: \
          name the two that were made together",
@@ -57,13 +65,13 @@ pub enum TlsError {
     /// A TLS listener needs a certificate.
     #[error("TLS needs a certificate: set `certificate` and `key`")]
     NoIdentity,
-    /// Certificates shall be verified and nobody is trusted.
+    /// Certificates are to be verified, but there is no trusted authority.
     #[error(
         "verify_next_hop = enforce, and no trusted certificate authority is known: \
          install the package ca-certificates or set `ca`"
     )]
     NoTrustAnchors,
-    /// The TLS library refused the set-up.
+    /// The TLS library refused the configuration.
     #[error("TLS cannot be set up: {0}")]
     Configuration(rustls::Error),
 }

@@ -13,6 +13,9 @@ use nix::unistd::{Group, getegid};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls_pemfile::Item;
 
+pub use super::boundaries::Flaw;
+use super::boundaries::{self, Obstacle};
+
 /// Largest PEM file that is read, in bytes; the system's whole CA bundle has about 220 KiB.
 pub const MAX_PEM_BYTES: u64 = 4 * 1024 * 1024;
 
@@ -47,6 +50,25 @@ pub enum FileProblem {
     /// There is no PEM section in the file.
     #[error("is not in PEM")]
     NotPem,
+    /// The file is text in UTF-16.
+    #[error("is text in UTF-16")]
+    Utf16,
+    /// A line of the PEM text is damaged.
+    #[error("is damaged in line {line} ({flaw})")]
+    DamagedLine {
+        /// Which line.
+        line: usize,
+        /// What is wrong with it.
+        flaw: Flaw,
+    },
+    /// A section is of a kind that is not read; it may have been meant to be a certificate.
+    #[error("has in line {line} a section {label:?}, which is not read")]
+    UnreadSection {
+        /// Where it begins.
+        line: usize,
+        /// Its label, cut if it is long.
+        label: String,
+    },
     /// The PEM text is damaged.
     #[error("is damaged ({0})")]
     Damaged(io::Error),
@@ -85,6 +107,19 @@ impl FileProblem {
             Self::Forbidden => access(file.path()),
             Self::Unreadable(_) | Self::TooLarge => "is it the right file?".to_owned(),
             Self::NotPem => format!("if it is in DER, convert it with `{}`", file.conversion()),
+            Self::Utf16 => "save it as plain text (UTF-8)".to_owned(),
+            Self::DamagedLine { flaw, .. } => flaw.advice().to_owned(),
+            Self::UnreadSection { label, .. } => match label.as_str() {
+                "TRUSTED CERTIFICATE" | "X509 CERTIFICATE" => {
+                    "convert each with `openssl x509 -in FILE -out FILE.pem`".to_owned()
+                }
+                "PKCS7" | "CMS" => {
+                    format!("convert it with `openssl pkcs7 -print_certs -in {path} -out FILE.pem`")
+                }
+                _ => "a certificate is a section CERTIFICATE; correct the label, or remove the \
+                      section"
+                    .to_owned(),
+            },
             Self::Damaged(_) => "copy it again".to_owned(),
             Self::NoCertificate { has_key: true } | Self::NoKey { has_certificate: true } => {
                 "are `certificate` and `key` exchanged?".to_owned()
@@ -246,6 +281,16 @@ fn items(file: &PemFile, pem: &[u8]) -> Result<Vec<Item>, PemError> {
     if pem.trim_ascii().is_empty() {
         return Err(file.error(FileProblem::Empty));
     }
+    if pem.starts_with(b"\xff\xfe") || pem.starts_with(b"\xfe\xff") {
+        return Err(file.error(FileProblem::Utf16));
+    }
+    let pem = pem.strip_prefix("\u{feff}".as_bytes()).unwrap_or(pem);
+    boundaries::check(pem).map_err(|obstacle| {
+        file.error(match obstacle {
+            Obstacle::Damage { line, flaw } => FileProblem::DamagedLine { line, flaw },
+            Obstacle::Unread { line, label } => FileProblem::UnreadSection { line, label },
+        })
+    })?;
     if memchr::memmem::find(pem, b"-----BEGIN ").is_none() {
         return Err(file.error(FileProblem::NotPem));
     }
@@ -291,7 +336,10 @@ mod tests {
 
     use tempfile::TempDir;
 
-    use super::*;
+    use super::{
+        super::tests::{write, write_pair},
+        *,
+    };
 
     /// The tests may run as root, who may read everything: the error is made by hand.
     #[test]
@@ -318,6 +366,24 @@ mod tests {
         let error = denied(&dir.path().join("hidden/k"));
         let advice = format!("&& chmod 0750 {}`", dir.path().display());
         assert!(error.contains("the directory belongs to") && error.ends_with(&advice), "{error}");
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_passed_over_and_utf_16_is_named() {
+        let dir = TempDir::new().unwrap();
+        let (good, _) = write_pair(dir.path(), "r", &["r.example.com"]);
+        let text = fs::read_to_string(&good).unwrap();
+        let read = |octets: &[u8]| {
+            let path = write(dir.path(), "c", octets);
+            certificates(&PemFile::Certificate(path))
+        };
+        assert_eq!(read(format!("\u{feff}{text}").as_bytes()).unwrap().len(), 1);
+        for order in [u16::to_le_bytes, u16::to_be_bytes] {
+            let text = format!("\u{feff}{text}");
+            let utf16: Vec<u8> = text.encode_utf16().flat_map(order).collect();
+            let error = read(&utf16).unwrap_err().to_string();
+            assert!(error.contains("/c is text in UTF-16: save it as plain text"), "{error}");
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The server side: what an accepted connection is greeted with.
+//! The server side of TLS: which certificate a client gets.
 
 use std::sync::Arc;
 
@@ -11,13 +11,13 @@ use rustls::{
 
 use super::{Identity, TlsError, provider};
 
-/// The server side: what an accepted connection is greeted with.
+/// The TLS configuration for accepted connections.
 ///
-/// The identity is chosen by the server name a client sends; a client that sends none, or a name
-/// nobody has, gets the first one: relays are reached through SRV targets and addresses as well
-/// (RFC 9325 §3.7). No client certificate is asked for: clients' ones would be ignored (RFC 4976
-/// §9.2). Resumption is as rustls does it: 256 sessions remembered in memory, no ticket key that
-/// would have to be rotated and that could unlock recorded traffic.
+/// The server name that a client sends selects the identity. A client that sends no name, or an
+/// unknown one, gets the first identity: clients also reach relays through SRV targets and
+/// addresses (RFC 9325 §3.7). The relay does not ask for client certificates, because it would have
+/// to ignore them (RFC 4976 §9.2). Resumption is the default of rustls: 256 sessions in memory.
+/// There is no ticket key that would have to be rotated, or that could decrypt recorded traffic.
 pub fn server_config(identities: &[Identity]) -> Result<Arc<ServerConfig>, TlsError> {
     if identities.is_empty() {
         return Err(TlsError::NoIdentity);

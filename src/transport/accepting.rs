@@ -92,11 +92,13 @@ mod tests {
         assert_eq!((link.peer(), link.local()), (behind_the_balancer, address));
     }
 
-    /// Output of `openssl s_client` with an option that chooses the protocol version.
-    fn s_client(port: u16, version: &'static str) -> JoinHandle<String> {
+    /// What `openssl s_client` prints with these options.
+    fn s_client(port: u16, options: &'static [&'static str]) -> JoinHandle<String> {
         tokio::task::spawn_blocking(move || {
             let output = Command::new("openssl")
-                .args(["s_client", version, "-cipher", "DEFAULT@SECLEVEL=0", "-connect"])
+                .args(["s_client", "-cipher", "DEFAULT@SECLEVEL=0"])
+                .args(options)
+                .arg("-connect")
                 .arg(format!("127.0.0.1:{port}"))
                 .stdin(Stdio::null())
                 .output()
@@ -109,7 +111,7 @@ mod tests {
     async fn tls_begins_at_1_2() {
         let identities = [identity(&["localhost"])];
         for (option, expected) in
-            [("-tls1_2", ProtocolVersion::TLSv1_2), ("-tls1_3", ProtocolVersion::TLSv1_3)]
+            [(&["-tls1_2"], ProtocolVersion::TLSv1_2), (&["-tls1_3"], ProtocolVersion::TLSv1_3)]
         {
             let (port, accepted) = serve(&identities);
             let printed = s_client(port, option);
@@ -120,7 +122,7 @@ mod tests {
             let printed = printed.await.unwrap();
             assert!(printed.contains("No client certificate CA names sent"), "{printed}");
         }
-        for option in ["-tls1", "-tls1_1"] {
+        for option in [&["-tls1"], &["-tls1_1"]] {
             let (port, accepted) = serve(&identities);
             let printed = s_client(port, option);
             let error = accepted.await.unwrap().unwrap_err();
@@ -131,6 +133,34 @@ mod tests {
             let printed = printed.await.unwrap();
             assert!(printed.contains("alert protocol version"), "{printed}");
         }
+    }
+
+    #[tokio::test]
+    async fn clients_that_cannot_be_served_are_told_from_each_other() {
+        let identities = [identity(&["localhost"])];
+        let no_host = "the server name that the client asks for is no host name";
+        for (options, words) in [
+            (&["-tls1_1"][..], "the peer offers no TLS version from 1.2 on"),
+            (&["-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-SHA"], "the peer offers no cipher suite"),
+            // The suite of RFC 4976 §9.2: the key exchange is RSA's.
+            (&["-tls1_2", "-cipher", "AES128-SHA"], "the peer offers no key exchange that is"),
+            (&["-curves", "P-521"], "the peer offers no key exchange that is accepted here"),
+            (&["-servername", "relay.example.com:2855"], no_host),
+            (&["-servername", "-x-"], no_host),
+            (&["-servername", "1.2.3"], no_host),
+            (&["-servername", "m\u{fc}nchen.example"], no_host),
+        ] {
+            let (port, accepted) = serve(&identities);
+            let printed = s_client(port, options);
+            let error = accepted.await.unwrap().unwrap_err().to_string();
+            assert!(error.starts_with(&format!("TLS handshake failed: {words}")), "{error}");
+            printed.await.unwrap();
+        }
+        // An address is no host name either, and passed over.
+        let (port, accepted) = serve(&identities);
+        let printed = s_client(port, &["-servername", "192.0.2.1"]);
+        drop(accepted.await.unwrap().unwrap());
+        printed.await.unwrap();
     }
 
     #[tokio::test]

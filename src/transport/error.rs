@@ -2,9 +2,8 @@
 
 use std::{fmt, io, net::SocketAddr, time::Duration};
 
-use rustls::{AlertDescription, PeerIncompatible};
-
 use super::{resolve::ResolveError, target::Target};
+pub use crate::tls::HandshakeError;
 
 /// Why no connection could be made, or why it could not be closed properly. The text of each error
 /// includes its cause.
@@ -70,50 +69,4 @@ pub enum AttemptError {
     /// The address did not answer within its share of [`CONNECT_TIMEOUT`](super::CONNECT_TIMEOUT).
     #[error("no answer within {after:?}")]
     Timeout { after: Duration },
-}
-
-/// Why a TLS handshake failed.
-#[derive(Debug, thiserror::Error)]
-pub enum HandshakeError {
-    /// The first octets of the peer are not TLS.
-    #[error("the peer does not speak TLS here (plain TCP?)")]
-    NotTls,
-    /// The peer offers TLS below 1.2 only, which RFC 8996 forbids.
-    #[error("the peer offers only TLS versions below 1.2")]
-    VersionTooOld,
-    /// The connection ended during the handshake.
-    #[error("the peer closed the connection")]
-    Closed,
-    /// The peer sent this alert. Alerts such as `UnknownCA` mean that it does not trust our
-    /// certificate.
-    #[error("refused by the peer with the alert {0:?}")]
-    Refused(AlertDescription),
-    /// The certificate of the peer did not verify (`verify_next_hop = enforce`).
-    #[error("the certificate of the peer is not acceptable: {0}")]
-    Certificate(rustls::CertificateError),
-    /// Any other error.
-    #[error("{0}")]
-    Other(io::Error),
-}
-
-impl From<io::Error> for HandshakeError {
-    fn from(error: io::Error) -> Self {
-        if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) {
-            return Self::Closed;
-        }
-        let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        match inner {
-            Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) => {
-                Self::NotTls
-            }
-            Some(rustls::Error::PeerIncompatible(
-                PeerIncompatible::Tls12NotOffered
-                | PeerIncompatible::Tls12NotOfferedOrEnabled
-                | PeerIncompatible::ServerDoesNotSupportTls12Or13,
-            )) => Self::VersionTooOld,
-            Some(rustls::Error::AlertReceived(alert)) => Self::Refused(*alert),
-            Some(rustls::Error::InvalidCertificate(cause)) => Self::Certificate(cause.clone()),
-            _ => Self::Other(error),
-        }
-    }
 }

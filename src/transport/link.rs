@@ -14,12 +14,20 @@ use tokio::{
 };
 use tokio_rustls::TlsStream;
 
-use super::carrier::Carrier;
+use super::{
+    carrier::Carrier,
+    socket::{Acknowledged, acknowledged},
+};
 
 /// Octets that rustls buffers for one connection while the kernel takes none. This is more than the
 /// relay reads at once, so that a read block leaves in one system call together with the heads and
 /// end-lines around it. A response waits behind at most this much.
 pub const TLS_BUFFER: usize = 96 * 1024;
+
+/// Most octets of one TLS record (RFC 8446 §5.1).
+const RECORD: usize = 16 * 1024;
+/// Most octets that a record is longer than what it carries: header, nonce and tag of TLS 1.2.
+const RECORD_OVERHEAD: usize = 29;
 
 /// One open connection.
 ///
@@ -76,6 +84,22 @@ impl Link {
         match &self.layer {
             Layer::Plain(carrier) => carrier.sent(),
             Layer::Tls(tls) => tls.get_ref().0.sent(),
+        }
+    }
+
+    /// How much of [`sent`](Self::sent) the peer's kernel has, and when it said so; asks the kernel.
+    pub(super) fn acknowledged(&self) -> io::Result<Acknowledged> {
+        acknowledged(match &self.layer {
+            Layer::Plain(carrier) => carrier.tcp(),
+            Layer::Tls(tls) => tls.get_ref().0.tcp(),
+        })
+    }
+
+    /// Octets that TLS adds to so many octets of one write, at most; none without TLS.
+    pub(super) fn overhead(&self, octets: usize) -> usize {
+        match &self.layer {
+            Layer::Plain(_) => 0,
+            Layer::Tls(_) => octets.div_ceil(RECORD) * RECORD_OVERHEAD,
         }
     }
 
@@ -197,7 +221,7 @@ mod tests {
         super::tests::{pair, poll_once, serve},
         *,
     };
-    use crate::tls::tests::{identity, trusting};
+    use crate::tls::tests::{identity, roots};
 
     /// A TCP stream that keeps all it reads. Its client uses TLS 1.2, where handshake records can
     /// be told from data.
@@ -261,7 +285,7 @@ mod tests {
         // A hundred slices of 100 octets fit into one record; 40 KiB need three.
         for (count, size, records) in [(100, 100, 1), (40, 1024, 3)] {
             let (port, accepted) = serve(std::slice::from_ref(&server));
-            let anchors = trusting(&server);
+            let anchors = roots(&server);
             let reader = thread::spawn(move || tapped_read(port, anchors, count * size));
             let mut link = accepted.await.unwrap().unwrap();
             assert!(link.is_write_vectored());

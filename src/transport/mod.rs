@@ -26,7 +26,7 @@ pub use self::{
     listening::{BACKLOG, listen, listen_beside},
     resolve::Resolver,
     socket::{KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES, NOTSENT_LOWAT, USER_TIMEOUT},
-    stream::{Blocks, Loss, Outgoing, Stream, Traffic, Written},
+    stream::{Blocks, Loss, Outgoing, Outstanding, Stream, Traffic, Written},
     target::{CONNECT_TIMEOUT, Target},
 };
 

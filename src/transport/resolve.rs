@@ -8,16 +8,14 @@
 //! look-ups is limited per user and in all.
 
 use std::{
-    fs, io,
+    io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
-    os::unix::fs::MetadataExt as _,
     sync::{Arc, PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
 use moka::{Expiry, sync::Cache};
 use tokio::time::timeout_at;
-use tracing::info;
 
 pub use super::names::{HOSTS, RESOLV_CONF};
 use super::{
@@ -57,40 +55,24 @@ pub struct Resolver {
 
 /// The files as they were read last, and what the name servers have said since.
 struct System {
-    stamps: [Option<Stamp>; 2],
     names: Names,
     answers: Cache<String, Answer>,
 }
 
-/// Tells one version of a file from another.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Stamp {
-    file: (u64, u64),
-    modified: (i64, i64),
-    size: u64,
-}
-
 impl Resolver {
-    /// Reads the files of the system; blocks.
+    /// Reads the files of the system. Blocks.
     pub fn of_system() -> Self {
-        Self::new(System::read(), Turns::new(MAX_LOOKUPS, MAX_LOOKUPS_PER_USER))
+        Self::new(System::new(Names::read()), Turns::new(MAX_LOOKUPS, MAX_LOOKUPS_PER_USER))
     }
 
     fn new(system: System, turns: Turns) -> Self {
         Self { system: RwLock::new(Arc::new(system)), turns }
     }
 
-    /// Reads the files again, and forgets what the name servers have said; blocks.
+    /// Reads the files again, and forgets what the name servers have said. Blocks.
     pub fn reread(&self) {
-        *self.system.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(System::read());
-    }
-
-    /// [`Self::reread`] if a file has changed; blocks.
-    pub fn refresh(&self) {
-        if self.system().stamps != stamps() {
-            info!("{RESOLV_CONF} or {HOSTS} has changed and is read again");
-            self.reread();
-        }
+        *self.system.write().unwrap_or_else(PoisonError::into_inner) =
+            Arc::new(System::new(Names::read()));
     }
 
     /// Resolves `host` to its addresses: without duplicates, at most `MAX_ADDRESSES`. IPv6 stands
@@ -154,15 +136,9 @@ impl Resolver {
 }
 
 impl System {
-    fn read() -> Self {
-        // Before they are read: a change that comes meanwhile is found later.
-        let stamps = stamps();
-        Self::new(stamps, Names::read())
-    }
-
-    fn new(stamps: [Option<Stamp>; 2], names: Names) -> Self {
+    fn new(names: Names) -> Self {
         let answers = Cache::builder().max_capacity(MAX_REMEMBERED).expire_after(ByTtl).build();
-        Self { stamps, names, answers }
+        Self { names, answers }
     }
 
     /// The addresses of a host that needs no query.
@@ -201,17 +177,6 @@ impl Expiry<String, Answer> for ByTtl {
     ) -> Option<Duration> {
         Some(answer.ttl)
     }
-}
-
-fn stamps() -> [Option<Stamp>; 2] {
-    [RESOLV_CONF, HOSTS].map(|path| {
-        let found = fs::metadata(path).ok()?;
-        Some(Stamp {
-            file: (found.dev(), found.ino()),
-            modified: (found.mtime(), found.mtime_nsec()),
-            size: found.size(),
-        })
-    })
 }
 
 fn ordered(found: &[IpAddr], port: u16, has_route: impl Fn(SocketAddr) -> bool) -> Vec<SocketAddr> {

@@ -35,6 +35,9 @@ pub struct Stream {
     ended: Option<Loss>,
     /// TLS has accepted octets that it may not have passed to the kernel yet.
     unflushed: bool,
+    /// Octets that TLS has taken and the kernel may not have, its own included; never less than
+    /// there are.
+    buffered: u64,
     /// The value of [`Link::sent`] when the socket last blocked.
     blocked_at: Option<u64>,
     traffic: Arc<Traffic>,
@@ -100,6 +103,15 @@ pub struct Written {
     pub moved: bool,
 }
 
+/// What has not arrived at the peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outstanding {
+    /// Octets of what was written that the peer's kernel may not have; never less than there are.
+    pub octets: u64,
+    /// The peer's kernel has had all others for this long at least.
+    pub age: Duration,
+}
+
 impl Stream {
     /// Takes over a link that has just been opened.
     pub fn new(link: Link) -> Self {
@@ -108,6 +120,7 @@ impl Stream {
             input: BytesMut::new(),
             ended: None,
             unflushed: false,
+            buffered: 0,
             blocked_at: None,
             traffic: Arc::default(),
         }
@@ -191,6 +204,7 @@ impl Stream {
     ) -> Result<Written, Loss> {
         let mut octets = 0;
         let mut blocked = false;
+        let sent_before = self.link.sent();
         while !output.queue().is_empty() && octets < most {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let filled = output.queue().slices(&mut slices);
@@ -200,6 +214,7 @@ impl Stream {
                     output.taken(written);
                     octets += written;
                     Traffic::add(&self.traffic.sent, written);
+                    self.buffered += (written + self.link.overhead(written)) as u64;
                     self.unflushed = true;
                 }
                 Poll::Ready(Err(error)) => return Err(error.into()),
@@ -213,9 +228,16 @@ impl Stream {
         // leave.
         if self.unflushed {
             match Pin::new(&mut self.link).poll_flush(cx) {
-                Poll::Ready(Ok(())) => self.unflushed = false,
+                Poll::Ready(Ok(())) => {
+                    self.unflushed = false;
+                    self.buffered = 0;
+                }
                 Poll::Ready(Err(error)) => return Err(error.into()),
-                Poll::Pending => blocked = true,
+                Poll::Pending => {
+                    blocked = true;
+                    let sent = self.link.sent() - sent_before;
+                    self.buffered = self.buffered.saturating_sub(sent);
+                }
             }
         }
         let before = self.blocked_at;
@@ -233,14 +255,18 @@ impl Stream {
         .await
     }
 
-    /// Whether the kernel has taken all that was written.
-    pub fn is_flushed(&self) -> bool {
-        !self.unflushed
-    }
-
-    /// Whether the socket blocked in the last run of writes.
-    pub fn is_blocked(&self) -> bool {
-        self.blocked_at.is_some()
+    /// How much of what was written has not arrived at the peer's kernel, as far as the kernel can
+    /// tell.
+    pub fn outstanding(&self) -> io::Result<Outstanding> {
+        let acknowledged = self.link.acknowledged()?;
+        let octets = self.link.sent().saturating_sub(acknowledged.octets) + self.buffered;
+        let mut age = acknowledged.heard;
+        if octets == 0 {
+            // The last acknowledgement of data came soon after the last data; what came later may
+            // have acknowledged nothing.
+            age = age.max(acknowledged.transmitted.saturating_sub(acknowledged.round_trip));
+        }
+        Ok(Outstanding { octets, age })
     }
 
     /// Forgets that the socket blocked, so that the next run of writes reports it as new.

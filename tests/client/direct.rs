@@ -4,6 +4,7 @@ use std::{
     fs,
     net::{Shutdown, TcpListener},
     path::Path,
+    process::Command,
 };
 
 use crate::{
@@ -92,6 +93,41 @@ fn tls_is_checked_unless_told_otherwise() {
 
     let waiting = room.receive(&listen);
     assert_eq!(room.send(&file, &["--direct", "--insecure"]).code, 0);
+    assert_eq!(waiting.finish().code, 0);
+}
+
+/// `openssl req -x509` writes CA:TRUE, so that the certificate is no server's by the rules of a chain.
+#[test]
+fn a_self_signed_certificate_of_openssl_is_trusted_with_ca() {
+    let room = Room::new();
+    let file = room.random("x", 100_000);
+    let make = |certificate: &str| {
+        let output = Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "own.key"])
+            .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"])
+            .args(["-out", certificate])
+            .current_dir(room.dir.path())
+            .output()
+            .expect("the tests need openssl");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    make("other.crt");
+    make("own.crt");
+    let listen = ["--listen", "localhost", "--certificate", "own.crt", "--key", "own.key"];
+    let waiting = room.receive(&listen);
+    // Of the same name, and not the same.
+    let distrusting = room.send(&file, &["--direct", "--ca", "other.crt"]);
+    assert_eq!(distrusting.code, 1, "{}", distrusting.stderr);
+    assert!(distrusting.stderr.contains("the peer's certificate "), "{}", distrusting.stderr);
+    assert!(distrusting.stderr.contains("--ca FILE"), "{}", distrusting.stderr);
+    assert!(!distrusting.stderr.contains('['), "words, not numbers: {}", distrusting.stderr);
+    let by_address = room.path().replace("localhost", "127.0.0.1");
+    let misnamed = room.send_to(&by_address, &file, &["--direct", "--ca", "own.crt"]);
+    let words = "is for another name: it has localhost, and 127.0.0.1 was dialled";
+    assert!(misnamed.stderr.contains(words), "{}", misnamed.stderr);
+
+    let trusting = room.send(&file, &["--direct", "--ca", "own.crt"]);
+    assert_eq!(trusting.code, 0, "{}", trusting.stderr);
     assert_eq!(waiting.finish().code, 0);
 }
 

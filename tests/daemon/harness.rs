@@ -67,6 +67,13 @@ impl Site {
         fs::write(self.path(name), text).expect("a file in the temporary directory");
     }
 
+    /// Replaces a part of the configuration.
+    pub(crate) fn edit(&self, from: &str, to: &str) {
+        let text = self.read("config.ini");
+        assert!(text.contains(from), "{text}");
+        self.write("config.ini", &text.replace(from, to));
+    }
+
     /// Writes `config.ini`: the options of `[Relay]`, and one user. What root starts stays root,
     /// unless the options say otherwise: this machine may have a user for the relay.
     pub(crate) fn configure(&self, options: &str) {

@@ -80,14 +80,14 @@ fn isolated_program(site: &Site, program: &str) -> Command {
     wrapped
 }
 
-fn isolated(site: &Site, arguments: &[&str]) -> Command {
+pub(crate) fn isolated(site: &Site, arguments: &[&str]) -> Command {
     let relay = site.command(arguments);
     let mut wrapped = isolated_program(site, relay.get_program().to_str().expect("a path"));
     wrapped.args(relay.get_args());
     wrapped
 }
 
-fn with_system(port: u16, options: &str) -> Site {
+pub(crate) fn with_system(port: u16, options: &str) -> Site {
     let site = Site::at(port, options);
     fs::create_dir(site.path("dev")).expect("a directory");
     fs::create_dir_all(site.path("system-run/systemd/journal")).expect("a directory");
@@ -95,10 +95,10 @@ fn with_system(port: u16, options: &str) -> Site {
 }
 
 /// Somebody who listens for datagrams.
-struct Listener(UnixDatagram);
+pub(crate) struct Listener(pub(crate) UnixDatagram);
 
 impl Listener {
-    fn at(path: &Path) -> Self {
+    pub(crate) fn at(path: &Path) -> Self {
         let socket = UnixDatagram::bind(path).expect("a socket");
         socket.set_read_timeout(Some(PATIENCE)).expect("a time limit");
         Self(socket)
@@ -233,6 +233,10 @@ fn a_service_logs_to_the_journal_with_fields() {
     let closed = journal.hears(&address);
     assert_eq!(field(&closed, "MSRP_PEER"), Some(address.as_str()), "{closed}");
     assert_eq!(field(&closed, "PRIORITY"), Some("7"), "{closed}");
+    assert_eq!(field(&closed, "SPAN_NAME"), Some("connection"), "{closed}");
+    // Whoever reads only the text sees it, too, as on the standard error.
+    let text = field(&closed, "MESSAGE").unwrap_or_default();
+    assert!(text.starts_with(&format!("connection{{peer={address}}}: ")), "{closed}");
 
     relay.signal(Signal::SIGTERM);
     assert!(relay.ends().success());

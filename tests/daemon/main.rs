@@ -5,8 +5,11 @@
 //! as root.
 
 mod background;
+mod check;
 mod harness;
+mod init_script;
 mod logs;
 mod mistakes;
 mod privileges;
 mod service;
+mod stuck;

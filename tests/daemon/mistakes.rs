@@ -114,6 +114,34 @@ const MISTAKES: &[Mistake] = &[
                make-selfsigned.sh",
     },
     Mistake {
+        name: "chain whose certificates share a line",
+        told: Told::Everywhere,
+        options: TLS,
+        spoil: |site| {
+            let issuer = certificate(&["issuer.example.com"], 2090).0;
+            let own = site.read("relay.crt");
+            let body: String = own.lines().filter(|line| !line.starts_with('-')).collect();
+            let own = format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----");
+            site.write("relay.crt", &format!("{own}{issuer}"));
+        },
+        line: "{dir}/config.ini:3: [Relay] certificate: certificate file {dir}/relay.crt is damaged \
+               in line 3 (a boundary that shares its line): put each BEGIN and each END on a line \
+               of its own",
+    },
+    Mistake {
+        name: "chain with a misspelt label",
+        told: Told::Everywhere,
+        options: TLS,
+        spoil: |site| {
+            let issuer = certificate(&["issuer.example.com"], 2090).0;
+            let issuer = issuer.replace("CERTIFICATE", "CERTIFICAT");
+            site.write("relay.crt", &format!("{issuer}{}", site.read("relay.crt")));
+        },
+        line: "{dir}/config.ini:3: [Relay] certificate: certificate file {dir}/relay.crt has in line \
+               1 a section \"CERTIFICAT\", which is not read: a certificate is a section \
+               CERTIFICATE; correct the label, or remove the section",
+    },
+    Mistake {
         name: "key of another certificate",
         told: Told::Everywhere,
         options: TLS,
@@ -146,9 +174,52 @@ const MISTAKES: &[Mistake] = &[
         name: "unknown backend",
         told: Told::Everywhere,
         options: PLAIN,
-        spoil: |site| edit(site, "backend = memory", "backend = sipthor"),
-        line: "{dir}/config.ini:2: [Relay] backend = \"sipthor\": accepted is database, ephemeral \
+        spoil: |site| site.edit("backend = memory", "backend = telepathy"),
+        line: "{dir}/config.ini:2: [Relay] backend = \"telepathy\": accepted is database, ephemeral \
                or memory, or several separated by commas",
+    },
+    Mistake {
+        name: "backend of 1.x",
+        told: Told::Everywhere,
+        options: PLAIN,
+        spoil: |site| site.edit("backend = memory", "backend = sipthor"),
+        line: "{dir}/config.ini:2: [Relay] backend = \"sipthor\": accepted is database, ephemeral \
+               or memory, or several separated by commas; sipthor, which 1.x had, is gone: take \
+               database, with the table in which the SIP proxy keeps its users, or memory",
+    },
+    Mistake {
+        name: "comment behind a value",
+        told: Told::Everywhere,
+        options: "debug_notls = yes\naddress = 127.0.0.1:0 ; office",
+        spoil: |_| {},
+        line: "{dir}/config.ini:4: [Relay] address = \"127.0.0.1:0 ; office\": accepted is \
+               host:port, host, :port, any:port, [IPv6]:port or default, or several separated by \
+               commas; a comment stands on a line of its own, behind a value it is part of it",
+    },
+    Mistake {
+        name: "quotes",
+        told: Told::Everywhere,
+        options: "debug_notls = yes\nhostname = \"relay.example.com\"",
+        spoil: |_| {},
+        line: "{dir}/config.ini:4: [Relay] hostname = \"\"relay.example.com\"\": accepted is a host \
+               name, or with debug_notls an address; a value is written without quotes",
+    },
+    Mistake {
+        name: "plain TCP",
+        told: Told::AsWarning,
+        options: PLAIN,
+        spoil: |_| {},
+        line: "{dir}/config.ini:3: [Relay] debug_notls is on: there is no TLS, and everybody on the \
+               way can read messages and files, and digests from which passwords can be guessed; \
+               set certificate and key, and turn it off, unless this is a test",
+    },
+    Mistake {
+        name: "users in another section",
+        told: Told::AsWarning,
+        options: TLS,
+        spoil: |site| site.edit("[Memory]", "[Users]"),
+        line: "{dir}/config.ini:8: unknown section [Users] is ignored; did you mean [Memory]? Lines \
+               user@domain = password belong there",
     },
     Mistake {
         name: "bad address",
@@ -204,15 +275,19 @@ const MISTAKES: &[Mistake] = &[
                --config-file and --config-dir name another one",
     },
     Mistake {
-        name: "pid file of a living process",
+        name: "pid file that another relay holds",
         told: Told::ByDaemon,
         options: PLAIN,
         spoil: |site| {
             fs::create_dir(site.path("run")).expect("a directory");
             site.write("run/msrprelay.pid", &format!("{}\n", Pid::this()));
+            let file = fs::File::open(site.path("run/msrprelay.pid")).expect("a file");
+            file.lock().expect("a lock");
+            // Held as long as the test runs.
+            std::mem::forget(file);
         },
-        line: "already running with pid {pid}: stop it first, or remove {dir}/run/msrprelay.pid if \
-               that process is no relay",
+        line: "already running with pid {pid}: stop it first, or give this one a --runtime-dir of \
+               its own; {dir}/run/msrprelay.pid is locked",
     },
     Mistake {
         name: "runtime directory that cannot be made",
@@ -382,74 +457,12 @@ fn warnings_are_told_with_the_failure() {
     }
 }
 
-/// `--check-config` goes on after the first.
-#[test]
-fn a_check_finds_all_at_once() {
-    let site = Site::new();
-    let (_, other_key) = certificate(&["relay.example.com"], 2090);
-    site.write("other.key", &other_key);
-    site.configure(
-        "certificate = missing.crt, relay.crt, relay.crt\nkey = relay.key, other.key, relay.key\n\
-         address = nowhere.invalid:1\nuser = no-such-user\nadress = x\n[Database]\n\n\n\
-         uri = mysql://db/x",
-    );
-    edit(&site, "backend = memory", "backend = memory, database");
-    edit(&site, "[Memory]\n", "[Memory]\nalice@Example.com = x\n");
-    let checked = site.run(&["--check-config"]);
-    assert_eq!(checked.status.code(), Some(1));
-    for found in [
-        "warning: {dir}/config.ini:7: [Relay] unknown option adress",
-        "error: {dir}/config.ini:6: [Relay] user = \"no-such-user\"",
-        "error: {dir}/config.ini:5: [Relay] address: nowhere.invalid cannot be resolved",
-        "error: {dir}/config.ini:3: [Relay] certificate: certificate file {dir}/missing.crt",
-        "error: {dir}/config.ini:4: [Relay] key: the private key in {dir}/other.key",
-        "error: {dir}/config.ini: [Memory] user alice@example.com is listed twice",
-        "error: {dir}/config.ini:11: [Database] uri: no user: accepted is scheme://user:",
-    ] {
-        let dir = site.path("").display().to_string();
-        let found = found.replace("{dir}", dir.trim_end_matches('/'));
-        assert!(
-            checked.stderr.lines().any(|line| line.starts_with(&found)),
-            "{found}\n{checked:#?}"
-        );
-    }
-}
-
-#[test]
-fn a_good_configuration_is_described() {
-    let site = Site::at(2855, "");
-    let taken = TcpListener::bind("127.0.0.1:2855");
-    let checked = site.run(&["--check-config"]);
-    drop(taken);
-    assert!(checked.status.success(), "{checked:#?}");
-    let (described, verdict) = checked.stdout.trim_end().rsplit_once('\n').unwrap();
-    assert_eq!(verdict, "the configuration is good");
-    for text in [
-        env!("CARGO_PKG_VERSION"),
-        site.path("config.ini").to_str().unwrap(),
-        "127.0.0.1:2855",
-        "host name relay.example.com",
-        "backend memory",
-        "CN=relay.example.com, serial ",
-        "valid until 2090-12-31",
-    ] {
-        assert!(described.contains(text), "{text}: {described}");
-    }
-    assert!(!site.path("run").exists(), "nothing is made");
-}
-
 #[test]
 fn wrong_usage_is_two() {
     let site = Site::new();
     let ended = site.run(&["--no-frok"]);
     assert_eq!(ended.status.code(), Some(2));
     assert!(ended.stderr.contains("--no-fork"), "{ended:#?}");
-}
-
-fn edit(site: &Site, from: &str, to: &str) {
-    let text = site.read("config.ini");
-    assert!(text.contains(from), "{text}");
-    site.write("config.ini", &text.replace(from, to));
 }
 
 /// Whether it ended so, and told the line; one that ends with a blank goes on as the system says.

@@ -3,9 +3,13 @@
 use std::{
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
-    os::{fd::AsRawFd as _, unix::net::UnixDatagram},
+    os::{
+        fd::AsRawFd as _,
+        linux::net::SocketAddrExt as _,
+        unix::net::{SocketAddr, UnixDatagram},
+    },
     path::Path,
-    process::{Command, Stdio},
+    process::{self, Command, Stdio},
     thread,
     time::Duration,
 };
@@ -15,7 +19,7 @@ use nix::{
     sys::signal::Signal,
 };
 
-use crate::harness::{Foreground, PATIENCE, Site, now};
+use crate::harness::{Foreground, PATIENCE, Site, finish, now};
 
 /// The service manager, and the socket to which a service reports.
 struct Manager {
@@ -26,7 +30,16 @@ struct Manager {
 
 impl Manager {
     fn at(path: &Path) -> Self {
-        let socket = UnixDatagram::bind(path).expect("a socket");
+        Self::with(UnixDatagram::bind(path).expect("a socket"))
+    }
+
+    /// Where no file is: in the abstract namespace.
+    fn abstract_at(name: &str) -> Self {
+        let address = SocketAddr::from_abstract_name(name).expect("a name");
+        Self::with(UnixDatagram::bind_addr(&address).expect("a socket"))
+    }
+
+    fn with(socket: UnixDatagram) -> Self {
         socket.set_read_timeout(Some(PATIENCE)).expect("a time limit");
         Self { socket, status: String::new() }
     }
@@ -140,6 +153,92 @@ fn the_watchdog_hears_of_it_while_it_turns() {
     manager.socket.set_read_timeout(Some(PATIENCE)).unwrap();
     relay.signal(Signal::SIGCONT);
     manager.waits_for("WATCHDOG=1");
+}
+
+/// As in containers, where the manager is in another mount namespace: `@` stands for the NUL with
+/// which such a name begins (`sd_notify(3)`).
+#[test]
+fn a_manager_without_a_file_is_told_too() {
+    let name = format!("msrprelay-test-{}/notify", process::id());
+    let mut manager = Manager::abstract_at(&name);
+    let site = Site::at(0, "");
+    let mut command = site.command(&["--systemd"]);
+    command.env("NOTIFY_SOCKET", format!("@{name}")).env("WATCHDOG_USEC", "400000");
+    let mut relay = Foreground::start(command);
+    assert_eq!(manager.hears(), ["READY=1"]);
+    for _ in 0..3 {
+        manager.waits_for("WATCHDOG=1");
+    }
+    relay.signal(Signal::SIGTERM);
+    manager.waits_for("STOPPING=1");
+    assert!(relay.ends().success());
+    assert!(!relay.log.contains("cannot report"), "{}", relay.log);
+}
+
+/// A name that is neither is told once, and the relay serves all the same.
+#[test]
+fn a_manager_that_cannot_be_reached_is_told_of() {
+    let site = Site::at(0, "");
+    let mut command = site.command(&["--systemd"]);
+    command.env("NOTIFY_SOCKET", "vsock:2:1234").env("WATCHDOG_USEC", "200000");
+    let mut relay = Foreground::start(command);
+    relay.logs("NOTIFY_SOCKET = vsock:2:1234: accepted is");
+    relay.logs("listening on");
+    thread::sleep(Duration::from_millis(500));
+    relay.signal(Signal::SIGTERM);
+    assert!(relay.ends().success());
+    assert_eq!(relay.log.matches("NOTIFY_SOCKET").count(), 1, "{}", relay.log);
+}
+
+/// `systemctl status` shows it, also while the manager waits to try again.
+#[test]
+fn the_manager_hears_why_a_start_failed() {
+    let site = Site::at(0, "log_level = loud\nnonsense\n");
+    let mut manager = Manager::at(&site.path("notify"));
+    for arguments in [&["--systemd"][..], &["--check-config", "--systemd"]] {
+        let mut command = site.command(arguments);
+        command.env("NOTIFY_SOCKET", site.path("notify"));
+        assert_eq!(finish(command).status.code(), Some(1));
+        manager.next();
+        for reason in ["config.ini:6: [Relay] log_level = \"loud\"", "; ", "not understood"] {
+            assert!(manager.status.contains(reason), "{}", manager.status);
+        }
+        manager.status.clear();
+    }
+    // A message that is too long would be dropped as a whole.
+    site.configure(&"ü\n".repeat(4000));
+    let mut command = site.command(&["--check-config", "--systemd"]);
+    command.env("NOTIFY_SOCKET", site.path("notify"));
+    assert_eq!(finish(command).status.code(), Some(1));
+    manager.next();
+    assert!((2900..=3000).contains(&manager.status.len()), "{}", manager.status.len());
+}
+
+/// A reload that fails for want of descriptors is no fault of the file.
+#[test]
+fn a_reload_without_descriptors_says_so() {
+    let site = Site::at(0, "");
+    let mut relay = Foreground::start(site.command(&["--no-fork"]));
+    relay.logs("listening on 127");
+    let pid = relay.pid().to_string();
+    let limit = |limit: &str| {
+        let set =
+            Command::new("prlimit").args(["--pid", &pid, &format!("--nofile={limit}:")]).status();
+        assert!(set.expect("prlimit of util-linux").success());
+    };
+    limit("5");
+    relay.signal(Signal::SIGHUP);
+    let line = relay.logs("not reloaded: the limit on open files is reached, 5 file descriptors: ");
+    assert!(line.contains("LimitNOFILE=") && line.contains("ulimit -n"), "{line}");
+    relay.logs("not reloaded: ");
+    limit("1000");
+    relay.signal(Signal::SIGHUP);
+    relay.logs("reloaded: generation 2 in force");
+    // A fault of another kind has another reason.
+    site.write("config.ini", "nonsense");
+    relay.signal(Signal::SIGHUP);
+    let line = relay.logs("not reloaded: ");
+    assert!(!line.contains("open files"), "{line}");
 }
 
 #[test]

@@ -360,6 +360,53 @@ fn a_file_that_somebody_writes_for_long_is_told_to_be_locked() {
     store.answers("200", "alice", "example.com", "secret-alice");
 }
 
+/// A database in WAL mode writes beside itself to be read. Which access is missing is told, with who
+/// needs it.
+#[test]
+fn a_file_that_cannot_be_used_is_told_with_the_remedy() {
+    use std::{fs, os::unix::fs::PermissionsExt as _};
+
+    let mode = |path: &std::path::Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("its mode");
+    };
+    let root = nix::unistd::geteuid().is_root();
+    let relay = if root { "user = nobody" } else { "" };
+    for (wal, file_mode, parts) in [
+        (true, 0o644, &["WAL", "can write", "PRAGMA journal_mode = DELETE"][..]),
+        (false, 0o200, &["cannot read it", "may read the file"]),
+        (false, 0o644, &[]),
+    ] {
+        let database = create(Kind::Sqlite).expect("SQLite is always there");
+        database
+            .run("INSERT INTO subscriber (username, domain, password) VALUES ('a', 'b.c', 'd')");
+        if wal {
+            database.run("PRAGMA journal_mode = WAL");
+        }
+        let file = database.file().to_owned();
+        let directory = file.parent().expect("a directory").to_owned();
+        mode(&file, file_mode);
+        mode(&directory, 0o555);
+        let store = Store::over(database, relay, "");
+        store.answers(if parts.is_empty() { "200" } else { "500" }, "a", "b.c", "d");
+        if !parts.is_empty() {
+            let line = store.scene.relay.logs("ERROR");
+            assert!(line.contains(file.to_str().expect("UTF-8")), "{line}");
+            assert!(!root || line.contains("nobody"), "{line}");
+            for part in parts {
+                assert!(line.contains(part), "{part}: {line}");
+            }
+        }
+        // The remedy helps, without a restart.
+        mode(&file, 0o644);
+        mode(&directory, 0o777);
+        let deadline = now() + PATIENCE;
+        while !store.tries("a", "b.c", "d").what.starts_with("200") {
+            assert!(now() < deadline, "{}", store.scene.relay.log());
+            sleep(100);
+        }
+    }
+}
+
 /// One challenge line each, MD5 last (RFC 7616 §3.7); each hash lets in who has it.
 #[test]
 fn r7616_3_7_01_each_algorithm_has_a_challenge_and_md5_is_last() {

@@ -37,6 +37,7 @@ fn status_tells_what_goes_on() {
     assert_eq!(status["sessions"]["waiting"], 1);
     assert_eq!(status["sessions_started"], 2);
     assert_eq!(status["queued_bytes"], 0);
+    assert_eq!(status["log_lines_dropped"], 0);
 
     let output = relay.ctl(&["status"]);
     let text = String::from_utf8(output.stdout).expect("text");

@@ -32,6 +32,13 @@ pub(crate) fn store() -> Store {
     Store { scene: Scene::on(Arc::new(relay)), database: None, called }
 }
 
+/// A name and its password, good for a while.
+pub(crate) fn credentials(user: &str) -> [String; 2] {
+    let name = name(user, 600);
+    let password = made_with("new secret", &name);
+    [name, password]
+}
+
 /// Good for so many seconds from now.
 fn name(user: &str, seconds: i64) -> String {
     #[expect(clippy::disallowed_methods, reason = "the relay goes by the clock on the wall")]

@@ -29,6 +29,7 @@ mod reports;
 mod responses;
 mod sipsimple;
 mod slow_names;
+mod slow_paths;
 mod stopping;
 mod tables;
 mod transfers;

@@ -446,3 +446,42 @@ fn a_session_is_refreshed_with_the_credentials_in_force() {
     relay.reloads();
     assert_eq!(tries(&mut alice, "changed"), "401");
 }
+
+/// After a reload the SQLite file at that path counts, whatever was kept of the one before; also that
+/// there is none.
+#[test]
+fn a_replaced_sqlite_file_counts_from_the_reload_on() {
+    let database = |password: &str| {
+        let database = Database::new(Kind::Sqlite).expect("a file");
+        database.run(TABLE);
+        database
+            .run(&format!("INSERT INTO subscriber VALUES ('alice', 'example.com', '{password}')"));
+        database
+    };
+    for cache_time in ["", "cache_time = 300\n"] {
+        let [old, new] = ["old", "new"].map(database);
+        let section = format!("\n[Database]\n{}{cache_time}", old.options());
+        let options = "backend = database\nmax_auth_attempts = 0";
+        let scene = Scene::on(Arc::new(Relay::configured(options, false, &section)));
+        let relay = &scene.relay;
+        let code = |password: &str| {
+            let mut alice = scene.stranger("alice");
+            let credentials =
+                Credentials { password: password.to_owned(), ..alice.challenged("auth0001") };
+            alice.says_auth("auth0002", &credentials.header(), "");
+            alice.hears_answer("auth0002").what[..3].to_owned()
+        };
+        assert_eq!(code("old"), "200");
+        let [old, new] = [old.file(), new.file()];
+        fs::rename(new, old).expect("a file in its place");
+        relay.reloads();
+        assert_eq!([code("old"), code("new")], ["401", "200"]);
+
+        fs::remove_file(old).expect("a file to remove");
+        relay.reloads();
+        assert_eq!(code("new"), "500");
+        let line = relay.logs("ERROR");
+        assert!(line.contains("does not exist"), "{line}");
+        assert_eq!(relay.log().matches("ERROR").count(), 1, "{}", relay.log());
+    }
+}

@@ -171,7 +171,7 @@ fn resolv_conf_is_read_again_when_it_changes_and_at_a_reload() {
     // In place: the file is mounted.
     let text = format!("nameserver {}\n", second.address);
     std::fs::write(relay.directory().join("resolv.conf"), text).expect("a file");
-    relay.logs("/etc/resolv.conf or /etc/hosts has changed and is read again");
+    relay.logs("/etc/resolv.conf or /etc/hosts has changed and was read again");
     let reaches = || {
         let mut alice = scene.client("alice");
         sends_to(&mut alice, "alice", "{carol}");

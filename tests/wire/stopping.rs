@@ -7,7 +7,9 @@ use nix::{
     unistd::mkfifo,
 };
 
-use crate::harness::{PATIENCE, Relay, Scene, empty_send, now, report, send, sleep, until};
+use crate::harness::{
+    PATIENCE, Relay, Scene, empty_send, file_head, now, report, send, sleep, until, until_within,
+};
 
 /// TERM ends everything in this time.
 const FIVE_SECONDS: Duration = Duration::from_secs(5);
@@ -180,4 +182,31 @@ fn a_second_term_ends_the_relay_at_once() {
     runs_on(relay, Duration::from_secs(1));
     relay.signal(Signal::SIGTERM);
     ends(relay, Duration::from_secs(2));
+}
+
+/// Bob takes nothing of what he is still to be told: the line of his peer's session waits for
+/// neither him nor the end of the process.
+#[test]
+fn a_session_that_is_over_has_its_line_however_the_relay_ends() {
+    for terms in [2, 1] {
+        let scene = Scene::with("");
+        let relay = &scene.relay;
+        let (alice, mut bob) = scene.joined();
+        bob.says_octets(&file_head(&bob, "f0000001", "{A} {alice}", "{bob}", "1-*/*"));
+        bob.set_write_timeout(Duration::from_secs(1));
+        while bob.writes_some(&[b'x'; 8192]).is_some() {}
+        alice.half_closes();
+        until("it is over", || relay.status()["sessions"]["bound"].as_u64() == Some(0));
+        if terms == 1 {
+            until_within(Duration::from_secs(5), "the line", || {
+                relay.log().contains("session ended: user=")
+            });
+        } else {
+            relay.signal(Signal::SIGTERM);
+            sleep(300);
+            relay.signal(Signal::SIGTERM);
+            ends(relay, Duration::from_secs(2));
+            assert!(relay.log().contains("session ended: user="), "{}", relay.log());
+        }
+    }
 }

@@ -27,29 +27,61 @@ const MSRPRELAY: Program = Program {
     name: "msrprelay",
     section: "8",
     command: cli::msrprelay::Args::command,
-    more: &[(
-        "FILES",
-        &[
-            (
-                "/etc/msrprelay/config.ini",
-                "The configuration, see msrprelay.ini(5). A config.ini in the directory of the \
+    more: &[
+        (
+            "FILES",
+            &[
+                (
+                    "/etc/msrprelay/config.ini",
+                    "The configuration, see msrprelay.ini(5). A config.ini in the directory of the \
                      program as it was called comes first, unless that is a directory of the system \
                      such as /usr/bin. One file only is read.",
-            ),
-            ("/etc/msrprelay/tls/", "Place for certificates and their keys."),
-            (
-                "/run/msrprelay/",
-                "msrprelay.pid, when the relay runs in the background, and msrprelay.sock for \
+                ),
+                ("/etc/msrprelay/tls/", "Place for certificates and their keys."),
+                (
+                    "/run/msrprelay/",
+                    "msrprelay.pid, when the relay runs in the background, and msrprelay.sock for \
                      msrprelayctl(8).",
-            ),
-            (
-                "/usr/share/msrprelay/tls/",
-                "make-selfsigned.sh and make-ca-signed.sh, which make certificates, and a README \
+                ),
+                (
+                    "/usr/share/msrprelay/tls/",
+                    "make-selfsigned.sh and make-ca-signed.sh, which make certificates, and a README \
                      on them.",
-            ),
-            ("/usr/share/msrprelay/config.ini.sample", "Every option with its default."),
-        ],
-    )],
+                ),
+                ("/usr/share/msrprelay/config.ini.sample", "Every option with its default."),
+            ],
+        ),
+        (
+            "SERVICE",
+            &[
+                (
+                    "systemctl reload msrprelay, service msrprelay reload",
+                    "Waits until the new configuration is in force. With a broken file it fails and \
+                     changes nothing.",
+                ),
+                (
+                    "service msrprelay restart",
+                    "Under init.d checks the configuration first, and with a broken one leaves the \
+                     running relay alone. systemd stops the relay before it looks at the file: run \
+                     `msrprelay --check-config` first. `systemctl status msrprelay` then names all \
+                     faults, and the relay starts once they are mended.",
+                ),
+                (
+                    "systemctl enable msrprelay.socket && systemctl restart msrprelay",
+                    "Has systemd hold the listening socket, so that no connection is refused while the \
+                     relay is restarted. `enable --now` fails beside a running relay, because systemd \
+                     opens no socket of a service that is up. The addresses in msrprelay.socket must \
+                     be those in config.ini.",
+                ),
+                (
+                    "/etc/default/msrprelay, systemctl edit msrprelay",
+                    "More options for the relay: DAEMON_ARGS for init.d, and under systemd \
+                     Environment=\"MSRPRELAY_OPTIONS=--config-file FILE\". Also the limit on open \
+                     files: OPEN_FILES, or LimitNOFILE=.",
+                ),
+            ],
+        ),
+    ],
     see_also: &["msrprelay.ini(5)", "msrprelayctl(8)", "msrpclient(1)", "systemctl(1)"],
 };
 

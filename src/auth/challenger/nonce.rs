@@ -4,16 +4,16 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::AuthError;
 
-/// The most spent nonces that are remembered: 17,000 logins a second at the default lifetime of
-/// 15 s, in about 10 MiB.
+/// The most spent nonces that are remembered. At the default lifetime of 15 s this is enough for
+/// 17,000 logins a second, in about 10 MiB.
 ///
-/// At the cap the oldest is forgotten, and with it every nonce issued before: those are answered
-/// `stale=true`, used or not. So the cap can cost a slow client a second round trip, never let a
-/// replay in, and never lock anybody out.
+/// At the cap the oldest nonce is forgotten. From then on each nonce issued before it counts as
+/// spent, and gets `stale=true`. So the cap can cost a slow client a second round trip, but it
+/// never lets a replay in and never locks a client out.
 pub(super) const SPENT_MAX: usize = 1 << 18;
 
-/// How long past its lifetime a spent nonce is remembered, so that an attempt whose look-up takes
-/// long still learns that a quicker twin was first.
+/// How long a spent nonce is remembered after its lifetime. A replay may arrive in time and then
+/// wait for its look-up.
 pub(super) const LOOKUP_GRACE: Duration = Duration::from_secs(30);
 
 /// What makes a nonce unique; ordered by time.
@@ -43,11 +43,11 @@ impl Nonce {
     }
 }
 
-/// The nonces that were spent: all of them issued after `forgotten`, none before.
+/// The spent nonces that were issued after `forgotten`.
 pub(super) struct Spent {
     pub(super) nonces: BTreeSet<Nonce>,
-    /// Issue time of the newest nonce that was dropped from the set. Up to there nobody knows any
-    /// more what was spent, so all of it counts as spent: also when the lifetime grows by a reload.
+    /// Issue time of the newest nonce that was dropped from the set. All nonces issued up to then
+    /// count as spent, even if a reload makes the lifetime longer.
     forgotten: Option<u64>,
     max: usize,
 }

@@ -65,17 +65,17 @@ fn stored_ha1_of_either_case_does_as_well_as_the_password() {
     let stored = "b1726872c344b6dc8365b774f8fd6412"; // alice:example.com:secret
     for stored in [stored.to_owned(), stored.to_uppercase()] {
         let issuer = Issuer::new();
-        let attempt = issuer.examine(&issuer.answer("secret"), issuer.start).unwrap();
+        let login = issuer.examine(&issuer.answer("secret"), issuer.start).unwrap();
         let found = Ok(Credential::Ha1 { md5: Some(SecretString::from(stored)), sha256: None });
-        issuer.challenger.settle(attempt, found, issuer.start).unwrap();
+        issuer.challenger.settle(login, found, issuer.start).unwrap();
     }
 }
 
-/// Either line of a challenge can be answered, by who has the password or that hash; the nonce
-/// of both is one.
+/// Either line of a challenge can be answered, with the password or with the hash for its
+/// algorithm. Both lines have the same nonce.
 #[test]
 fn each_algorithm_that_is_offered_lets_in() {
-    // HA1 of alice:example.com:secret, by other programs.
+    // HA1 of alice:example.com:secret, computed by another program.
     let stored = |algorithm| {
         SecretString::from(match algorithm {
             Algorithm::Md5 => "b1726872c344b6dc8365b774f8fd6412",
@@ -104,14 +104,14 @@ fn each_algorithm_that_is_offered_lets_in() {
                 line.authorize("alice", &ha1, URI, "c".to_owned())
             };
             let sent = answer(&lines[index]);
-            let attempt = issuer.challenger.examine(&sent, &request, issuer.start).unwrap();
-            let verdict = issuer.challenger.settle(attempt, Ok(found), issuer.start);
+            let login = issuer.challenger.examine(&sent, &request, issuer.start).unwrap();
+            let verdict = issuer.challenger.settle(login, Ok(found), issuer.start);
             assert_eq!(verdict.err(), error, "{:?}", BOTH[index]);
             if error.is_none() {
                 let again = answer(&lines[other]);
-                let attempt = issuer.challenger.examine(&again, &request, issuer.start).unwrap();
+                let login = issuer.challenger.examine(&again, &request, issuer.start).unwrap();
                 let found = Ok(password("secret"));
-                let verdict = issuer.challenger.settle(attempt, found, issuer.start);
+                let verdict = issuer.challenger.settle(login, found, issuer.start);
                 assert_eq!(verdict.err(), Some(AuthError::SpentNonce));
             }
         }
@@ -128,7 +128,7 @@ fn wrong_password_does_not_spend_the_nonce() {
     issuer.login(&answer(&challenge, "secret"), issuer.start).unwrap();
 }
 
-/// Also with another cnonce and nonce count: a nonce serves once.
+/// A nonce serves once, even with another cnonce and nonce count.
 #[test]
 fn replay_is_stale() {
     let issuer = Issuer::new();
@@ -157,16 +157,16 @@ fn expired_nonce_is_stale_only_with_the_right_digest() {
     }
 }
 
-/// The time a look-up takes is not held against the client.
+/// The age of a nonce does not include the time of the look-up.
 #[test]
 fn time_is_judged_at_arrival() {
     let issuer = Issuer::new();
-    let attempt = issuer.examine(&issuer.answer("secret"), issuer.start + LIFETIME).unwrap();
+    let login = issuer.examine(&issuer.answer("secret"), issuer.start + LIFETIME).unwrap();
     let later = issuer.start + LIFETIME + Duration::from_secs(5);
-    issuer.challenger.settle(attempt, Ok(password("secret")), later).unwrap();
+    issuer.challenger.settle(login, Ok(password("secret")), later).unwrap();
 }
 
-/// A replay that arrived in time is refused however long its look-up takes.
+/// A replay that arrived in time is refused, however long its look-up takes.
 #[test]
 fn a_slow_twin_never_wins() {
     for delay in [0, 1, 44, 45, 46, 3600].map(Duration::from_secs) {
@@ -234,7 +234,7 @@ fn altered_nonce_or_opaque_is_foreign() {
     }
 }
 
-/// The MAC in a nonce is readable; it must not open the other lock.
+/// A client can read the MAC in a nonce. It must not be accepted as opaque.
 #[test]
 fn mac_of_the_nonce_is_no_opaque() {
     let issuer = Issuer::new();
@@ -311,7 +311,7 @@ fn spellings_of_clients_in_use_are_let_in() {
     issuer.login(&parsed(&value), issuer.start).unwrap();
 }
 
-/// A `uri` that the caller found equal may also be what the client hashed.
+/// The client may have hashed its own spelling in `uri`, if the caller found it equal.
 #[test]
 fn uri_counts_as_the_request_or_the_client_spells_it() {
     let own = b"msrps://EXAMPLE.com:2855;TCP";
@@ -346,7 +346,7 @@ fn what_the_backend_says_decides() {
     let none = || Credential::Ha1 { md5: None, sha256: None };
     let down = || AuthError::BackendUnavailable("timeout".to_owned());
     let issuer = Issuer::new();
-    // With the digest of an empty password, too; and with that of the dummy.
+    // So are the digest of an empty password and that of the dummy password.
     for guess in ["", "password", "secret"] {
         for (found, error) in [
             (Err(AuthError::UnknownUser), AuthError::UnknownUser),
@@ -357,15 +357,15 @@ fn what_the_backend_says_decides() {
             (Ok(none()), AuthError::UnusableCredential),
             (Err(AuthError::AmbiguousUser), AuthError::AmbiguousUser),
         ] {
-            let attempt = issuer.examine(&issuer.answer(guess), issuer.start).unwrap();
-            let verdict = issuer.challenger.settle(attempt, found, issuer.start);
+            let login = issuer.examine(&issuer.answer(guess), issuer.start).unwrap();
+            let verdict = issuer.challenger.settle(login, found, issuer.start);
             assert_eq!(verdict, Err(error));
         }
     }
     assert!(issuer.challenger.spent.lock().unwrap().nonces.is_empty());
 }
 
-/// Secrets that are rolled over, and an account that is called otherwise and ends.
+/// An account with two valid passwords, another name and an end.
 #[test]
 fn any_credential_of_an_account_will_do() {
     let issuer = Issuer::new();
@@ -379,8 +379,8 @@ fn any_credential_of_an_account_will_do() {
     ] {
         let account = Account { user: Some("Alice".to_owned()), credentials, until };
         let sent = issuer.answer("secret");
-        let attempt = issuer.examine(&sent, issuer.start).unwrap();
-        let grant = issuer.challenger.settle(attempt, Ok(account), issuer.start);
+        let login = issuer.examine(&sent, issuer.start).unwrap();
+        let grant = issuer.challenger.settle(login, Ok(account), issuer.start);
         if let Ok(grant) = &grant {
             assert_eq!((grant.user.as_str(), grant.until), ("Alice", until));
             let proof = grant.authentication_info.as_deref().unwrap();
@@ -401,7 +401,7 @@ fn spent_nonces_are_forgotten_in_time_and_stay_refused() {
     assert_eq!(spent.spend(nonce(keep + 1), LIFETIME, keep + 1), Ok(()));
     assert_eq!(spent.nonces.len(), 2, "the first is out");
 
-    // A reload that prolongs the lifetime brings nothing back.
+    // A reload that prolongs the lifetime makes no spent nonce valid again.
     let day = Duration::from_hours(24);
     assert_eq!(spent.spend(nonce(0), day, keep + 2), Err(AuthError::ForgottenNonce));
     assert_eq!(spent.spend(nonce(keep), day, keep + 2), Err(AuthError::SpentNonce));
@@ -425,7 +425,7 @@ fn full_set_forgets_the_oldest_and_lets_no_replay_in() {
     ] {
         assert_eq!(spent.spend(nonce(issued), LIFETIME, 50), Err(error), "{issued}");
     }
-    // Older than all that is remembered, newer than what is forgotten: good for once.
+    // A nonce older than all remembered ones and newer than the forgotten ones serves once.
     assert_eq!(spent.spend(nonce(15), LIFETIME, 50), Ok(()));
     assert_eq!(spent.spend(nonce(15), LIFETIME, 50), Err(AuthError::ForgottenNonce));
     assert_eq!(spent.nonces.len(), MAX);
@@ -435,9 +435,9 @@ fn full_set_forgets_the_oldest_and_lets_no_replay_in() {
 fn debug_shows_no_secret() {
     let issuer = Issuer::new();
     let sent = issuer.answer("secret");
-    let attempt = issuer.examine(&sent, issuer.start).unwrap();
-    let shown = format!("{:?} {attempt:?}", issuer.challenger);
-    let grant = issuer.challenger.settle(attempt, Ok(password("secret")), issuer.start).unwrap();
+    let login = issuer.examine(&sent, issuer.start).unwrap();
+    let shown = format!("{:?} {login:?}", issuer.challenger);
+    let grant = issuer.challenger.settle(login, Ok(password("secret")), issuer.start).unwrap();
     let shown = format!("{shown} {grant:?}");
     assert!(shown.contains("alice"));
     let secrets = [sent.nonce(), sent.response(), sent.cnonce(), sent.opaque()];
@@ -447,7 +447,7 @@ fn debug_shows_no_secret() {
 }
 
 proptest! {
-    /// However logins and replays follow one another, no nonce is good for two.
+    /// In any order of logins and replays, each nonce serves once.
     #[test]
     fn no_nonce_is_spent_twice(
         max in 1..6_usize,
@@ -522,13 +522,17 @@ impl Issuer {
         answer(&self.challenge(), password)
     }
 
-    pub(super) fn examine(&self, sent: &Authorization, now: Instant) -> Result<Attempt, AuthError> {
+    pub(super) fn examine(
+        &self,
+        sent: &Authorization,
+        now: Instant,
+    ) -> Result<DigestLogin, AuthError> {
         self.challenger.examine(sent, &REQUEST, now)
     }
 
     fn login(&self, sent: &Authorization, now: Instant) -> Result<Grant, AuthError> {
-        let attempt = self.examine(sent, now)?;
-        self.challenger.settle(attempt, Ok(password("secret")), now)
+        let login = self.examine(sent, now)?;
+        self.challenger.settle(login, Ok(password("secret")), now)
     }
 }
 

@@ -1,5 +1,5 @@
-//! A circuit breaker: while the database is away, nobody waits to be told so, but for one look-up
-//! now and then that finds out whether it is back. Pure: the time is an argument.
+//! A circuit breaker: while the database is away, look-ups fail at once. From time to time one of
+//! them is a trial, which finds out whether the database is back. Pure: the time is an argument.
 //!
 //! ```text
 //!             failed                      answered
@@ -11,11 +11,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The least time between trials: the database is back in service that soon after its return.
+use crate::auth::HealthState;
+
+/// The least time between trials, and so the delay until a database that is back is used again.
 const TRIAL_PAUSE: Duration = Duration::from_secs(1);
 
-/// A trial at a database that does not answer lasts as long as a look-up may; no more than so
-/// many run at once.
+/// The most trials that run at once. Each may last as long as a look-up.
 const TRIALS_MAX: u32 = 8;
 
 #[derive(Debug)]
@@ -27,13 +28,15 @@ pub(super) struct Breaker {
 #[derive(Debug)]
 struct Circuit {
     open: Option<Open>,
-    /// When the newest look-up began that was answered.
+    /// When the newest look-up that was answered began.
     answered: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct Open {
     cause: Arc<str>,
+    /// When the first look-up failed.
+    since: Instant,
     next_trial: Instant,
 }
 
@@ -42,9 +45,9 @@ struct Open {
 pub(super) enum Admission {
     /// Ask as usual.
     Pass,
-    /// Ask over a new connection, whatever becomes of it.
+    /// Ask over a new connection, to find out whether the database is back.
     Trial,
-    /// Do not ask; this is why.
+    /// Do not ask, for this reason.
     Refuse(Arc<str>),
 }
 
@@ -52,14 +55,14 @@ pub(super) enum Admission {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum News {
     None,
-    /// The database is gone, or for another reason than before.
+    /// The database is away, or is away for another reason than before.
     Lost,
     /// The database is back.
     Back,
 }
 
 impl Breaker {
-    /// A closed one, for look-ups that last `timeout` at most.
+    /// A closed circuit, for look-ups that last `timeout` at most.
     pub(super) fn new(timeout: Duration) -> Self {
         Self {
             pause: TRIAL_PAUSE.max(timeout / TRIALS_MAX),
@@ -79,22 +82,37 @@ impl Breaker {
         }
     }
 
-    /// Why nothing is asked at present.
+    /// Why the database is away. `None` if it is not.
     pub(super) fn cause(&self) -> Option<Arc<str>> {
         self.lock().open.as_ref().map(|open| Arc::clone(&open.cause))
     }
 
+    /// Whether the database answers, as far as it was asked.
+    pub(super) fn health(&self) -> HealthState {
+        let circuit = self.lock();
+        match (&circuit.open, circuit.answered) {
+            (Some(Open { cause, since, .. }), _) => {
+                HealthState::Fails { fault: Arc::clone(cause), since: *since }
+            }
+            (None, Some(_)) => HealthState::Answers,
+            (None, None) => HealthState::Unasked,
+        }
+    }
+
     /// A look-up that began at `began` failed.
     ///
-    /// The next one is a trial at once: this one may have been unlucky. One that began before the
-    /// last answered one tells of the past.
+    /// The next look-up is a trial at once, because the fault may have been this connection's only.
+    /// A failure does not count if a look-up that began later has been answered.
     pub(super) fn failed(&self, cause: &Arc<str>, began: Instant, now: Instant) -> News {
         let mut circuit = self.lock();
         if circuit.answered.is_some_and(|answered| began <= answered) {
             return News::None;
         }
         match &mut circuit.open {
-            None => circuit.open = Some(Open { cause: Arc::clone(cause), next_trial: now }),
+            None => {
+                let cause = Arc::clone(cause);
+                circuit.open = Some(Open { cause, since: now, next_trial: now });
+            }
             Some(open) if open.cause == *cause => return News::None,
             Some(open) => open.cause = Arc::clone(cause),
         }
@@ -153,6 +171,23 @@ mod tests {
             assert_eq!(breaker.failed(&cause(text), start, start), change, "{text}");
             assert_eq!(breaker.cause(), Some(cause(text)));
         }
+    }
+
+    #[test]
+    fn an_outage_lasts_from_the_first_failure_and_has_the_newest_cause() {
+        let (breaker, start) = (Breaker::new(SECOND), start());
+        assert_eq!(breaker.health(), HealthState::Unasked);
+        let fails = |text, since| HealthState::Fails { fault: cause(text), since };
+        for (text, second) in [("refused", 1), ("refused", 2), ("no such table", 3)] {
+            let now = start + SECOND * second;
+            breaker.failed(&cause(text), now, now);
+            assert_eq!(breaker.health(), fails(text, start + SECOND));
+        }
+        breaker.answered(start + SECOND * 4);
+        assert_eq!(breaker.health(), HealthState::Answers);
+        let now = start + SECOND * 5;
+        breaker.failed(&cause("refused"), now, now);
+        assert_eq!(breaker.health(), fails("refused", now));
     }
 
     /// Look-ups that hung when the database went away end after its return.

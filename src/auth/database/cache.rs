@@ -1,7 +1,7 @@
-//! Users found of late, for `cache_time`. Pure: the time is an argument.
+//! Remembers the credentials of users for `cache_time`. Pure: the time is an argument.
 //!
-//! Nobody who is not found is remembered: a new user can log in at once, and strangers with made-up
-//! names fill nothing. Nor do the many spellings of a name that the database takes for one.
+//! Unknown users are not remembered. So a new user can log in at once, and a stranger cannot fill
+//! the cache with made-up names. All spellings that the database takes for one name share an entry.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -12,10 +12,10 @@ use std::{
 use super::query::folded;
 use crate::auth::Credential;
 
-/// The most users remembered, in some 40 MiB; the one asked for longest ago goes first.
+/// The most users remembered, in about 40 MiB. The user looked up longest ago is dropped first.
 const USERS_MAX: usize = 1 << 16;
 
-/// User and realm, in the one spelling of [`folded`].
+/// User and realm as [`folded`] spells them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key(Arc<[String; 2]>);
 
@@ -23,7 +23,7 @@ struct Key(Arc<[String; 2]>);
 struct Found {
     /// When the database was asked.
     asked: Instant,
-    /// User and realm as they were asked for: another spelling may be another user.
+    /// User and realm as the client spelled them: another spelling may be another user.
     names: [String; 2],
     credential: Credential,
 }
@@ -38,12 +38,12 @@ pub(super) struct Cache {
 #[derive(Debug, Default)]
 struct Entries {
     known: HashMap<Key, Found>,
-    /// In the order in which they end: all last equally long.
+    /// In the order in which they expire: all last equally long.
     order: VecDeque<(Instant, Key)>,
 }
 
 impl Cache {
-    /// One that remembers for `time`; zero: nothing.
+    /// A cache that remembers for `time`. With zero it remembers nothing.
     pub(super) fn new(time: Duration) -> Self {
         Self { time, max: USERS_MAX, entries: Mutex::default() }
     }
@@ -59,8 +59,8 @@ impl Cache {
         fits.then(|| found.credential.clone())
     }
 
-    /// Remembers what the database said when it was `asked`: a password changed since must not be
-    /// outlived by more than the cache's time.
+    /// Remembers an answer. Its time counts from `asked`, when the database was asked: a password
+    /// may have changed since.
     pub(super) fn insert(&self, user: &str, realm: &str, credential: &Credential, asked: Instant) {
         if self.time.is_zero() {
             return;
@@ -68,7 +68,7 @@ impl Cache {
         let key = Key::new(user, realm);
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         entries.prune(|first| asked.saturating_duration_since(first) >= self.time);
-        // A slow look-up tells of the past.
+        // A later look-up was faster: its answer is newer.
         if entries.known.get(&key).is_some_and(|found| found.asked > asked) {
             return;
         }
@@ -94,7 +94,8 @@ impl Entries {
         }
     }
 
-    /// Who asks again and again is no reason to forget others.
+    /// Removes the places of entries that were replaced, so that repeated look-ups of one user do
+    /// not fill the queue.
     fn forget_overtaken(&mut self) {
         let known = &self.known;
         self.order.retain(|(asked, key)| known.get(key).is_some_and(|found| found.asked == *asked));
@@ -102,7 +103,7 @@ impl Entries {
 
     fn pop(&mut self) {
         let Some((asked, key)) = self.order.pop_front() else { return };
-        // Unless it was asked for again, and stands further back too.
+        // If the entry was replaced, it has another place further back.
         if self.known.get(&key).is_some_and(|found| found.asked == asked) {
             self.known.remove(&key);
         }

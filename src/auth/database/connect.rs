@@ -1,4 +1,4 @@
-//! The options of a connection, from a URI to what sqlx wants.
+//! Turns a parsed URI into the connection options of sqlx.
 
 use std::{path::Path, time::Duration};
 
@@ -12,11 +12,12 @@ use sqlx::{
 
 use super::uri::Server;
 
-/// Where a server of this machine listens, by Debian, by 1.x' client library, and by others.
+/// Where a MySQL server on this machine listens: in Debian, in the client library of msrprelay 1.x,
+/// and elsewhere.
 const MYSQL_SOCKETS: [&str; 3] =
     ["/run/mysqld/mysqld.sock", "/var/lib/mysql/mysql.sock", "/tmp/mysql.sock"];
 
-/// Made anew for each connection: the server's socket comes and goes with it.
+/// Call it for each connection, because it looks for the socket of a running server.
 pub(super) fn mysql(server: &Server<MySqlSslMode>) -> MySqlConnectOptions {
     let mut options = MySqlConnectOptions::new()
         .username(&server.user)
@@ -29,7 +30,7 @@ pub(super) fn mysql(server: &Server<MySqlSslMode>) -> MySqlConnectOptions {
     if let Some(password) = &server.password {
         options = options.password(password.expose_secret());
     }
-    // localhost is the socket to MySQL's own client library, and so it was to 1.x.
+    // For localhost MySQL's client library uses the socket, and so did msrprelay 1.x.
     let here = server.host.as_deref().is_none_or(|host| host == "localhost");
     let usual = || {
         let sockets = MYSQL_SOCKETS.map(Path::new);
@@ -88,7 +89,7 @@ pub(super) fn postgres(server: &Server<PgSslMode>) -> PgConnectOptions {
     options
 }
 
-/// `patience`: how long a writer is waited for.
+/// `patience` is how long a query waits while another process writes to the file.
 pub(super) fn sqlite(file: &Path, patience: Duration) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(file)

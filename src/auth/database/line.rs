@@ -1,11 +1,11 @@
-//! The queue for the pool: its places are shared fairly among the clients that ask.
+//! The queue of look-ups for the pool. It shares the places of the pool fairly among clients.
 //!
 //! ```text
 //!   look-up ──► Line::enter ──► a turn among the client's own ──► a place in the pool
 //! ```
 //!
-//! A client is an address, or a /64 of IPv6. It never has more look-ups in the common line than the
-//! pool has places, so the next client waits for those few and not for all that this one wants.
+//! A client is an address, or a /64 of IPv6. In the common line it has no more look-ups than the
+//! pool has places. The next client waits for these few, and not for all that the first one wants.
 
 use std::{
     collections::HashMap,
@@ -17,9 +17,9 @@ use tokio::sync::{AcquireError, Semaphore, SemaphorePermit};
 
 #[derive(Debug)]
 pub(super) struct Line {
-    /// The most look-ups at once, those that wait included.
+    /// The most look-ups at once, running or waiting.
     max: usize,
-    /// How many of them can be done at once.
+    /// The most that run at once.
     size: usize,
     places: Semaphore,
     waiting: Mutex<Waiting>,
@@ -28,11 +28,11 @@ pub(super) struct Line {
 #[derive(Debug, Default)]
 struct Waiting {
     all: usize,
-    /// Each client that has look-ups, with their number.
+    /// For each client with look-ups: their number, and the client's own turns.
     clients: HashMap<IpAddr, (usize, Arc<Semaphore>)>,
 }
 
-/// A look-up that may go on; it leaves the line by its end.
+/// A look-up in the line. It leaves the line when it is dropped.
 #[derive(Debug)]
 pub(super) struct LookUp<'a> {
     line: &'a Line,
@@ -40,7 +40,7 @@ pub(super) struct LookUp<'a> {
     turns: Arc<Semaphore>,
 }
 
-/// Leave to use a connection.
+/// A place in the pool.
 #[derive(Debug)]
 pub(super) struct Permit<'a> {
     _turn: SemaphorePermit<'a>,
@@ -52,7 +52,7 @@ impl Line {
         Self { max, size, places: Semaphore::new(size), waiting: Mutex::default() }
     }
 
-    /// Lets a look-up in. `None`: its client would have more than all others could have then.
+    /// Lets a look-up in. `None` if its client has as many look-ups as are left for all.
     pub(super) fn enter(&self, client: IpAddr) -> Option<LookUp<'_>> {
         let client = whole(client);
         let mut waiting = self.waiting();
@@ -68,7 +68,7 @@ impl Line {
         Some(LookUp { line: self, client, turns: Arc::clone(turns) })
     }
 
-    /// Look-ups at present.
+    /// Look-ups in the line.
     pub(super) fn len(&self) -> usize {
         self.waiting().all
     }
@@ -103,7 +103,7 @@ impl Drop for LookUp<'_> {
     }
 }
 
-/// The address that counts: who has one of a /64 has all.
+/// The address that stands for a client: a host usually has a whole /64 of IPv6.
 fn whole(client: IpAddr) -> IpAddr {
     match client.to_canonical() {
         IpAddr::V6(address) => {

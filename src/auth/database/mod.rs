@@ -7,13 +7,14 @@
 //!                                            └─ Refuse ─► unavailable, at once
 //! ```
 //!
-//! A database that is slow, down or hostile costs a look-up `timeout` at most and the relay
-//! nothing: no task, no lock across a wait, a limited number of look-ups. Nor does a client that
-//! asks for very many cost the others theirs.
+//! A database that is slow, down or hostile can delay a look-up by `timeout` at most. It cannot
+//! block the relay: there are no tasks, no lock is held across a wait, and the number of look-ups
+//! is limited. A client that asks for very many look-ups does not take those of the others.
 
 mod breaker;
 mod cache;
 mod connect;
+mod file;
 mod line;
 mod options;
 mod pool;
@@ -23,6 +24,7 @@ mod uri;
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -41,10 +43,12 @@ use self::{
     line::{Line, LookUp, Permit},
     options::DatabaseOptions,
     pool::{Pool, is_about_the_name},
-    query::{Dialect, Query},
+    query::{Asked, Dialect, Found, Query},
     uri::{DatabaseUriError, Location},
 };
-use super::{Account, AuthError, Backend, BackendOptions, Credential, Kind, OpenError, Opened};
+use super::{
+    Account, AuthError, Backend, BackendOptions, Credential, Health, Kind, OpenError, Opened,
+};
 use crate::{
     clock,
     config::{Contents, Section},
@@ -78,38 +82,46 @@ impl BackendOptions for DatabaseOptions {
         let warnings = warnings.into_iter().map(|warning| ("uri", warning)).collect();
         Ok(Opened { backend: Arc::new(database), warnings })
     }
+
+    fn one_realm_by(&self) -> Option<&'static str> {
+        self.domain_col.is_none().then_some("domain_col")
+    }
 }
 
-/// The most look-ups at once, in the pool and waiting for it: a second's worth of a large relay.
+/// The most look-ups at once, running or waiting. A large relay has that many in a second.
 const LOOKUPS_MAX: usize = 1024;
 
-/// A look-up that takes longer is of no use: a connection without a session lasts 30 s.
+/// The longest `timeout` that is of use: the relay closes a connection without a session after 30
+/// s.
 const TIMEOUT_MAX: Duration = Duration::from_secs(25);
 
-/// A message of a server that is longer is cut, in characters.
+/// The longest message of a server that is logged whole, in characters.
 const MESSAGE_MAX: usize = 300;
 
 /// A backend that asks a database.
 struct Database {
     /// Where it is, for the log.
     place: String,
-    /// Never to be seen in a message.
+    /// The file of an SQLite database.
+    file: Option<PathBuf>,
+    /// Removed from messages of the driver.
     password: Option<SecretString>,
     timeout: Duration,
     query: Query,
     pool: Pool,
     line: Line,
-    /// It has been told that look-ups are refused.
+    /// The log has been told that look-ups are refused.
     overloaded: AtomicBool,
+    /// It has been told that the table spells a domain otherwise than the challenge.
+    respelled: AtomicBool,
     breaker: Breaker,
     cache: Cache,
 }
 
 impl Database {
-    /// Takes the options apart and connects nowhere; needs no runtime. `algorithms` are those
-    /// whose hashes are read where there are no passwords.
-    ///
-    /// Also returns what is of no effect.
+    /// Parses the options. It does not connect and needs no runtime. If the table has no passwords,
+    /// the hashes of these `algorithms` are read. Also returns warnings about parts that have no
+    /// effect.
     fn open(
         options: &DatabaseOptions,
         algorithms: &[Algorithm],
@@ -122,21 +134,23 @@ impl Database {
                 timeout.as_secs()
             ));
         }
-        let (dialect, password) = match &location {
-            Location::MySql(server) => (Dialect::MySql, server.password.clone()),
-            Location::Postgres(server) => (Dialect::Postgres, server.password.clone()),
-            Location::Sqlite(_) => (Dialect::Sqlite, None),
+        let (dialect, password, file) = match &location {
+            Location::MySql(server) => (Dialect::MySql, server.password.clone(), None),
+            Location::Postgres(server) => (Dialect::Postgres, server.password.clone(), None),
+            Location::Sqlite(file) => (Dialect::Sqlite, None, Some(file.clone())),
         };
         let size = usize::try_from(options.pool_size.get()).unwrap_or(usize::MAX);
         let query = Query::new(dialect, options, algorithms);
         let database = Self {
             place: location.to_string(),
+            file,
             password: password.filter(|password| !password.expose_secret().is_empty()),
             timeout,
-            pool: Pool::new(location, query.sql(), size, timeout),
+            pool: Pool::new(location, &query.statements()[0], size, timeout),
             query,
             line: Line::new(LOOKUPS_MAX, size),
             overloaded: AtomicBool::new(false),
+            respelled: AtomicBool::new(false),
             breaker: Breaker::new(timeout),
             cache: Cache::new(options.cache_time),
         };
@@ -156,7 +170,7 @@ impl Database {
         let look_up = self.enter(client)?;
         match self.breaker.admit(began) {
             Admission::Refuse(cause) => Err(unavailable(&cause)),
-            // Does not queue behind those that hang.
+            // A trial takes no place in the pool: look-ups that hang may hold them all.
             Admission::Trial => self.ask(user, realm, began, true).await,
             Admission::Pass => {
                 let _permit = self.permit(&look_up, began).await?;
@@ -165,7 +179,8 @@ impl Database {
         }
     }
 
-    /// Room for a look-up. One line in the log for each time it runs out.
+    /// Lets a look-up in, or refuses it because there are too many. Each time that this begins to
+    /// happen is logged once.
     fn enter(&self, client: IpAddr) -> Result<LookUp<'_>, AuthError> {
         let Some(look_up) = self.line.enter(client) else {
             if !self.overloaded.swap(true, Ordering::Relaxed) {
@@ -178,15 +193,16 @@ impl Database {
             }
             return Err(unavailable("too many look-ups at once"));
         };
-        // Well below what one client can have.
+        // Well below the share of one client, so that the log does not flap.
         if self.line.len() < LOOKUPS_MAX / 4 {
             self.overloaded.store(false, Ordering::Relaxed);
         }
         Ok(look_up)
     }
 
-    /// A place in the pool, while there is time left to use it: a look-up that is given up takes
-    /// its connection with it, and a new one costs the database more than the look-up.
+    /// Waits for a place in the pool, for half of the time-out at most. A look-up that started
+    /// later could run out of time. That would close its connection, and opening another costs the
+    /// database more than a look-up.
     async fn permit<'a>(
         &self,
         look_up: &'a LookUp<'_>,
@@ -200,7 +216,7 @@ impl Database {
         self.breaker.cause().map_or(Ok(permit), |cause| Err(unavailable(&cause)))
     }
 
-    /// The database's word on a user.
+    /// Asks the database for a user.
     async fn ask(
         &self,
         user: &str,
@@ -209,14 +225,14 @@ impl Database {
         fresh: bool,
     ) -> Result<Credential, AuthError> {
         let deadline = began + self.timeout;
-        let rows = timeout_at(deadline.into(), self.pool.rows(user, realm, fresh)).await;
-        let cause = match rows {
-            Ok(Ok(rows)) => {
-                let found = self.query.judge(rows, user, realm);
+        let found = timeout_at(deadline.into(), self.find(user, realm, fresh)).await;
+        let cause = match found {
+            Ok(Ok(found)) => {
+                if let Ok(Found { other_spelling: Some(domain), .. }) = &found {
+                    self.warn_of_spelling(domain, realm);
+                }
+                let found = found.map(|found| found.credential);
                 return self.answered(user, realm, began, found);
-            }
-            Ok(Err(error)) if is_about_the_name(&error) => {
-                return self.answered(user, realm, began, Err(AuthError::UnknownUser));
             }
             Ok(Err(error)) => self.message(&error),
             Err(_) => {
@@ -229,6 +245,40 @@ impl Database {
             error!("{}: {cause}; until it is back, users are answered 500", self.place);
         }
         Err(unavailable(&cause))
+    }
+
+    /// The first statement that finds the user decides.
+    async fn find(
+        &self,
+        user: &str,
+        realm: &str,
+        mut fresh: bool,
+    ) -> Result<Result<Found, AuthError>, sqlx::Error> {
+        for asked in Asked::all(user, realm) {
+            for statement in self.query.statements() {
+                let rows = match self.pool.rows(statement, &statement.names(asked), fresh).await {
+                    Err(error) if is_about_the_name(&error) => Vec::new(),
+                    rows => rows?,
+                };
+                match self.query.judge(statement, rows, asked) {
+                    Err(AuthError::UnknownUser) => fresh = false,
+                    found => return Ok(found),
+                }
+            }
+        }
+        Ok(Err(AuthError::UnknownUser))
+    }
+
+    /// Once, because any client may write a domain as it likes.
+    fn warn_of_spelling(&self, domain: &str, realm: &str) {
+        if !self.respelled.swap(true, Ordering::Relaxed) {
+            warn!(
+                "{}: a domain is {domain:?} in the table and {realm:?} in the challenge; a hash is \
+                 good for one spelling only, so users are refused if theirs was made with the \
+                 former: write it so in [Relay] domains or default_domain",
+                self.place
+            );
+        }
     }
 
     fn answered(
@@ -247,13 +297,18 @@ impl Database {
         found
     }
 
-    /// The driver's own words on one line, without the password.
+    /// The driver's message on one line, without the password. What is wrong with the file stands
+    /// before it, if that is known.
     fn message(&self, error: &sqlx::Error) -> String {
         let mut text = error.to_string();
         if let Some(password) = &self.password {
             text = text.replace(password.expose_secret(), "[password]");
         }
-        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MESSAGE_MAX).collect()
+        let mut text: String = text.chars().take(MESSAGE_MAX).collect();
+        if let Some(fault) = self.file.as_deref().and_then(file::fault) {
+            text = format!("{fault} ({text})");
+        }
+        text.replace(char::is_control, " ")
     }
 }
 
@@ -268,8 +323,19 @@ impl Backend for Database {
     }
 
     fn probe(&self) -> BoxFuture<'_, ()> {
-        // Nobody's name: the query is tried out, table and columns included.
+        // No user has this name, but the query shows whether table and columns exist.
         Box::pin(async { _ = self.look_up("", "", Ipv4Addr::UNSPECIFIED.into()).await })
+    }
+
+    fn health(&self) -> Vec<Health> {
+        let (name, place) = (KIND.name, self.place.clone());
+        vec![Health { name, place, state: self.breaker.health() }]
+    }
+
+    /// SQLite does not notice that another file was put in the place of the one it has open, and
+    /// what is remembered is of the old one.
+    fn outlives_reload(&self) -> bool {
+        self.file.is_none()
     }
 }
 
@@ -287,18 +353,22 @@ fn unavailable(cause: &str) -> AuthError {
 mod tests {
     use std::num::NonZeroU32;
 
-    use super::*;
+    use sqlx::{ConnectOptions as _, Executor as _};
 
-    /// Those of a file that is not there, but for what a test sets.
+    use super::*;
+    use crate::auth::HealthState;
+
+    /// Options of a file that does not exist. A test changes those that concern it.
     pub(super) fn options() -> DatabaseOptions {
         DatabaseOptions {
             uri: SecretString::from(NOWHERE),
             cleartext_passwords: true,
             subscriber_table: "subscriber".to_owned(),
             username_col: "username".to_owned(),
-            domain_col: "domain".to_owned(),
+            domain_col: Some("domain".to_owned()),
             password_col: "password".to_owned(),
             ha1_col: "ha1".to_owned(),
+            ha1b_col: None,
             ha1_sha256_col: "ha1_sha256".to_owned(),
             pool_size: NonZeroU32::MIN,
             timeout: Duration::from_secs(5),
@@ -356,6 +426,34 @@ mod tests {
         database.breaker.failed(&"refused".into(), began, clock::now());
         drop(taken);
         assert_eq!(database.permit(&look_up, began).await.unwrap_err(), unavailable("refused"));
+    }
+
+    #[tokio::test]
+    async fn health_is_what_the_look_ups_showed() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("users.db");
+        let uri = format!("sqlite://{}", file.display());
+        let (database, _) = database(&uri, 5);
+        let health = || {
+            let [Health { name: "database", place, state }] = &database.health()[..] else {
+                panic!("one database")
+            };
+            assert_eq!(place, &format!("SQLite file {}", file.display()));
+            state.clone()
+        };
+        assert_eq!(health(), HealthState::Unasked);
+        let before = clock::now();
+        database.probe().await;
+        let HealthState::Fails { fault, since } = health() else { panic!("{:?}", health()) };
+        assert!(fault.starts_with("the file does not exist"), "{fault}");
+        assert!(before <= since && since <= clock::now());
+
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&file);
+        let mut owner = options.create_if_missing(true).connect().await.unwrap();
+        let table = "CREATE TABLE subscriber (username TEXT, domain TEXT, password TEXT)";
+        owner.execute(table).await.unwrap();
+        database.probe().await;
+        assert_eq!(health(), HealthState::Answers);
     }
 
     #[test]

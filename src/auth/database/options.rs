@@ -1,4 +1,4 @@
-//! `[Database]`.
+//! The options of `[Database]`.
 
 use std::{num::NonZeroU32, time::Duration};
 
@@ -16,7 +16,7 @@ const IDENTIFIER: &str =
 options! {
     /// Where the table of the users is, and what its columns are called.
     pub struct DatabaseOptions {
-        /// Begins with one of the schemes accepted; otherwise as written.
+        /// As written in the file. Only the scheme has been checked.
         uri: SecretString = "mysql://user:pass@db/opensips", uri,
             "accepted is mysql://user:password@host/database, \
              postgresql://user:password@host/database or sqlite:///file",
@@ -35,10 +35,21 @@ options! {
              schema.name",
             "Table of the users, or a view.";
         username_col: String = "username", identifier, IDENTIFIER, "Column of the user's name.";
-        domain_col: String = "domain", identifier, IDENTIFIER, "Column of the user's domain.";
+        /// None: users are looked up by name alone.
+        domain_col: Option<String> = "domain", identifier_or_none,
+            "accepted is a name of letters, digits and _ that does not begin with a digit, or \
+             nothing",
+            "Column of the user's domain. Set to nothing (domain_col =) where the table has one \
+             domain, as SIP proxies with use_domain = 0: users are looked up by name alone, and \
+             [Relay] default_domain, or domains with one name, has to say which domain it is."
+            .may_be_empty();
         password_col: String = "password", identifier, IDENTIFIER, "Column of the password.";
         ha1_col: String = "ha1", identifier, IDENTIFIER,
             "Column of the MD5 hash of user:realm:password, in hexadecimal.";
+        ha1b_col: Option<String>, identifier, IDENTIFIER,
+            "Column of the MD5 hash of user@domain:realm:password, in hexadecimal, for clients that \
+             send user names with their domain (ha1b in tables of OpenSIPS and Kamailio). When not \
+             set such clients need a table with passwords.";
         ha1_sha256_col: String = "ha1_sha256", identifier, IDENTIFIER,
             "Column of the SHA-256 hash of user:realm:password, in hexadecimal; read when \
              digest_algorithms has SHA-256.";
@@ -48,7 +59,7 @@ options! {
             "accepted is a whole number of seconds from 1 to 4294967295",
             "Seconds for one look-up, connecting included. While the database does not answer, \
              users get 500 Backend unavailable, most of them at once.";
-        /// Zero: nothing is remembered.
+        /// Zero if nothing is remembered.
         cache_time: Duration = "0", seconds(0..=u32::MAX),
             "accepted is a whole number of seconds from 0 to 4294967295",
             "Seconds for which a user found is remembered, and let in while the database is away; \
@@ -64,6 +75,11 @@ fn identifier(text: &str) -> Result<String, Refused> {
     (first && rest).then(|| text.to_owned()).ok_or_else(|| Refused::new(text))
 }
 
+/// The name of a column that need not be there.
+fn identifier_or_none(text: &str) -> Result<Option<String>, Refused> {
+    if text.is_empty() { Ok(None) } else { identifier(text).map(Some) }
+}
+
 /// The name of a table, perhaps with that of its schema before it.
 fn table(text: &str) -> Result<String, Refused> {
     for part in text.splitn(2, '.') {
@@ -72,13 +88,13 @@ fn table(text: &str) -> Result<String, Refused> {
     Ok(text.to_owned())
 }
 
-/// Connections of a pool: one at least, and no more than a database would stand.
+/// The size of the pool: at least one, and not more connections than a database server accepts.
 fn pool_size(text: &str) -> Result<NonZeroU32, Refused> {
     let size = number(1..=1024)(text)?;
     NonZeroU32::new(size).ok_or_else(|| Refused::new(text))
 }
 
-/// A database URI in one of SQLObject's forms; taken apart by the backend.
+/// A database URI in one of SQLObject's forms. The backend parses the rest of it.
 fn uri(text: &str) -> Result<SecretString, Refused> {
     let schemes = ["mysql://", "postgres://", "postgresql://", "sqlite:"];
     let known = schemes.iter().any(|scheme| {
@@ -105,6 +121,9 @@ mod tests {
         for text in ["1a", "a b", "a.b", "a`", "ä", ""] {
             assert_eq!(identifier(text), refused(text));
         }
+        assert_eq!(identifier_or_none(""), Ok(None));
+        assert_eq!(identifier_or_none("domain"), Ok(Some("domain".to_owned())));
+        assert_eq!(identifier_or_none(" "), refused(" "));
         assert_eq!(table("sip.users"), Ok("sip.users".to_owned()));
         for text in ["", ".", "a.", ".a", "a.b.c", "a b", "a.b;", "a`.b"] {
             assert_eq!(table(text), refused(text));

@@ -1,9 +1,9 @@
 //! Connections to the database, opened when they are needed and kept for a while.
 //!
-//! Not sqlx's own pool: that one hides why it cannot connect behind a time-out, tries a refused
-//! connection again for as long, asks the server twice whether it is there around each query, and
-//! starts tasks when it is made. Here a look-up owns its connection while it lasts, and a look-up
-//! that is given up takes its connection with it.
+//! It replaces the pool of sqlx, which reports a time-out instead of the reason why it cannot
+//! connect. The pool of sqlx also retries a refused connection until that time-out, pings the
+//! server twice for each query, and starts tasks when it is created. Here a look-up owns its
+//! connection, so a look-up that is cancelled closes it.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -13,8 +13,8 @@ use std::{
 use futures_util::future::BoxFuture;
 use sqlx::{
     AssertSqlSafe, ColumnIndex, ConnectOptions, Connection, Decode, Either, Encode, Executor,
-    IntoArguments, MySql, PgConnection, Postgres, Row as _, SqlSafeStr, Sqlite, Statement, Type,
-    TypeInfo,
+    IntoArguments, MySql, PgConnection, Postgres, Row as _, SqlSafeStr, Sqlite, Statement as _,
+    Type, TypeInfo,
     encode::IsNull,
     error::BoxDynError,
     mysql::{MySqlDatabaseError, MySqlTypeInfo},
@@ -22,14 +22,18 @@ use sqlx::{
     sqlite::{SqliteArgumentsBuffer, SqliteTypeInfo},
 };
 
-use super::{connect, query::Row, uri::Location};
+use super::{
+    connect,
+    query::{Row, Statement},
+    uri::Location,
+};
 use crate::clock;
 
-/// A connection is used for so long: firewalls forget idle ones, names get other addresses, and
-/// files are replaced.
+/// How long a connection is used. Firewalls forget idle connections, host names get new addresses,
+/// and SQLite files are replaced.
 const AGE_MAX: Duration = Duration::from_mins(5);
 
-/// What the three databases have in common.
+/// The pool of one of the three kinds of database.
 #[derive(Debug)]
 pub(super) enum Pool {
     MySql(Typed<MySql>),
@@ -38,44 +42,55 @@ pub(super) enum Pool {
 }
 
 impl Pool {
-    /// A pool without connections; `size` are kept at most. A look-up lasts `timeout` at most.
-    pub(super) fn new(location: Location, sql: Arc<str>, size: usize, timeout: Duration) -> Self {
+    /// An empty pool, which keeps at most `size` connections. A look-up lasts at most `timeout`.
+    /// `statement` has all the columns that are compared with names.
+    pub(super) fn new(
+        location: Location,
+        statement: &Statement,
+        size: usize,
+        timeout: Duration,
+    ) -> Self {
         match location {
-            Location::MySql(server) => Self::MySql(Typed::new(sql, size, move |_| {
+            Location::MySql(server) => Self::MySql(Typed::new(size, move || {
                 let options = connect::mysql(&server);
                 Box::pin(async move { options.connect().await })
             })),
-            Location::Postgres(server) => Self::Postgres(Typed::new(sql, size, move |sql| {
-                let options = connect::postgres(&server);
-                Box::pin(async move {
-                    let mut connection = options.connect().await?;
-                    names_are_text(&mut connection, sql).await?;
-                    Ok(connection)
-                })
-            })),
-            Location::Sqlite(file) => Self::Sqlite(Typed::new(sql, size, move |_| {
-                // Twice, over a kept connection and a new one, and still in time to say why.
+            Location::Postgres(server) => {
+                let statement = statement.clone();
+                Self::Postgres(Typed::new(size, move || {
+                    let (options, statement) = (connect::postgres(&server), statement.clone());
+                    Box::pin(async move {
+                        let mut connection = options.connect().await?;
+                        names_are_text(&mut connection, &statement).await?;
+                        Ok(connection)
+                    })
+                }))
+            }
+            Location::Sqlite(file) => Self::Sqlite(Typed::new(size, move || {
+                // A look-up may wait twice, on a kept connection and on a new one. Both must end
+                // before its time-out, so that the log shows the reason.
                 let options = connect::sqlite(&file, timeout / 4);
                 Box::pin(async move { options.connect().await })
             })),
         }
     }
 
-    /// The rows of one user; `fresh`: over a new connection.
+    /// The rows that a statement finds for the names. With `fresh` it uses a new connection.
     pub(super) async fn rows(
         &self,
-        user: &str,
-        realm: &str,
+        statement: &Statement,
+        names: &[String],
         fresh: bool,
     ) -> Result<Vec<Row>, sqlx::Error> {
+        let sql = &statement.sql;
         match self {
-            Self::MySql(pool) => pool.rows(user, realm, fresh).await,
-            Self::Postgres(pool) => pool.rows(user, realm, fresh).await,
-            Self::Sqlite(pool) => pool.rows(user, realm, fresh).await,
+            Self::MySql(pool) => pool.rows(sql, names, fresh).await,
+            Self::Postgres(pool) => pool.rows(sql, names, fresh).await,
+            Self::Sqlite(pool) => pool.rows(sql, names, fresh).await,
         }
     }
 
-    /// Forgets all connections: what happened to one may have happened to all.
+    /// Closes all idle connections: what happened to one may have happened to all.
     pub(super) fn clear(&self) {
         match self {
             Self::MySql(pool) => pool.clear(),
@@ -87,11 +102,10 @@ impl Pool {
 
 /// Connections to one kind of database.
 pub(super) struct Typed<DB: sqlx::Database> {
-    sql: Arc<str>,
     size: usize,
-    /// Opens one that is good for the query.
-    connect: Box<dyn Fn(Arc<str>) -> Connecting<DB> + Send + Sync>,
-    /// Those that nobody uses, the one used last on top, with the time since when they are open.
+    /// Opens a connection and checks that it can run the queries.
+    connect: Box<dyn Fn() -> Connecting<DB> + Send + Sync>,
+    /// The idle connections with the time when each was opened. The one used last is at the end.
     idle: Mutex<Vec<(DB::Connection, Instant)>>,
 }
 
@@ -99,15 +113,16 @@ pub(super) struct Typed<DB: sqlx::Database> {
 type Connecting<DB> = BoxFuture<'static, Result<<DB as sqlx::Database>::Connection, sqlx::Error>>;
 
 impl<DB: sqlx::Database> Typed<DB> {
-    fn new(
-        sql: Arc<str>,
-        size: usize,
-        connect: impl Fn(Arc<str>) -> Connecting<DB> + Send + Sync + 'static,
-    ) -> Self {
-        Self { sql, size, connect: Box::new(connect), idle: Mutex::default() }
+    fn new(size: usize, connect: impl Fn() -> Connecting<DB> + Send + Sync + 'static) -> Self {
+        Self { size, connect: Box::new(connect), idle: Mutex::default() }
     }
 
-    async fn rows(&self, user: &str, realm: &str, fresh: bool) -> Result<Vec<Row>, sqlx::Error>
+    async fn rows(
+        &self,
+        sql: &Arc<str>,
+        names: &[String],
+        fresh: bool,
+    ) -> Result<Vec<Row>, sqlx::Error>
     where
         for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
         DB::Arguments: IntoArguments<DB>,
@@ -117,14 +132,15 @@ impl<DB: sqlx::Database> Typed<DB> {
     {
         while !fresh && let Some((mut connection, since)) = self.take() {
             if clock::now().saturating_duration_since(since) > AGE_MAX {
-                // In good order, so that no server logs an aborted client; it does not matter.
+                // An orderly close, so that the server does not log an aborted client. Its errors
+                // do not matter.
                 _ = connection.close().await;
                 continue;
             }
-            match fetch(&mut connection, &self.sql, user, realm).await {
+            match fetch(&mut connection, sql, names).await {
                 Err(error) if !is_about_the_name(&error) => {
-                    // The server was restarted, was tired of waiting, has another table now: a new
-                    // connection tells.
+                    // The server may have restarted, closed an idle connection or got a new table.
+                    // A new connection tells whether the error lasts.
                     self.clear();
                     break;
                 }
@@ -134,8 +150,8 @@ impl<DB: sqlx::Database> Typed<DB> {
                 }
             }
         }
-        let mut connection = (self.connect)(Arc::clone(&self.sql)).await?;
-        let answer = fetch(&mut connection, &self.sql, user, realm).await;
+        let mut connection = (self.connect)().await?;
+        let answer = fetch(&mut connection, sql, names).await;
         if answer.as_ref().err().is_none_or(is_about_the_name) {
             self.keep(connection, clock::now());
         }
@@ -161,18 +177,14 @@ impl<DB: sqlx::Database> Typed<DB> {
 
 impl<DB: sqlx::Database> std::fmt::Debug for Typed<DB> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Typed")
-            .field("sql", &self.sql)
-            .field("size", &self.size)
-            .finish_non_exhaustive()
+        f.debug_struct("Typed").field("size", &self.size).finish_non_exhaustive()
     }
 }
 
 async fn fetch<DB: sqlx::Database>(
     connection: &mut DB::Connection,
     sql: &Arc<str>,
-    user: &str,
-    realm: &str,
+    names: &[String],
 ) -> Result<Vec<Row>, sqlx::Error>
 where
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
@@ -181,28 +193,30 @@ where
     for<'r> Option<Vec<u8>>: Decode<'r, DB>,
     usize: ColumnIndex<DB::Row>,
 {
-    // Made of names that are identifiers, and parameters.
+    // Safe: the text has only checked identifiers and parameters.
     let query = sqlx::query::<DB>(AssertSqlSafe(Arc::clone(sql)));
-    let [user, realm] = [user, realm].map(|name| NameParameter(name.to_owned()));
-    let rows = query.bind(user).bind(realm).fetch_all(connection).await?;
+    let query = names.iter().fold(query, |query, name| query.bind(NameParameter(name.clone())));
+    let rows = query.fetch_all(connection).await?;
     rows.iter()
         .map(|row| {
-            // As octets, whatever the type: what does not look like a secret is none.
+            // Read as octets whatever the column's type; `Query::judge` interprets them.
             let columns = (0..row.len()).map(|index| row.try_get_unchecked(index));
             columns.collect::<Result<_, _>>().map(Row)
         })
         .collect()
 }
 
-/// PostgreSQL takes a parameter for the octets of what its column holds, so that `abcd` would be a
-/// number where names are numbers, and `1001` not the one that was meant. Costs nothing: the query
-/// is prepared once for each connection anyway.
-async fn names_are_text(connection: &mut PgConnection, sql: Arc<str>) -> Result<(), sqlx::Error> {
-    let names = [
-        <NameParameter as Type<Postgres>>::type_info(),
-        <NameParameter as Type<Postgres>>::type_info(),
-    ];
-    let query = connection.prepare_with(AssertSqlSafe(sql).into_sql_str(), &names).await?;
+/// Checks that the columns of user and domain names hold text. PostgreSQL reads the octets of a
+/// parameter as the type of its column. If that is a number, the octets of the name `abcd` are a
+/// number too, and those of `1001` are not 1001. The check costs nothing, because the query is
+/// prepared once for each connection anyway.
+async fn names_are_text(
+    connection: &mut PgConnection,
+    statement: &Statement,
+) -> Result<(), sqlx::Error> {
+    let names = vec![<NameParameter as Type<Postgres>>::type_info(); statement.parameters];
+    let sql = AssertSqlSafe(Arc::clone(&statement.sql)).into_sql_str();
+    let query = connection.prepare_with(sql, &names).await?;
     let Some(Either::Left(columns)) = query.parameters() else { return Ok(()) };
     let is_text = |column: &PgTypeInfo| {
         let texts = ["TEXT", "VARCHAR", "CHAR", "NAME", "CITEXT"];
@@ -218,7 +232,7 @@ async fn names_are_text(connection: &mut PgConnection, sql: Arc<str>) -> Result<
     Err(sqlx::Error::Configuration(text.into()))
 }
 
-/// A name as parameter of a query.
+/// A user or domain name as a parameter of the query.
 struct NameParameter(String);
 
 impl Type<MySql> for NameParameter {
@@ -233,8 +247,8 @@ impl Encode<'_, MySql> for NameParameter {
     }
 }
 
-/// Of the type of the column that it is compared with: PostgreSQL would otherwise convert each
-/// CHAR of the table to TEXT, and use no index.
+/// Leaves the type open, so that PostgreSQL takes that of the column. Otherwise it would convert
+/// each CHAR of the table to TEXT, and could not use an index.
 impl Type<Postgres> for NameParameter {
     fn type_info() -> PgTypeInfo {
         const UNKNOWN: Oid = Oid(705);
@@ -261,9 +275,9 @@ impl Encode<'_, Sqlite> for NameParameter {
     }
 }
 
-/// Whether the server only says that no row can have such a name: an emoji has no place in a table
-/// that is in Latin-1, nor an unknown domain in a column that lists them. A stranger can cause it,
-/// so it must not count as trouble.
+/// Whether an error only means that no row can have this name, such as an emoji in a Latin-1 table
+/// or an unknown value of an enum. A stranger can cause it, so it does not count as a failure of
+/// the database.
 pub(super) fn is_about_the_name(error: &sqlx::Error) -> bool {
     const CANNOT_MIX_COLLATIONS: [u16; 3] = [1267, 1270, 1271];
     const CANNOT_CONVERT: [u16; 2] = [1300, 3854];
@@ -273,6 +287,7 @@ pub(super) fn is_about_the_name(error: &sqlx::Error) -> bool {
         let number = error.number();
         return CANNOT_MIX_COLLATIONS.contains(&number) || CANNOT_CONVERT.contains(&number);
     }
-    // Of PostgreSQL: not in the repertoire, untranslatable, no value of the enum, too long a NAME.
+    // PostgreSQL: character_not_in_repertoire, untranslatable_character,
+    // invalid_text_representation, name_too_long.
     error.code().is_some_and(|code| matches!(&*code, "22021" | "22P05" | "22P02" | "42622"))
 }

@@ -6,9 +6,9 @@
 //!   sqlite:/path/to/file        sqlite:///path/to/file
 //! ```
 //!
-//! Not read as a URL: operators write passwords as they are, and `p@ss/w#rd` has to arrive whole.
-//! So the host begins behind the *last* `@`. A `%` that two hexadecimal digits follow is an escape,
-//! any other stands for itself.
+//! This is not parsed as a URL, because operators write passwords unescaped: `p@ss/w#rd` must be
+//! read whole. So the host begins behind the *last* `@`. A `%` is an escape if two hexadecimal
+//! digits follow, and stands for itself otherwise.
 
 use std::{fmt, path::PathBuf};
 
@@ -17,7 +17,7 @@ use secrecy::{ExposeSecret, SecretString};
 use sqlx::{mysql::MySqlSslMode, postgres::PgSslMode};
 use thiserror::Error;
 
-/// Where the database is and how to get in.
+/// Where the database is, and the account to use.
 #[derive(Debug, Clone)]
 pub(super) enum Location {
     MySql(Server<MySqlSslMode>),
@@ -28,21 +28,21 @@ pub(super) enum Location {
 /// A database server.
 #[derive(Debug, Clone)]
 pub(super) struct Server<Mode> {
-    /// None: where the server of this machine usually listens. IPv6 without brackets.
+    /// `None` for the server on this machine, where it usually listens. IPv6 without brackets.
     pub(super) host: Option<String>,
     pub(super) port: Option<u16>,
-    /// Goes before host and port.
+    /// Takes precedence over host and port.
     pub(super) socket: Option<PathBuf>,
     pub(super) user: String,
     pub(super) password: Option<SecretString>,
     pub(super) database: String,
-    /// Of MySQL: the character set that is spoken on the connection.
+    /// MySQL only: the character set of the connection.
     pub(super) charset: Option<String>,
     pub(super) tls: Tls<Mode>,
 }
 
-/// TLS towards the server: PEM files. Without any wish it is used where the server has it, and
-/// nothing is verified.
+/// TLS towards the server, with PEM files. If nothing is set, TLS is used where the server offers
+/// it, and nothing is verified.
 #[derive(Debug, Clone)]
 pub(super) struct Tls<Mode> {
     pub(super) mode: Option<Mode>,
@@ -51,13 +51,13 @@ pub(super) struct Tls<Mode> {
     pub(super) key: Option<PathBuf>,
 }
 
-/// Why a URI is of no use. Never shows what stands in it.
+/// Why a URI cannot be used. The text never shows a part of the URI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(super) enum DatabaseUriError {
-    /// None of the three databases.
+    /// The scheme is unknown.
     #[error("the scheme is none of mysql, postgresql, postgres and sqlite")]
     Scheme,
-    /// An account is always needed.
+    /// The account is missing.
     #[error("no user: accepted is scheme://user:password@host/database")]
     User,
     /// Not a host name, an address or an IPv6 address in brackets.
@@ -66,25 +66,25 @@ pub(super) enum DatabaseUriError {
     /// Not from 1 to 65535.
     #[error("the port is no number from 1 to 65535")]
     Port,
-    /// Where the table is.
+    /// The name of the database is missing.
     #[error("no database: accepted is scheme://user:password@host/database")]
     Database,
     /// The relay may have another working directory than the operator.
     #[error("the file of SQLite must be an absolute path: sqlite:///path/to/file")]
     RelativeFile,
-    /// What one connection keeps in memory, no other sees.
+    /// A database in memory belongs to one connection only.
     #[error("a database in memory is always empty; give the path of a file")]
     InMemory,
-    /// Escapes stand for octets, which must make UTF-8.
+    /// The octets that the escapes stand for are not UTF-8.
     #[error("the escapes with % do not make UTF-8")]
     NotUtf8,
-    /// A parameter that means something, with a value that does not.
+    /// A known parameter has a value that is not accepted.
     #[error("parameter {0} has a value that is not accepted")]
     Parameter(&'static str),
 }
 
 impl Location {
-    /// Takes a URI apart; also says what in it is of no effect.
+    /// Parses a URI. Also returns warnings about parts that have no effect.
     pub(super) fn parse(uri: &SecretString) -> Result<(Self, Vec<String>), DatabaseUriError> {
         let (scheme, rest) = uri.expose_secret().split_once(':').ok_or(DatabaseUriError::Scheme)?;
         let scheme = scheme.to_ascii_lowercase();
@@ -122,7 +122,7 @@ impl Location {
     }
 }
 
-/// For the log: never the account.
+/// For the log, without the account.
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -201,7 +201,7 @@ impl Parts {
     }
 }
 
-/// What stands behind `?`; what nobody takes becomes a warning.
+/// The parameters behind `?`. Those that no option takes become warnings.
 struct UriOptions {
     left: Vec<(String, String)>,
     warnings: Vec<String>,
@@ -219,7 +219,7 @@ impl UriOptions {
         Ok(Self { left, warnings: Vec::new() })
     }
 
-    /// The value under the first of these names that is there.
+    /// Takes the value of the first of these names that is given.
     fn take(&mut self, names: &[&str]) -> Option<String> {
         let index = self.left.iter().position(|(name, _)| names.contains(&name.as_str()))?;
         let (_, value) = self.left.remove(index);
@@ -283,7 +283,7 @@ fn host_and_port(text: &str) -> Result<(Option<String>, Option<u16>), DatabaseUr
     if !host.chars().all(clean) {
         return Err(DatabaseUriError::Host);
     }
-    // SQLObject let a colon stand without a port.
+    // SQLObject accepted a colon without a port.
     let port = match port {
         None | Some("") => None,
         Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {

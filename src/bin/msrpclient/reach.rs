@@ -4,20 +4,20 @@ use std::sync::Arc;
 
 use msrprelay::{
     cli::msrpclient::{Address, HostPort, RelayArgs},
-    client::{Account, Session, own_uri},
+    client::{Endpoint, LoginCredentials, own_uri},
     msrp::Uri,
-    tls::{self, Verification},
+    tls::{self, Anchors, Verification},
     transport::{self, Link, Resolver, Target},
 };
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 
 use super::{exit::Failure, password::password};
 
 /// Authenticates at the relay of `address`, over a new connection.
-pub(crate) async fn relay(address: &Address, args: &RelayArgs) -> Result<Session, Failure> {
+pub(crate) async fn relay(address: &Address, args: &RelayArgs) -> Result<Endpoint, Failure> {
     let relay = args.relay.clone().unwrap_or_else(|| HostPort::of_domain(&address.domain));
     let port = relay.port_or_default();
-    let account = Account {
+    let credentials = LoginCredentials {
         user: address.user.clone(),
         domain: address.domain.clone(),
         password: password(args.password_file.as_deref(), &address.user)?,
@@ -25,13 +25,13 @@ pub(crate) async fn relay(address: &Address, args: &RelayArgs) -> Result<Session
     };
     let target = Target { host: relay.host, port, tls: !args.no_tls };
     let link = connect(&target, args).await?;
-    let session = Session::login(link, account, port).await?;
+    let endpoint = Endpoint::login(link, credentials, port).await?;
     eprintln!("authenticated as {}@{}", address.user.escape_debug(), address.domain);
-    Ok(session)
+    Ok(endpoint)
 }
 
 /// Opens a session with the peer at the first URI of a path, without a relay of our own.
-pub(crate) async fn direct(uri: &Uri, args: &RelayArgs) -> Result<Session, Failure> {
+pub(crate) async fn direct(uri: &Uri, args: &RelayArgs) -> Result<Endpoint, Failure> {
     let port = uri.port().map_or(Ok(2855), u16::try_from);
     let Ok(port) = port else {
         return Err(Failure::Usage(format!("the port of {uri} cannot be dialled")));
@@ -42,7 +42,7 @@ pub(crate) async fn direct(uri: &Uri, args: &RelayArgs) -> Result<Session, Failu
     let target = Target { host: uri.host().to_owned(), port, tls: uri.secure() };
     let link = connect(&target, args).await?;
     let own = own_uri(&link)?;
-    Ok(Session::direct(link, own))
+    Ok(Endpoint::direct(link, own))
 }
 
 async fn connect(target: &Target, args: &RelayArgs) -> Result<Link, Failure> {
@@ -59,10 +59,10 @@ async fn connect(target: &Target, args: &RelayArgs) -> Result<Link, Failure> {
 fn client_config(args: &RelayArgs) -> Result<Arc<ClientConfig>, Failure> {
     let verification = match (args.insecure || args.no_tls, &args.ca) {
         (true, _) => Verification::Off,
-        (false, None) => Verification::Enforce { anchors: tls::system_anchors() },
+        (false, None) => Verification::Enforce { anchors: Anchors::system() },
         (false, Some(bundle)) => {
-            let mut anchors = RootCertStore::empty();
-            tls::add_bundle(&mut anchors, bundle).map_err(in_words)?;
+            let mut anchors = Anchors::empty();
+            anchors.add_bundle(bundle).map_err(in_words)?;
             Verification::Enforce { anchors }
         }
     };

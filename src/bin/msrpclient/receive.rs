@@ -12,7 +12,7 @@ use std::{
 use msrprelay::{
     cli::msrpclient::{HostPort, ReceiveArgs},
     client::{
-        ClientError, Session, Watcher,
+        ClientError, Endpoint, Watcher,
         files::{Destination, Kept},
         mint, receive_file,
     },
@@ -35,11 +35,11 @@ pub(crate) async fn run(args: ReceiveArgs) -> Result<(), Failure> {
     match (&args.listen, &args.account) {
         (Some(listen), _) => listening(listen, &args, &destination).await,
         (None, Some(address)) => {
-            let mut session = reach::relay(address, &args.relay).await?;
-            announce(&session.path(), args.path_file.as_deref())?;
+            let mut endpoint = reach::relay(address, &args.relay).await?;
+            announce(&endpoint.path(), args.path_file.as_deref())?;
             let mut screen = Screen::new();
-            let outcome = receive(&mut session, &destination, &mut screen).await;
-            session.close().await;
+            let outcome = receive(&mut endpoint, &destination, &mut screen).await;
+            endpoint.close().await;
             outcome
         }
         (None, None) => Err(Failure::Usage("USER@DOMAIN or --listen is wanted".to_owned())),
@@ -87,10 +87,10 @@ async fn listening(
             }
         };
         eprintln!("connection from {peer} ({})", link.security());
-        let mut session = Session::direct(link, own.clone());
+        let mut endpoint = Endpoint::direct(link, own.clone());
         let mut screen = Screen::new();
-        let outcome = receive(&mut session, destination, &mut screen).await;
-        session.close().await;
+        let outcome = receive(&mut endpoint, destination, &mut screen).await;
+        endpoint.close().await;
         match outcome {
             Err(Failure::Lost { .. }) if !screen.meter.started() => {
                 eprintln!("{peer} left without sending a file; waiting for the next one");
@@ -163,14 +163,14 @@ fn write_whole(file: &FilePath, text: &str) -> std::io::Result<()> {
 }
 
 async fn receive(
-    session: &mut Session,
+    endpoint: &mut Endpoint,
     destination: &Destination,
     screen: &mut Screen,
 ) -> Result<(), Failure> {
-    let outcome = receive_file(session, destination, screen).await;
+    let outcome = receive_file(endpoint, destination, screen).await;
     screen.meter.clear();
     match outcome {
-        Ok(kept) => finished(kept, session.peer().map(Path::last), screen).await,
+        Ok(kept) => finished(kept, endpoint.peer().map(Path::last), screen).await,
         Err(error) => Err(failure(&screen.meter, error)),
     }
 }

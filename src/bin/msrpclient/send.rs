@@ -4,7 +4,7 @@ use std::{io, path::Path as FilePath, time::Duration};
 
 use msrprelay::{
     cli::msrpclient::{SendArgs, To, parse_path},
-    client::{ClientError, Message, Progress, Session, files::FileSource, send_file},
+    client::{ClientError, Endpoint, Message, Progress, files::FileSource, send_file},
     msrp::Path,
 };
 use tokio::time::{sleep, timeout};
@@ -24,25 +24,25 @@ pub(crate) async fn run(args: SendArgs) -> Result<(), Failure> {
         To::Path(path) => path.clone(),
         To::File(file) => path_from(file).await?,
     };
-    let mut session = match &args.account {
+    let mut endpoint = match &args.account {
         Some(address) if !args.direct => reach::relay(address, &args.relay).await?,
         _ => reach::direct(to.first(), &args.relay).await?,
     };
-    session.set_peer(to);
-    let outcome = send(&mut session, &args.file, source).await;
+    endpoint.set_peer(to);
+    let outcome = send(&mut endpoint, &args.file, source).await;
     // Close on failure, too: an abort and the last responses must still leave.
-    session.close().await;
+    endpoint.close().await;
     outcome
 }
 
-async fn send(session: &mut Session, file: &FilePath, source: FileSource) -> Result<(), Failure> {
+async fn send(endpoint: &mut Endpoint, file: &FilePath, source: FileSource) -> Result<(), Failure> {
     let total = source.octets();
-    let message = Message::file(session, file, total);
+    let message = Message::file(endpoint, file, total);
     let (blocks, digest) = source.start();
     let mut meter = Meter::new();
     let mut progress = Progress::default();
     meter.start(Some(total));
-    let outcome = send_file(session, message, blocks, |now| {
+    let outcome = send_file(endpoint, message, blocks, |now| {
         progress = now;
         meter.set(now.sent);
     })

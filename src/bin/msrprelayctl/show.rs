@@ -71,6 +71,13 @@ pub(crate) fn status(status: &Status, now: u64) -> String {
         ),
     );
     lines.add("queued", &format!("{} bytes", status.queued_bytes));
+    match status.log_lines_dropped {
+        0 => lines.add("log lines", "none dropped"),
+        dropped => lines.add(
+            "log lines",
+            &format!("{dropped} dropped, because the log did not take them in time"),
+        ),
+    }
     lines.0
 }
 
@@ -93,13 +100,10 @@ impl Lines {
     }
 
     fn failure(&mut self, name: &str, failed: Option<&FailedReload>, now: u64) {
-        let Some(failed) = failed else { return };
-        let later = if failed.mended {
-            "a later one succeeded"
-        } else {
-            "what was in force before still is"
-        };
-        self.add(name, &format!("{}, {later}", moment(failed.at, now)));
+        // One that a later one has mended is history, for --json and the log.
+        let Some(failed) = failed.filter(|failed| !failed.mended) else { return };
+        let kept = "what was in force before still is";
+        self.add(name, &format!("{}, {kept}", moment(failed.at, now)));
         for reason in failed.reason.lines() {
             self.add("", reason);
         }
@@ -192,6 +196,7 @@ mod tests {
             sessions_started: 67,
             faults: 0,
             queued_bytes: 131_072,
+            log_lines_dropped: 7,
             last_failed_reload: Some(FailedReload {
                 at: NOW - 61,
                 kept: 3,
@@ -229,17 +234,18 @@ msrprelay 2.0.0 is draining: it takes no new sessions, pid 4711, up 3 d 4 h
   connections    12, 345 since the start
   sessions       7 (5 bound, 2 waiting to be joined), 67 since the start
   queued         131072 bytes
+  log lines      7 dropped, because the log did not take them in time
 ";
         assert_eq!(status(&example(), NOW), expected);
     }
 
     #[test]
-    fn a_failure_that_was_mended_stays_in_sight() {
+    fn a_failure_is_shown_until_it_is_mended() {
         let mut example = example();
         example.last_failed_renewal = example.last_failed_reload.clone();
         example.last_failed_reload.as_mut().unwrap().mended = true;
         let text = status(&example, NOW);
-        assert!(text.contains("(1 min 1 s ago), a later one succeeded\n"), "{text}");
+        assert!(!text.contains("FAILED RELOAD"), "{text}");
         assert!(text.contains("  FAILED RENEWAL "), "{text}");
         assert!(text.contains("(1 min 1 s ago), what was in force before still is\n"), "{text}");
         example.last_failed_renewal = None;
@@ -249,5 +255,8 @@ msrprelay 2.0.0 is draining: it takes no new sessions, pid 4711, up 3 d 4 h
         let text = status(&example, NOW);
         assert!(!text.contains("FAILED") && !text.contains("left behind"), "{text}");
         assert!(text.contains("  certificate    none: plain TCP\n"), "{text}");
+        example.log_lines_dropped = 0;
+        let text = status(&example, NOW);
+        assert!(text.ends_with("  log lines      none dropped\n"), "{text}");
     }
 }

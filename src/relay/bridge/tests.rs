@@ -1,4 +1,8 @@
-use std::{path::Path as FilePath, sync::atomic::AtomicU64, time::Duration};
+use std::{
+    path::Path as FilePath,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use bytes::BytesMut;
 use tokio::{
@@ -7,10 +11,11 @@ use tokio::{
     task::JoinHandle,
     time::timeout,
 };
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
-    msrp::{ChunkQueue, Decoder, Event as Decoded},
+    msrp::{ChunkQueue, Decoder, Event},
     relay::{
         Config, Generation, Source,
         end::End,
@@ -34,7 +39,7 @@ fn process() -> Arc<Process> {
 
 fn head(text: &str) -> Head {
     match Decoder::default().next(&mut BytesMut::from(text)) {
-        Ok(Some(Decoded::Head(head))) => head,
+        Ok(Some(Event::Head(head))) => head,
         other => panic!("{other:?}"),
     }
 }
@@ -59,7 +64,7 @@ fn auth(user: &str) -> Head {
     ))
 }
 
-/// A connection as the lobby has it, and its other end.
+/// A connection in the lobby, and its other end.
 async fn newcomer(process: &Process) -> (Newcomer, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let other = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
@@ -78,7 +83,7 @@ async fn newcomer(process: &Process) -> (Newcomer, TcpStream) {
     (Newcomer { party, decoder, unsent, holding: None }, other)
 }
 
-/// The session of a user, which lasts so long, and the other end of the connection.
+/// The session of a user that expires after `lasts`, and the other end of the connection.
 async fn session(process: &Process, user: &str, lasts: Duration) -> (Box<Bridge>, TcpStream) {
     let (mut newcomer, other) = newcomer(process).await;
     let uri = Uri::mint(false, "relay.example", 2855, user).unwrap();
@@ -91,9 +96,9 @@ async fn session(process: &Process, user: &str, lasts: Duration) -> (Box<Bridge>
         peer: newcomer.party.peer(),
         since: clock::now(),
         traffic: Arc::clone(newcomer.party.stream.traffic()),
+        token: process.lifecycle.stopping.child_token(),
     };
-    let token = process.lifecycle.stopping.child_token();
-    let (registration, arrival) = process.registry.register(info, token, Span::none());
+    let (registration, arrival) = process.registry.register(info, Span::none());
     newcomer.party.registration = Some(registration);
     newcomer.holding = Some(Holding {
         uri,
@@ -103,6 +108,11 @@ async fn session(process: &Process, user: &str, lasts: Duration) -> (Box<Bridge>
         max_auth_attempts: None,
     });
     (Box::new(Bridge::new(newcomer, arrival).unwrap()), other)
+}
+
+/// What ends the session of this task.
+fn token(bridge: &Bridge) -> CancellationToken {
+    bridge.wires.near().registration.as_ref().unwrap().info().token.clone()
 }
 
 /// Bob, whose first SEND to Alice's session has been read.
@@ -117,15 +127,16 @@ fn claim(process: &Process) -> Result<Delivery, Reject> {
     process.registry.claim(&head(&send("s0000001", &session_of("alice"), "bob")))
 }
 
-/// What the relay does with a session until it is over, and how it ended.
+/// Serves a session in a task of its own, until it is over. The task returns why the session ended,
+/// or `None` if the connection left it.
 fn spawn(process: &Arc<Process>, bridge: Box<Bridge>) -> JoinHandle<Option<End>> {
     let process = Arc::clone(process);
     tokio::spawn(async move {
         match bridge.run(&process).await {
             After::Over(ending, _) => {
                 let end = ending.end();
-                ending.run(&process.lifecycle.stopping).await;
-                Some(end)
+                ending.run(&process.lifecycle.at_once).await;
+                end
             }
             After::Joined | After::Returned(_) => None,
         }
@@ -139,7 +150,7 @@ async fn hears(peer: &mut TcpStream, wanted: &str) {
     assert_eq!(String::from_utf8_lossy(&heard), wanted);
 }
 
-/// All that a peer hears until the relay closes the connection.
+/// All that a peer receives until the relay closes the connection.
 async fn hears_out(peer: &mut TcpStream) -> String {
     let mut heard = Vec::new();
     let reading = peer.read_to_end(&mut heard);
@@ -158,8 +169,8 @@ fn granted() -> Verdict {
     })
 }
 
-/// Somebody has claimed the session and is on the way when it lapses: that one is served,
-/// also when the owner's AUTH is accepted in between.
+/// A peer that has claimed a session is served although the session lapses before the peer's
+/// connection arrives. The owner may extend the session in between.
 #[tokio::test]
 async fn who_claimed_a_session_in_time_is_served() {
     for refreshed in [false, true] {
@@ -187,7 +198,8 @@ async fn who_claimed_a_session_in_time_is_served() {
     }
 }
 
-/// A session ends when somebody who claimed it is on the way: the one goes back to the lobby.
+/// A session ends while a connection that has claimed it is on the way. The connection goes back to
+/// the lobby.
 #[tokio::test]
 async fn who_comes_to_a_session_that_has_ended_hears_so() {
     for delivered in [false, true] {
@@ -216,8 +228,8 @@ async fn who_comes_to_a_session_that_has_ended_hears_so() {
     }
 }
 
-/// Two sessions of this relay that were joined are ended by the token of either, alone: both peers
-/// are told, others live on.
+/// The token of either one of two joined sessions ends both, and no other session. Both clients are
+/// told.
 #[tokio::test]
 async fn a_joined_session_is_ended_from_either_entry() {
     for ended in ["alice", "bob"] {
@@ -226,10 +238,10 @@ async fn a_joined_session_is_ended_from_either_entry() {
         let (mut bob, mut bobs) = session(&process, "bob", HOUR).await;
         let (carol, _carols) = session(&process, "carol", HOUR).await;
         let (carol_token, token) = (
-            carol.token(Leg::Near).unwrap(),
+            token(&carol),
             match ended {
-                "alice" => alice.token(Leg::Near).unwrap(),
-                _ => bob.token(Leg::Near).unwrap(),
+                "alice" => token(&alice),
+                _ => token(&bob),
             },
         );
         let first =
@@ -241,7 +253,7 @@ async fn a_joined_session_is_ended_from_either_entry() {
         hears(&mut bobs, "MSRP s0000001 200 OK\r\n").await;
         token.cancel();
         assert_eq!(task.await.unwrap(), Some(End::Kicked));
-        // Alice has not answered: her peer hears that the message may not have come through.
+        // Alice has not answered the SEND, so Bob gets a REPORT.
         let report = hears_out(&mut bobs).await;
         assert!(report.contains(" REPORT\r\n") && report.contains("Status: 000 408 "), "{report}");
         hears_out(&mut alices).await;
@@ -257,8 +269,8 @@ fn session_uri(user: &str) -> String {
     format!("msrp://relay.example:2855/{user};tcp")
 }
 
-/// A fault of the relay while it serves a session: what was acknowledged is reported, the peer is
-/// told, and the process lives.
+/// A panic while the relay serves a session ends this session. The SEND that was acknowledged is
+/// reported as failed.
 #[tokio::test]
 async fn a_panic_ends_one_session_with_a_word() {
     let process = process();
@@ -266,7 +278,7 @@ async fn a_panic_ends_one_session_with_a_word() {
     let path = "msrp://relay.example:2855/alice;tcp msrp://bob.invalid:1/bob;tcp";
     let first = send("s0000001", path, "alice");
     alice.wires.near_mut().stream.input = BytesMut::from(&*first);
-    // The dial that the SEND asks for is replaced by one that fails in this way.
+    // The test dials in place of the relay, and the dial panics.
     alice.session.dial(auth("bob").from_path.first().clone());
     alice.dialling = Some(Box::pin(async {
         tokio::task::yield_now().await;
@@ -281,14 +293,14 @@ async fn a_panic_ends_one_session_with_a_word() {
     assert_eq!(process.registry.len(), 0);
 }
 
-/// A peer that takes nothing more does not keep the other connection open.
+/// A peer that reads nothing does not keep the other connection open.
 #[tokio::test]
 async fn each_leg_is_closed_when_it_has_heard_its_last_words() {
     let process = process();
     let (alice, alices) = session(&process, "alice", HOUR).await;
     let (bob, bobs) = stranger(&process).await;
     claim(&process).unwrap().send(Box::new(bob)).unwrap();
-    let token = alice.token(Leg::Near).unwrap();
+    let token = token(&alice);
     let task = spawn(&process, alice);
     let (mut from_relay, mut to_relay) = alices.into_split();
     let sent = Arc::new(AtomicU64::new(0));
@@ -314,7 +326,7 @@ async fn each_leg_is_closed_when_it_has_heard_its_last_words() {
     }
     assert!(before > 0);
     token.cancel();
-    // Less than the time that Bob is given.
+    // Bob, who reads nothing, is given more time than this.
     let mut heard = Vec::new();
     let reading = from_relay.read_to_end(&mut heard);
     timeout(Duration::from_secs(5), reading).await.expect("no end comes").unwrap();

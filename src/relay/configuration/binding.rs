@@ -1,4 +1,4 @@
-//! Which addresses the option `address` stands for, and binding them.
+//! Resolves the option `address` to socket addresses, and binds them.
 
 use std::{
     io,
@@ -8,16 +8,17 @@ use std::{
 use super::super::RelayError;
 use crate::{config::ListenAddress, transport};
 
-/// A listener that is bound, and the address that was asked for: its port may have been 0.
+/// A listening socket, with the address that the configuration asks for.
 #[derive(Debug)]
 pub struct Bound {
-    /// As the configuration has it.
+    /// The port is 0 if the configuration asks for any free port.
     pub requested: SocketAddr,
-    /// Not blocking.
+    /// Non-blocking.
     pub socket: std::net::TcpListener,
 }
 
-/// Binds all addresses of the option `address`, unless `inherited` has a socket that listens there.
+/// Binds all addresses of the option `address`. `inherited` may supply a socket that listens on an
+/// address already.
 pub fn bind(
     addresses: &[ListenAddress],
     mut inherited: impl FnMut(SocketAddr) -> Option<std::net::TcpListener>,
@@ -37,7 +38,8 @@ pub(super) fn bind_one(requested: SocketAddr) -> Result<Bound, RelayError> {
     Ok(Bound { requested, socket })
 }
 
-/// Whether one address stands for the other, too.
+/// Whether one of two different addresses includes the other, as `0.0.0.0` includes each IPv4
+/// address.
 pub(super) fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     one != other
         && one.port() == other.port()
@@ -45,18 +47,19 @@ pub(super) fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
         && (one.ip().is_unspecified() || other.ip().is_unspecified())
 }
 
-/// All addresses of a host name; a number is its own.
+/// All addresses of a host name. An IP address is returned as it is. Blocks.
 pub fn resolve(address: &ListenAddress) -> Result<Vec<SocketAddr>, RelayError> {
     let found = (address.host.as_str(), address.port).to_socket_addrs();
     let found = found.map_err(|cause| {
         let host = &address.host;
-        let text = format!("{host} cannot be resolved: {cause}: mend the name or write an address");
+        let text =
+            format!("{host} cannot be resolved: {cause}: correct the name or write an address");
         RelayError::Bind(io::Error::new(cause.kind(), text))
     })?;
     Ok(found.collect())
 }
 
-/// Everything that the option stands for, in its order; blocks.
+/// All addresses of the option `address`, in its order. Blocks.
 pub(super) fn resolve_all(addresses: &[ListenAddress]) -> Result<Vec<SocketAddr>, RelayError> {
     let mut all = Vec::new();
     for address in addresses {
@@ -65,8 +68,9 @@ pub(super) fn resolve_all(addresses: &[ListenAddress]) -> Result<Vec<SocketAddr>
     distinct(all)
 }
 
-/// Each address once: a name may stand for one that is listed as well. One that another covers
-/// cannot be bound beside it. Port 0 is another port each time.
+/// Removes duplicates: a name may resolve to an address that is listed as well. It is an error if
+/// one address includes another, because both cannot be bound. Addresses with port 0 are all kept:
+/// each gets a port of its own.
 pub fn distinct(addresses: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, RelayError> {
     let mut distinct: Vec<SocketAddr> = Vec::new();
     for address in addresses {

@@ -1,4 +1,5 @@
-//! The files of certificates and keys, and how a change of them is noticed.
+//! Notices when files change that the relay reads: certificates, keys, and those by which the
+//! system resolves names.
 
 use std::{
     fmt, fs,
@@ -8,8 +9,8 @@ use std::{
 
 use super::super::TlsOptions;
 
-/// Which files certificates and keys are, symbolic links followed: another file of the same name
-/// is another one, and so is the same one rewritten, or opened to other readers.
+/// The state of some files. Two states differ if a file was replaced or written
+/// to, or its owner or mode changed. Symbolic links are followed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Files(Vec<(PathBuf, Option<Stamp>)>);
 
@@ -18,34 +19,35 @@ struct Stamp {
     device: u64,
     inode: u64,
     modified: (i64, i64),
-    /// By what is said about it: owner and mode, which decide whether we may read it.
+    /// Changes with owner and mode, which decide whether the relay may read the file.
     changed: (i64, i64),
     size: u64,
 }
 
 impl Files {
-    /// Those of a configuration, as they are now; blocks.
-    /// `reads` is told each before it is looked at.
+    /// The certificate and key files of a configuration in their present state. `reads` is told
+    /// each path before it is looked at. Blocks.
     pub(super) fn of(tls: &TlsOptions, reads: &dyn Fn(&dyn fmt::Display)) -> Self {
         if tls.debug_notls {
             return Self::default();
         }
-        let paths = tls.certificate.iter().chain(&tls.key);
-        let stamp = |path: &PathBuf| {
-            reads(&path.display());
-            (path.clone(), Stamp::of(path))
-        };
-        Self(paths.map(stamp).collect())
+        Self::at(tls.certificate.iter().chain(&tls.key).inspect(|path| reads(&path.display())))
     }
 
-    /// The same names, as they are now; blocks.
+    /// These files in their present state. Blocks.
+    pub(super) fn at(paths: impl IntoIterator<Item = impl AsRef<Path>>) -> Self {
+        let stamp = |path: &Path| (path.to_owned(), Stamp::of(path));
+        Self(paths.into_iter().map(|path| stamp(path.as_ref())).collect())
+    }
+
+    /// The same paths in their present state. Blocks.
     pub(super) fn again(&self) -> Self {
-        Self(self.0.iter().map(|(path, _)| (path.clone(), Stamp::of(path))).collect())
+        Self::at(self.0.iter().map(|(path, _)| path))
     }
 }
 
 impl Stamp {
-    /// None where there is no file.
+    /// `None` if the file does not exist or cannot be examined.
     fn of(path: &Path) -> Option<Self> {
         let found = fs::metadata(path).ok()?;
         Some(Self {
@@ -58,37 +60,45 @@ impl Stamp {
     }
 }
 
-/// Tells a change of the files that has come to rest.
+/// Finds out when changed files have settled, which means that two looks found the same state.
 #[derive(Debug, Default)]
 pub(super) struct Change {
+    /// The state at the last look.
     seen: Files,
-    /// What was acted on last, well or not, if it was not what is in use.
+    /// The changed state that was reported last as settled.
     tried: Option<Files>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Observation {
+    /// There is nothing to do.
     Nothing,
-    /// The files in use are back after others.
+    /// The files are again those in use, after a change that was reported.
     Undone,
+    /// The files have changed and settled. Each state is reported once.
     Settled,
 }
 
 impl Change {
-    pub(super) fn judge(&mut self, used: &Files, found: Files) -> Verdict {
+    /// Takes the state `found` at this look. `used` is the state of the files in use.
+    pub(super) fn judge(&mut self, used: &Files, found: Files) -> Observation {
         let rests = self.seen == found;
         if !rests {
             self.seen = found;
-            return Verdict::Nothing;
+            return Observation::Nothing;
         }
         if found == *used {
-            return if self.tried.take().is_some() { Verdict::Undone } else { Verdict::Nothing };
+            return if self.tried.take().is_some() {
+                Observation::Undone
+            } else {
+                Observation::Nothing
+            };
         }
         if self.tried.as_ref() == Some(&found) {
-            return Verdict::Nothing;
+            return Observation::Nothing;
         }
         self.tried = Some(found);
-        Verdict::Settled
+        Observation::Settled
     }
 }
 
@@ -111,7 +121,7 @@ mod tests {
         symlink(&one, &live).unwrap();
         let before = files(&[&live]);
         assert_eq!(before.again(), before);
-        // As renewal tools do it.
+        // Renewal tools replace a symbolic link.
         fs::remove_file(&live).unwrap();
         assert_ne!(before.again(), before);
         symlink(&two, &live).unwrap();
@@ -131,7 +141,7 @@ mod tests {
             let path = dir.path().join("certificate");
             fs::write(&path, text).unwrap();
             let Files(mut files) = files(&[&path]);
-            // Writes of the same tick are told apart by their size alone.
+            // Two writes may get the same time stamp, so the states differ by size only.
             let stamp = files[0].1.as_mut().unwrap();
             (stamp.modified, stamp.changed) = ((0, 0), (0, 0));
             Files(files)
@@ -139,17 +149,17 @@ mod tests {
         let [used, half, new] = [state(""), state("1"), state("22")];
         let mut change = Change::default();
         let mut judge = |found: &Files| change.judge(&used, found.clone());
-        assert_eq!(judge(&used), Verdict::Nothing);
-        assert_eq!(judge(&used), Verdict::Nothing);
-        assert_eq!(judge(&half), Verdict::Nothing);
-        assert_eq!(judge(&new), Verdict::Nothing);
-        assert_eq!(judge(&new), Verdict::Settled);
-        // It did not load: nothing more is said of it.
-        assert_eq!(judge(&new), Verdict::Nothing);
-        assert_eq!(judge(&half), Verdict::Nothing);
-        assert_eq!(judge(&half), Verdict::Settled);
-        assert_eq!(judge(&used), Verdict::Nothing);
-        assert_eq!(judge(&used), Verdict::Undone);
-        assert_eq!(judge(&used), Verdict::Nothing);
+        assert_eq!(judge(&used), Observation::Nothing);
+        assert_eq!(judge(&used), Observation::Nothing);
+        assert_eq!(judge(&half), Observation::Nothing);
+        assert_eq!(judge(&new), Observation::Nothing);
+        assert_eq!(judge(&new), Observation::Settled);
+        // It is still not in use, as after a failed renewal, and is not reported again.
+        assert_eq!(judge(&new), Observation::Nothing);
+        assert_eq!(judge(&half), Observation::Nothing);
+        assert_eq!(judge(&half), Observation::Settled);
+        assert_eq!(judge(&used), Observation::Nothing);
+        assert_eq!(judge(&used), Observation::Undone);
+        assert_eq!(judge(&used), Observation::Nothing);
     }
 }

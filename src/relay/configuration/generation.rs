@@ -20,26 +20,26 @@ use crate::{
     tls::{self, Identity, Verification},
 };
 
-/// Everything built from one `config.ini`.
+/// One reading of `config.ini`, and what was built from it.
 pub struct Generation {
-    /// Counted from 1, the start.
+    /// 1 for the first generation of the process.
     pub(in crate::relay) number: u64,
-    /// What it was built from.
     pub(in crate::relay) config: Arc<Config>,
     pub(in crate::relay) policy: Arc<Policy>,
-    /// None: plain TCP.
+    /// `None` without TLS.
     pub(in crate::relay) server: Option<Arc<ServerConfig>>,
+    /// TLS towards next hops.
     pub(in crate::relay) client: Arc<ClientConfig>,
-    /// Empty: plain TCP.
+    /// The certificates, the default one first. Empty without TLS.
     pub(in crate::relay) identities: Vec<Identity>,
-    /// The files of the certificates and keys.
+    /// The state of the certificate and key files just before they were read.
     pub(super) files: Files,
-    /// The time at which the certificates were judged.
+    /// The time for which the certificates were checked.
     pub(super) built: SystemTime,
-    /// What an operator should look at, although the relay can start.
+    /// Problems that the operator should look at. The relay can run with them.
     pub warnings: Vec<String>,
     stores: Stores,
-    /// All of them as one, in the order in which they are asked.
+    /// All backends in use as one.
     pub(in crate::relay) backend: Arc<dyn Backend>,
 }
 
@@ -53,8 +53,9 @@ impl fmt::Debug for Generation {
 }
 
 impl Generation {
-    /// Reads certificates and opens backends. `bound` is the first address listened on, if it is
-    /// known already: its port is the one given out where the configuration leaves it open.
+    /// Reads the certificates and opens the backends. `bound` is the first address that the relay
+    /// listens on, if it is bound already. URIs get its port unless `advertised_port` is set, and
+    /// its address if neither `hostname` nor a certificate gives a name.
     pub fn build(
         config: Arc<Config>,
         bound: Option<SocketAddr>,
@@ -63,13 +64,15 @@ impl Generation {
         Self::succeed(None, config, bound, now, &|_| ())
     }
 
-    /// Everything that [`Self::build`] would stop at, one after the other.
+    /// All errors that could make [`Self::build`] fail, which stops at the first one. Those that the
+    /// file itself has are left out.
     pub fn faults(config: &Config, bound: Option<SocketAddr>) -> Vec<RelayError> {
         let tls = &config.tls;
         let mut faults = Vec::new();
         if tls.debug_notls {
             faults.extend(plain_host(config, bound).err());
-        } else {
+        } else if tls.certificate.len() == tls.key.len() {
+            // Otherwise, as the file is told, it is not known which belong together.
             let pairs = tls.certificate.iter().zip(&tls.key);
             for (index, (certificate, key)) in pairs.enumerate() {
                 match Identity::load(certificate, key) {
@@ -86,8 +89,8 @@ impl Generation {
         faults
     }
 
-    /// [`Self::build`], with what can be carried over from the predecessor. `reads` is told what is
-    /// read next.
+    /// Like [`Self::build`], but keeps what has not changed since the previous generation. `reads` is
+    /// told what is read next.
     pub(super) fn succeed(
         previous: Option<&Self>,
         config: Arc<Config>,
@@ -96,7 +99,7 @@ impl Generation {
         reads: &dyn Fn(&dyn fmt::Display),
     ) -> Result<Self, RelayError> {
         let listening = &config.listening;
-        // Before they are read: a change that comes meanwhile is found later.
+        // Taken before the files are read: a change while they are read is noticed afterwards.
         let files = Files::of(&config.tls, reads);
         let secure = !config.tls.debug_notls;
         let identities = if secure { identities(&config, reads)? } else { Vec::new() };
@@ -114,6 +117,7 @@ impl Generation {
         let findings = identities.iter().flat_map(|identity| identity.findings(now));
         let mut warnings: Vec<String> =
             findings.map(|finding| error::located(&finding, &config)).collect();
+        warnings.extend(plain_warning(&config));
         warnings.extend(basic_warning(&config));
         reads(&"the sections of the backends, and what they name");
         let stores =
@@ -135,13 +139,13 @@ impl Generation {
         })
     }
 
-    /// Whether both have the same certificates. A key belongs to its certificate, so the chains tell
-    /// all.
+    /// Whether both generations have the same certificates. Keys need no comparison, because a
+    /// certificate has only one key.
     pub(super) fn has_certificates_of(&self, other: &Self) -> bool {
         same_chains(&self.identities, &other.identities)
     }
 
-    /// One line on what is in force, with the addresses that are listened on.
+    /// One line for the log. `addresses` are those that the relay listens on.
     pub fn describe(&self, addresses: &[SocketAddr]) -> String {
         let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
         let backends: Vec<String> = self.stores.names().collect();
@@ -163,37 +167,36 @@ impl Generation {
         )
     }
 
-    /// Its number, counted from 1, the start.
+    /// 1 for the first generation of the process.
     pub fn number(&self) -> u64 {
         self.number
     }
 
-    /// What it was built from.
+    /// The configuration that it was built from.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Host in the URIs that clients are given.
+    /// The host in the URIs that clients are given.
     pub fn host_name(&self) -> &str {
         &self.policy.host
     }
 
-    /// Port in them.
+    /// The port in these URIs.
     pub fn port(&self) -> u16 {
         self.policy.port
     }
 
-    /// The certificates, the default one first; none with plain TCP.
+    /// The certificates, the default one first. Empty without TLS.
     pub fn identities(&self) -> &[Identity] {
         &self.identities
     }
 
-    /// The names of the backends, in the order in which they are asked.
+    /// The names of the backends in use, in the order in which they are asked.
     pub fn backends(&self) -> impl Iterator<Item = String> {
         self.stores.names()
     }
 
-    /// The backends.
     pub(super) fn stores(&self) -> &Stores {
         &self.stores
     }
@@ -211,7 +214,8 @@ fn identities(
     Ok(identities)
 }
 
-/// The same ones as before while the certificates are the same: they remember TLS sessions.
+/// TLS towards clients and towards next hops. If the certificates are the same, the previous
+/// configurations are kept with their cached TLS sessions.
 fn tls_configurations(
     identities: &[Identity],
     previous: Option<&Generation>,
@@ -235,6 +239,13 @@ fn same_chains(some: &[Identity], others: &[Identity]) -> bool {
     chains(some) == chains(others)
 }
 
+fn plain_warning(config: &Config) -> Option<String> {
+    let text = "is on: there is no TLS, and everybody on the way can read messages and files, and \
+                digests from which passwords can be guessed; set certificate and key, and turn it \
+                off, unless this is a test";
+    config.tls.debug_notls.then(|| format!("{} {text}", config.place("Relay", "debug_notls")))
+}
+
 fn basic_warning(config: &Config) -> Option<String> {
     let text = match (config.login.allow_basic_auth, config.tls.debug_notls) {
         (false, _) => return None,
@@ -246,7 +257,8 @@ fn basic_warning(config: &Config) -> Option<String> {
     Some(format!("{} {text}", config.place("Relay", "allow_basic_auth")))
 }
 
-/// Without a certificate to take it from: the address that clients can reach.
+/// The host of the URIs without TLS: `hostname`, or the address that the relay listens on, or the
+/// address of this machine.
 fn plain_host(config: &Config, bound: Option<SocketAddr>) -> Result<String, RelayError> {
     if let Some(name) = &config.listening.hostname {
         return Ok(name.clone());
@@ -262,14 +274,14 @@ fn plain_host(config: &Config, bound: Option<SocketAddr>) -> Result<String, Rela
     }
 }
 
-/// The address that the kernel would use towards the rest of the world; nothing is sent.
+/// The local address that the kernel uses for its default route. No packet is sent.
 fn default_route(v6: bool) -> std::io::Result<IpAddr> {
     let (any, beyond) =
         if v6 { ("[::]:0", "[2001:db8::1]:9") } else { ("0.0.0.0:0", "192.0.2.1:9") };
     let socket = UdpSocket::bind(any)?;
     match socket.connect(beyond) {
         Ok(()) => socket.local_addr().map(|address| address.ip()),
-        // Without a route only clients on this machine can reach it.
+        // Without a route only clients on this machine can reach the relay.
         Err(_) => Ok(IpAddr::V4(Ipv4Addr::LOCALHOST)),
     }
 }

@@ -1,8 +1,8 @@
-//! Where connections come in: accepting them, and leaving an address behind.
+//! The listeners: they accept connections, and are closed when no session needs their address.
 //!
-//! A [`Door`] is an address that sessions were given out with. Whoever may still lead somebody there
-//! keeps it: the generation in force, a connection that has no session yet, a session that nobody
-//! has joined. When the last of them lets go of it, its task stops accepting.
+//! A [`Door`] is an address that the relay listens on. It is kept by all through which a peer may
+//! come to look for a session there: the generation in force, a connection in the lobby, and a
+//! session that no peer has joined. When the last of them drops it, its task stops accepting.
 
 use std::{
     io, iter,
@@ -23,29 +23,30 @@ use super::{
 };
 use crate::transport;
 
-/// Pause after a failed accept: most often there are no file descriptors left.
+/// Pause after a failed accept. Most often the process has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long a door that nobody keeps stays open, for clients that have just been told the address.
+/// How long the relay still accepts at a door after it is closed, for clients that have just learnt
+/// the address.
 const LEAVE: Duration = Duration::from_secs(1);
 
-/// Takes each connection that was accepted, and its other end.
+/// Takes each connection that is accepted, with the address of its client.
 pub(in crate::relay) type Admit = Arc<dyn Fn(TcpStream, SocketAddr) + Send + Sync>;
 
-/// An address that is listened on while somebody keeps this.
+/// An address that the relay listens on. It is closed when the last `Arc` of it is dropped.
 #[derive(Debug)]
 pub(in crate::relay) struct Door {
-    /// As the configuration has it; its port may be 0.
+    /// The port is 0 if the configuration asks for any free port.
     requested: SocketAddr,
     local: SocketAddr,
-    /// Tells the task that accepts there.
+    /// Tells the accepting task that the door is closed.
     _close: DropGuard,
 }
 
-/// All addresses of one generation, in the order of the option.
+/// The doors of one generation, in the order of the option `address`.
 pub(in crate::relay) type Doors = Arc<[Arc<Door>]>;
 
-/// The listeners that have not been closed, in use or not.
+/// All listeners whose socket is open, of this generation and of earlier ones.
 #[derive(Debug, Default)]
 pub(in crate::relay) struct Listeners(Vec<Listener>);
 
@@ -57,7 +58,7 @@ struct Listener {
     socket: Weak<TcpListener>,
 }
 
-/// A door at which nobody accepts yet.
+/// A new door whose accepting task has not started.
 #[derive(Debug)]
 pub(super) struct Entrance {
     local: SocketAddr,
@@ -65,15 +66,15 @@ pub(super) struct Entrance {
     closed: CancellationToken,
 }
 
-/// Which listeners a configuration wants, each of them bound.
+/// The listeners of the next generation. Each has a bound socket.
 #[derive(Debug)]
 pub(in crate::relay) struct Plan(Vec<Planned>);
 
 #[derive(Debug)]
 enum Planned {
-    /// Connections are accepted there already.
+    /// A door that is open.
     Kept(Arc<Door>),
-    /// Nobody keeps its door any more, but the socket is still open.
+    /// A door that is closed, but whose socket is still open.
     Reopened {
         requested: SocketAddr,
         socket: Arc<TcpListener>,
@@ -81,8 +82,8 @@ enum Planned {
     New(Bound),
 }
 
-/// A plan of which nothing can fail any more.
-pub(in crate::relay) struct Opened(Vec<Opening>);
+/// A plan that can be carried out without errors.
+pub(in crate::relay) struct Prepared(Vec<Opening>);
 
 enum Opening {
     Kept(Arc<Door>),
@@ -90,7 +91,7 @@ enum Opening {
 }
 
 impl Planned {
-    fn open(self) -> io::Result<Opening> {
+    fn prepare(self) -> io::Result<Opening> {
         let (requested, socket) = match self {
             Self::Kept(door) => return Ok(Opening::Kept(door)),
             Self::Reopened { requested, socket } => (requested, socket),
@@ -107,14 +108,14 @@ impl Planned {
 }
 
 impl Plan {
-    /// Of listeners that are bound already.
+    /// The plan of the first generation.
     pub(in crate::relay) fn of(bound: Vec<Bound>) -> Self {
         Self(bound.into_iter().map(Planned::New).collect())
     }
 
-    /// Makes it ready. Must be called inside of a runtime.
-    pub(in crate::relay) fn open(self) -> io::Result<Opened> {
-        self.0.into_iter().map(Planned::open).collect::<io::Result<_>>().map(Opened)
+    /// Does all that can fail. Must be called inside of a runtime.
+    pub(in crate::relay) fn prepare(self) -> io::Result<Prepared> {
+        self.0.into_iter().map(Planned::prepare).collect::<io::Result<_>>().map(Prepared)
     }
 
     /// The address of the first listener.
@@ -128,8 +129,8 @@ impl Plan {
 }
 
 impl Listeners {
-    /// Finds or binds what the option `address` says, which is resolved; nothing changes yet.
-    /// `current` are the doors of the generation in force.
+    /// Finds or binds a socket for each of these addresses. `current` are the doors of the
+    /// generation in force; they do not change yet.
     pub(super) fn plan(
         &self,
         addresses: &[SocketAddr],
@@ -145,7 +146,7 @@ impl Listeners {
         Ok(Plan(planned))
     }
 
-    /// Our own listeners on overlapping addresses must not stand in the way.
+    /// Binds a new socket, even if listeners of this relay have overlapping addresses.
     fn bind(&self, requested: SocketAddr) -> Result<Bound, RelayError> {
         let overlapping = self.0.iter().filter(|one| overlap(one.local, requested));
         let own: Vec<_> = overlapping.filter_map(|one| one.socket.upgrade()).collect();
@@ -156,7 +157,7 @@ impl Listeners {
         Ok(Bound { requested, socket })
     }
 
-    /// The listener for an address that was bound already, and is not planned with.
+    /// A listener that was bound for this address and is not in the plan yet.
     fn find(&self, requested: SocketAddr, current: &Doors, planned: &[Planned]) -> Option<Planned> {
         let left = self.0.iter().filter_map(|one| one.door.upgrade());
         let mut doors = current.iter().cloned().chain(left);
@@ -172,22 +173,25 @@ impl Listeners {
         (!planned.iter().any(taken)).then_some(Planned::Reopened { requested, socket })
     }
 
-    /// The doors of a plan, and the new ones among them. Nobody accepts at those yet: whoever comes
-    /// in first must find the doors in force.
-    pub(super) fn enter(&mut self, opened: Opened) -> (Doors, Vec<Entrance>) {
+    /// The doors of a plan, and the entrances of the new ones. Open an entrance only when the doors
+    /// are in force, because each connection takes the doors in force.
+    pub(super) fn enter(&mut self, prepared: Prepared) -> (Doors, Vec<Entrance>) {
         self.0.retain(|listener| listener.socket.strong_count() > 0);
         let mut entrances = Vec::new();
-        let doors = opened.0.into_iter().map(|opening| match opening {
+        let doors = prepared.0.into_iter().map(|opening| match opening {
             Opening::Kept(door) => door,
             Opening::New { requested, local, socket } => {
                 let closed = CancellationToken::new();
                 let door = Door { requested, local, _close: closed.clone().drop_guard() };
                 let door = Arc::new(door);
+                let weak = Arc::downgrade(&socket);
+                // The same socket, if its door had been left.
+                self.0.retain(|listener| !listener.socket.ptr_eq(&weak));
                 self.0.push(Listener {
                     requested,
                     local,
                     door: Arc::downgrade(&door),
-                    socket: Arc::downgrade(&socket),
+                    socket: weak,
                 });
                 entrances.push(Entrance { local, socket, closed });
                 door
@@ -196,7 +200,7 @@ impl Listeners {
         (doors.collect(), entrances)
     }
 
-    /// The addresses that are still open for sessions given out earlier.
+    /// The addresses of earlier generations that are still open.
     pub(in crate::relay) fn left(&self, current: &Doors) -> Vec<SocketAddr> {
         let open = self.0.iter().filter(|one| one.door.strong_count() > 0);
         let locals = open.map(|one| one.local);
@@ -205,22 +209,21 @@ impl Listeners {
 }
 
 impl Entrance {
-    /// Accepts connections from now on until the door is closed or the relay stops, and hands them
-    /// to `admit`. Must be called inside of a runtime.
+    /// Starts the task that accepts connections and passes them to `admit`. The task ends when the
+    /// door is closed or the relay stops. Must be called inside of a runtime.
     pub(super) fn open(self, admit: &Admit, lifecycle: &Lifecycle) {
         let Self { local, socket, closed } = self;
         info!("listening on {local}");
         let accepting = accept(socket, local, closed, Arc::clone(admit));
-        lifecycle.spawn(lifecycle.stopping.clone().run_until_cancelled_owned(accepting));
+        lifecycle.spawn_until_stopping(accepting);
     }
 }
 
-/// The addresses of these doors.
 pub(in crate::relay) fn addresses(doors: &Doors) -> Vec<SocketAddr> {
     doors.iter().map(|door| door.local).collect()
 }
 
-/// Accepts connections until the door is closed.
+/// Accepts connections until [`LEAVE`] after the door is closed.
 async fn accept(
     listener: Arc<TcpListener>,
     local: SocketAddr,
@@ -243,7 +246,7 @@ async fn accept(
                 admit(tcp, peer);
             }
             Err(error) => {
-                // One line for a series of failures; the pause keeps it from spinning.
+                // Failures in a row are logged once. The pause keeps the loop from spinning.
                 if !std::mem::replace(&mut failing, true) {
                     error!("cannot accept connections: {error}");
                 }
@@ -251,19 +254,19 @@ async fn accept(
             }
         }
     }
-    // A reload may have returned to the address; then another task accepts there.
-    let Some(listener) = Arc::into_inner(listener) else { return };
     // The kernel has completed these connections already: closing the listener would reset them.
     let late: Vec<_> = iter::from_fn(|| accept_now(&listener)).collect();
-    drop(listener);
-    info!("no longer listening on {local}");
+    // A reload may have returned to the address; then another task accepts there.
+    if Arc::into_inner(listener).is_some() {
+        info!("no longer listening on {local}");
+    }
     for (tcp, peer) in late {
         admit(tcp, peer);
     }
 }
 
-/// The next connection that the kernel has completed. It asks the kernel: the runtime may not have
-/// heard of the connection yet.
+/// The next connection that the kernel has completed. Asks the kernel directly, because the runtime
+/// may not know of the connection yet.
 fn accept_now(listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
     let (socket, peer) = SockRef::from(listener).accept().ok()?;
     socket.set_nonblocking(true).ok()?;
@@ -276,14 +279,14 @@ mod tests {
 
     fn open(listeners: &mut Listeners, plan: Plan, lifecycle: &Lifecycle) -> Doors {
         let admit: Admit = Arc::new(|_, _| {});
-        let (doors, entrances) = listeners.enter(plan.open().unwrap());
+        let (doors, entrances) = listeners.enter(plan.prepare().unwrap());
         for entrance in entrances {
             entrance.open(&admit, lifecycle);
         }
         doors
     }
 
-    /// Somebody keeps both doors all the while, as a session does that nobody has joined.
+    /// Both doors are kept all the time, as by a session that no peer has joined.
     #[tokio::test]
     async fn a_listener_has_one_task_however_often_it_is_returned_to() {
         let lifecycle = Lifecycle::new();
@@ -308,7 +311,7 @@ mod tests {
         assert!(TcpStream::connect(addresses[0]).await.is_ok());
     }
 
-    /// The last who kept a door lets go of it, and a reload returns before its task has run.
+    /// A door is closed, and a reload reopens its address before the accepting task has noticed.
     #[tokio::test]
     async fn an_address_can_be_returned_to_while_it_is_being_closed() {
         let lifecycle = Lifecycle::new();

@@ -1,17 +1,19 @@
-//! What is in force, from one reload to the next.
+//! The configuration in force, and how a reload or a renewal of certificates replaces it.
 //!
 //! ```text
-//!   Handle::reload --> reload: reads the file, on a thread of its own
-//!   renewal --------->   |  stores: backends, policy: rules, TLS: carried over if unchanged
-//!    (files changed)     v
-//!                      generation, complete --> swapped at once --> new connections get it;
-//!                                               listeners: old addresses are left
+//!   Handle::reload --> reload: reads the file on a thread of its own
+//!   renewal --------->   |  opens the backends (stores), makes the rules (policy) and TLS;
+//!    (files changed)     |  unchanged backends and certificates are carried over
+//!                        v
+//!                      a complete generation --> put in force in one step: new connections get it,
+//!                                                old addresses are left (listeners)
 //! ```
 //!
-//! A connection is accepted under the [`Generation`] in force. It keeps only the [`Policy`] of that
-//! generation and the [`Doors`] through which its session may be looked for.
+//! A connection is accepted under the [`Generation`] in force. Of that generation it keeps only the
+//! [`Policy`], and the [`Doors`] through which a peer may join its session.
 
 mod binding;
+mod descriptors;
 mod files;
 mod generation;
 mod listeners;
@@ -26,7 +28,7 @@ pub use self::{
     binding::{Bound, bind, distinct, resolve},
     generation::Generation,
     reading::Reading,
-    reload::{Failure, ReloadError, Reloaded, Source},
+    reload::{ReloadError, ReloadFailure, Reloaded, Source},
 };
 pub(super) use self::{
     listeners::Doors,

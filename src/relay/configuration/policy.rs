@@ -1,4 +1,4 @@
-//! The rules for the clients that one reading of the configuration admits.
+//! The rules for clients that are accepted under one generation.
 
 use std::{
     fmt,
@@ -8,35 +8,34 @@ use std::{
 use super::super::{RelayError, options::LoginOptions};
 use crate::msrp::{Uri, UriError};
 
-/// The rules for one client and its session.
+/// The rules for clients and their sessions.
 pub(in crate::relay) struct Policy {
-    /// What the operator says of clients.
     pub(in crate::relay) login: Arc<LoginOptions>,
-    /// Host of the URIs given out.
+    /// The host in the URIs that clients are given.
     pub(in crate::relay) host: String,
-    /// Their port.
+    /// The port in these URIs.
     pub(in crate::relay) port: u16,
     /// Whether their scheme is `msrps`.
     pub(in crate::relay) secure: bool,
-    /// One of them, for what they have in common.
+    /// A URI with this host and port, for comparison.
     authority: Uri,
 }
 
-/// The hosts and ports of all policies under which sessions live or may still come: they lead to
-/// this relay itself.
+/// The hosts and ports in the URIs of this relay, in those of earlier generations too while a
+/// connection keeps their policy. They lead to this relay itself.
 #[derive(Debug, Default)]
 pub(in crate::relay) struct Authorities(Mutex<Vec<Authority>>);
 
 #[derive(Debug)]
 struct Authority {
-    /// Only counted: it is alive while the generation in force or a connection keeps it.
+    /// Tells whether the generation in force or a connection still keeps the policy.
     policy: Weak<Policy>,
     /// A URI with the host and port.
     uri: Uri,
 }
 
 impl Authorities {
-    /// From now on URIs are given out under this policy.
+    /// Adds the host and port of a policy, before URIs are made with them.
     pub(super) fn add(&self, policy: &Arc<Policy>) {
         let uri = policy.authority.clone();
         let mut authorities = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -89,7 +88,7 @@ impl Policy {
         Uri::mint(self.secure, &self.host, self.port, session_id)
     }
 
-    /// Whether Basic is accepted too; never without TLS.
+    /// Whether Basic authentication is accepted. Without TLS it never is.
     pub(in crate::relay) fn accepts_basic(&self) -> bool {
         self.login.allow_basic_auth && self.secure
     }

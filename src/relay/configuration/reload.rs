@@ -1,5 +1,5 @@
-//! The life of a configuration: one generation is in force, and a reload builds the next one whole
-//! or changes nothing.
+//! The generation in force, and reloads. A reload builds the next generation whole, or changes
+//! nothing.
 
 use std::{
     fmt, io,
@@ -16,8 +16,8 @@ use tracing::{error, info, warn};
 
 use super::{
     super::{Config, Located, RelayError, lifecycle::Lifecycle},
-    Bound, Generation, binding,
-    listeners::{Admit, Doors, Listeners, Opened, Plan, addresses},
+    Bound, Generation, binding, descriptors,
+    listeners::{Admit, Doors, Listeners, Plan, Prepared, addresses},
     policy::Authorities,
     reading::{NotRead, Progress, READING_TIME, Reading, Readings},
 };
@@ -35,14 +35,14 @@ use crate::{
 /// Longest time that a reload waits for another one before it says so.
 const TURN_TIME: Duration = Duration::from_secs(5);
 
-/// How the relay gets at its configuration again, and what of it concerns the whole process.
+/// Where a reload reads the configuration, and how it sets the log level of the process.
 pub struct Source {
     file: PathBuf,
     log_level: Box<dyn Fn(LogLevel) + Send + Sync>,
 }
 
 impl Source {
-    /// `file` is read at each reload; `log_level` is told the level that the option asks for.
+    /// `file` is read at each reload. `log_level` is called with the level that it asks for.
     pub fn new(file: PathBuf, log_level: impl Fn(LogLevel) + Send + Sync + 'static) -> Self {
         Self { file, log_level: Box::new(log_level) }
     }
@@ -58,40 +58,40 @@ impl fmt::Debug for Source {
 #[derive(Debug)]
 pub(in crate::relay) struct InForce {
     pub(in crate::relay) generation: Arc<Generation>,
-    /// The addresses that its URIs lead to.
+    /// Where the relay listens for it.
     pub(in crate::relay) doors: Doors,
     pub(in crate::relay) since: SystemTime,
 }
 
 /// The last failed reload and the last failed renewal of certificates. A successful reload mends
-/// both, because it reads all files; a successful renewal mends only a failed renewal.
+/// both, because it reads all files. A successful renewal mends only a failed renewal.
 #[derive(Debug, Clone, Default)]
-pub(in crate::relay) struct Failures {
-    pub(in crate::relay) reload: Option<Failure>,
-    pub(in crate::relay) renewal: Option<Failure>,
+pub(in crate::relay) struct ReloadFailures {
+    pub(in crate::relay) reload: Option<ReloadFailure>,
+    pub(in crate::relay) renewal: Option<ReloadFailure>,
 }
 
-/// A reload, or a renewal of certificates, that changed nothing.
+/// A reload that failed and changed nothing. A renewal of certificates is a reload of these alone.
 #[derive(Debug, Clone)]
-pub struct Failure {
-    /// When.
+pub struct ReloadFailure {
+    /// When it failed.
     pub at: SystemTime,
     /// Number of the generation that stayed in force.
     pub kept: u64,
-    /// What is to be mended; a line for each fault.
+    /// What the operator must correct, a line for each fault.
     pub reason: String,
-    /// A later reload or renewal succeeded.
+    /// The fault is gone: a later reload or renewal succeeded, or the old files are back.
     pub mended: bool,
 }
 
-/// The configuration in force and the way to the next one.
+/// The generation in force, and all that is needed to build the next one.
 pub(in crate::relay) struct Configuration {
     source: Source,
     lifecycle: Arc<Lifecycle>,
     authorities: Arc<Authorities>,
-    /// Takes the connections that come in.
+    /// Takes each connection that is accepted.
     admit: Admit,
-    /// The values with which the process was started.
+    /// The options of the start that a reload cannot change.
     fixed: FixedOptions,
     in_force: watch::Sender<Arc<InForce>>,
     listeners: Mutex<Listeners>,
@@ -100,17 +100,17 @@ pub(in crate::relay) struct Configuration {
     readings: Readings,
     /// What the relay knows of the names of next hops.
     resolver: Arc<Resolver>,
-    failures: Mutex<Failures>,
+    failures: Mutex<ReloadFailures>,
 }
 
 /// The outcome of a successful reload.
 #[derive(Debug, Clone)]
 pub struct Reloaded {
-    /// Its number.
+    /// The number of the new generation.
     pub generation: u64,
-    /// One line on what holds now.
+    /// One line that describes it.
     pub in_force: String,
-    /// What an operator should look at.
+    /// Problems that the operator should look at.
     pub warnings: Vec<String>,
 }
 
@@ -132,18 +132,30 @@ pub enum ReloadError {
     /// A file is read for ever, for example on a network mount whose server is dead.
     #[error("{0}; the configuration in force stays")]
     StillReading(Reading),
+    /// The limit on file descriptors is why, or may be.
+    #[error(
+        "the limit on open files is reached, {limit} file descriptors: raise it and restart the \
+         relay, under systemd with LimitNOFILE= by `systemctl edit msrprelay`, for init.d with \
+         OPEN_FILES in /etc/default/msrprelay, elsewhere with `ulimit -n`\n{cause}"
+    )]
+    OpenFiles {
+        /// The limit.
+        limit: u64,
+        /// What failed.
+        cause: Box<ReloadError>,
+    },
     /// The relay is stopping.
     #[error("the relay is stopping")]
     Stopping,
-    /// The task that built the generation panicked.
-    #[error("the reload broke off; see the log")]
+    /// The reload panicked.
+    #[error("a fault of the relay broke off the reload; see the log")]
     Interrupted,
 }
 
 /// The next generation, built but not yet in force.
-struct Next {
+struct Successor {
     generation: Generation,
-    /// None: the listeners stay as they are.
+    /// `None` if the listeners stay as they are.
     listeners: Option<Plan>,
 }
 
@@ -154,8 +166,8 @@ impl fmt::Debug for Configuration {
 }
 
 impl Configuration {
-    /// The first generation, which listens nowhere yet. Connections that come in later are handed to
-    /// `admit`.
+    /// Puts the first generation in force. The relay does not listen yet. `admit` takes each
+    /// connection that is accepted later.
     pub(in crate::relay) fn new(
         source: Source,
         generation: Generation,
@@ -184,17 +196,16 @@ impl Configuration {
 
     /// Listens for the first generation. Must be called inside of a runtime.
     pub(in crate::relay) fn listen(&self, listeners: Vec<Bound>) -> io::Result<()> {
-        let opened = Plan::of(listeners).open()?;
+        let prepared = Plan::of(listeners).prepare()?;
         let InForce { generation, since, .. } = &*self.in_force();
-        self.swap(Arc::clone(generation), Some(opened), *since);
+        self.swap(Arc::clone(generation), Some(prepared), *since);
         Ok(())
     }
 
     /// Puts a generation in force. `opened`: where it listens, if not where the one before does.
-    fn swap(&self, generation: Arc<Generation>, opened: Option<Opened>, since: SystemTime) {
-        let mut listeners = self.listeners();
+    fn swap(&self, generation: Arc<Generation>, opened: Option<Prepared>, since: SystemTime) {
         let (doors, entrances) = match opened {
-            Some(opened) => listeners.enter(opened),
+            Some(opened) => self.listeners().enter(opened),
             None => (Arc::clone(&self.in_force().doors), Vec::new()),
         };
         probe(&generation, &self.lifecycle);
@@ -204,17 +215,16 @@ impl Configuration {
         }
     }
 
-    /// What new connections are accepted under.
     pub(in crate::relay) fn in_force(&self) -> Arc<InForce> {
         Arc::clone(&self.in_force.borrow())
     }
 
-    /// Who knows the users now.
+    /// The backends in force, as one.
     pub(in crate::relay) fn backend(&self) -> Arc<dyn Backend> {
         Arc::clone(&self.in_force.borrow().generation.backend)
     }
 
-    /// What the relay dials with now.
+    /// The TLS configuration in force towards next hops.
     pub(in crate::relay) fn client(&self) -> Arc<ClientConfig> {
         Arc::clone(&self.in_force.borrow().generation.client)
     }
@@ -224,17 +234,16 @@ impl Configuration {
         &self.resolver
     }
 
-    /// The hosts and ports that lead to this relay.
     pub(in crate::relay) fn authorities(&self) -> &Arc<Authorities> {
         &self.authorities
     }
 
-    /// Where the relay listens.
+    /// The addresses that the generation in force listens on.
     pub(in crate::relay) fn addresses(&self) -> Vec<SocketAddr> {
         addresses(&self.in_force().doors)
     }
 
-    /// Where it still listens for sessions that were given out before a reload.
+    /// The addresses of earlier generations that are still open.
     pub(in crate::relay) fn left_addresses(&self) -> Vec<SocketAddr> {
         let in_force = self.in_force();
         self.listeners().left(&in_force.doors)
@@ -244,11 +253,11 @@ impl Configuration {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(in crate::relay) fn failures(&self) -> MutexGuard<'_, Failures> {
+    pub(in crate::relay) fn failures(&self) -> MutexGuard<'_, ReloadFailures> {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads the file and all that it names.
+    /// Reads `config.ini` and the files that it names, and puts the result in force.
     pub(in crate::relay) async fn reload(self: &Arc<Self>) -> Result<Reloaded, ReloadError> {
         let Ok(_turn) = timeout(TURN_TIME, self.turn.lock()).await else {
             // None: it is past reading, or has broken off.
@@ -261,6 +270,10 @@ impl Configuration {
         info!("reloading {}", self.source.file.display());
         let built = self.build("reload", Self::read).await;
         let outcome = built.and_then(|next| self.put_in_force(next));
+        let outcome = outcome.map_err(|cause| match descriptors::exhausted() {
+            Some(limit) => ReloadError::OpenFiles { limit, cause: Box::new(cause) },
+            None => cause,
+        });
         match &outcome {
             Ok(reloaded) => {
                 reloaded.log("reloaded");
@@ -272,13 +285,13 @@ impl Configuration {
                 self.failures().reload = Some(self.failed(error, "not reloaded"));
             }
         }
-        // Only now is the outcome there to be asked for.
+        // Whoever watches the phase may now ask for the outcome.
         drop(phase);
         outcome
     }
 
-    /// Reads the certificates of the configuration in force again, whose files have changed. None:
-    /// they hold the same as before.
+    /// Reads the certificates of the configuration in force again, after their files have changed.
+    /// `None` if the certificates are the same as before.
     pub(super) async fn renew(self: &Arc<Self>) -> Result<Option<Reloaded>, ReloadError> {
         let _turn = self.turn.lock().await;
         let outcome = match self.build("renewal of certificates", Self::read_certificates).await {
@@ -300,19 +313,19 @@ impl Configuration {
         outcome
     }
 
-    /// What was wrong with the certificates on disk is mended.
+    /// Marks the last failed renewal as mended.
     pub(super) fn mend_renewal(&self) {
         mend(&mut self.failures().renewal);
     }
 
-    /// Logs it, too.
-    fn failed(&self, error: &ReloadError, what: &str) -> Failure {
+    /// Logs an error, and makes the record of it.
+    fn failed(&self, error: &ReloadError, what: &str) -> ReloadFailure {
         let reason = error.to_string();
-        // A file may have several faults; each gets a line of its own.
+        // A file may have several faults. Each gets a line of its own.
         for line in reason.lines() {
             error!("{what}: {line}");
         }
-        Failure {
+        ReloadFailure {
             at: clock::wall(),
             kept: self.in_force().generation.number,
             reason,
@@ -320,25 +333,26 @@ impl Configuration {
         }
     }
 
-    /// Reads the file and builds what it says; blocks.
-    fn read(&self, progress: &Progress) -> Result<Next, ReloadError> {
+    /// Reads `config.ini` and builds a generation from it. Blocks.
+    fn read(&self, progress: &Progress) -> Result<Successor, ReloadError> {
         progress.reads(&format_args!("{RESOLV_CONF} and {HOSTS}"));
         self.resolver.reread();
         progress.reads(&self.source.file.display());
         let config = Arc::new(Config::load(&self.source.file)?);
         let failed = |cause: RelayError| cause.located(&config);
-        // Names may take long to resolve: others need the listeners meanwhile.
+        // DNS may be slow, so names are resolved before the listeners are locked.
         progress.reads(&"the names in address");
         let addresses = binding::resolve_all(&config.listening.address).map_err(failed)?;
         let current = &self.in_force().doors;
         let plan = self.listeners().plan(&addresses, current).map_err(failed)?;
         let generation =
             self.succeed(Arc::clone(&config), plan.first(), progress).map_err(failed)?;
-        Ok(Next { generation, listeners: Some(plan) })
+        Ok(Successor { generation, listeners: Some(plan) })
     }
 
-    /// Builds what the configuration in force says, if its certificates are others now; blocks.
-    fn read_certificates(&self, progress: &Progress) -> Result<Option<Next>, ReloadError> {
+    /// Builds a generation from the configuration in force. `None` if its certificates have not
+    /// changed. Blocks.
+    fn read_certificates(&self, progress: &Progress) -> Result<Option<Successor>, ReloadError> {
         let before = &self.in_force().generation;
         let config = &before.config;
         let bound = self.addresses().first().copied();
@@ -347,10 +361,10 @@ impl Configuration {
         if generation.has_certificates_of(before) {
             return Ok(None);
         }
-        Ok(Some(Next { generation, listeners: None }))
+        Ok(Some(Successor { generation, listeners: None }))
     }
 
-    /// Builds the next generation, with what can be carried over from the one in force.
+    /// Builds the next generation. It keeps what has not changed since the one in force.
     fn succeed(
         &self,
         config: Arc<Config>,
@@ -362,8 +376,8 @@ impl Configuration {
         Generation::succeed(Some(before), config, bound, clock::wall(), &reads)
     }
 
-    fn put_in_force(&self, next: Next) -> Result<Reloaded, ReloadError> {
-        let Next { generation, listeners: plan } = next;
+    fn put_in_force(&self, next: Successor) -> Result<Reloaded, ReloadError> {
+        let Successor { generation, listeners: plan } = next;
         let generation = Arc::new(generation);
         let config = &generation.config;
         let level = config.logging.log_level;
@@ -373,11 +387,11 @@ impl Configuration {
             warnings.extend(config.remarks());
             warnings.extend(self.fixed.changed_in(config));
         }
-        // All that may fail comes first.
-        let opened = plan.map(Plan::open).transpose();
-        let opened = opened.map_err(|cause| RelayError::Listen(cause).located(config))?;
+        // All that can fail comes first.
+        let prepared = plan.map(Plan::prepare).transpose();
+        let prepared = prepared.map_err(|cause| RelayError::Listen(cause).located(config))?;
         self.authorities.add(&generation.policy);
-        self.swap(Arc::clone(&generation), opened, clock::wall());
+        self.swap(Arc::clone(&generation), prepared, clock::wall());
         if renewed_whole {
             (self.source.log_level)(level);
         }
@@ -385,7 +399,7 @@ impl Configuration {
         Ok(Reloaded { generation: generation.number, in_force, warnings })
     }
 
-    /// Runs what blocks on a thread where it may. What it has built too late is dropped.
+    /// Runs `read` on a thread of its own. What it has built too late is dropped.
     async fn build<T: Send + 'static>(
         self: &Arc<Self>,
         kind: &'static str,
@@ -400,24 +414,23 @@ impl Configuration {
         }
     }
 
-    /// One line on what is in force.
     fn describe(&self) -> String {
         let in_force = self.in_force();
         in_force.generation.describe(&addresses(&in_force.doors))
     }
 }
 
-fn mend(failure: &mut Option<Failure>) {
+fn mend(failure: &mut Option<ReloadFailure>) {
     if let Some(failure) = failure {
         failure.mended = true;
     }
 }
 
-/// Says in the log whether the new backends of a generation answer; nobody waits for that.
+/// Starts a task that probes the new backends of a generation. They log whether they answer.
 fn probe(generation: &Arc<Generation>, lifecycle: &Lifecycle) {
     let generation = Arc::clone(generation);
     let probing = async move { generation.stores().probe().await };
-    lifecycle.spawn(lifecycle.stopping.clone().run_until_cancelled_owned(probing));
+    lifecycle.spawn_until_stopping(probing);
 }
 
 impl Reloaded {
@@ -429,7 +442,7 @@ impl Reloaded {
     }
 }
 
-/// The options that only a start can act on, by name.
+/// The options that take effect only at the start, with their names.
 #[derive(Debug)]
 struct FixedOptions([(&'static str, Option<PathBuf>); 3]);
 

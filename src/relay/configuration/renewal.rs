@@ -1,4 +1,5 @@
-//! Certificates while the relay runs: renewal tools replace their files, and their days pass.
+//! Watches the certificates while the relay runs: renewal tools replace the files, and certificates
+//! expire.
 
 use std::{
     sync::Arc,
@@ -11,16 +12,16 @@ use tracing::warn;
 use super::{
     super::{error, on_own_thread},
     Configuration, Generation,
-    files::{Change, Verdict},
+    files::{Change, Observation},
 };
 use crate::{clock, tls::Finding};
 
-/// How often the files and the calendar are looked at. A change must be there for one period: a
-/// certificate and its key are not replaced in one step.
+/// How often the files and the calendar are looked at. A change counts once the files have stayed
+/// the same for one period, because tools do not replace a certificate and its key in one step.
 const PERIOD: Duration = Duration::from_secs(2);
 
-/// Renews the certificates when their files change, and warns before they expire, for ever. May be
-/// dropped at any time.
+/// Renews the certificates when their files change, and warns before they expire. Never ends. May
+/// be dropped at any time.
 pub(in crate::relay) async fn watch(configuration: Arc<Configuration>) {
     let mut change = Change::default();
     let mut calendar = Calendar::default();
@@ -37,24 +38,29 @@ pub(in crate::relay) async fn watch(configuration: Arc<Configuration>) {
         // On a dead mount this waits for ever, and a reload does not wait for it.
         let found = on_own_thread("renewal", move || files.again()).await;
         let Some(found) = found else { continue };
-        match change.judge(&generation.files, found) {
-            Verdict::Nothing => {}
-            Verdict::Undone => configuration.mend_renewal(),
+        let observation = change.judge(&generation.files, found);
+        // A renewal may wait for a reload, and must not keep this generation meanwhile.
+        drop(in_force);
+        match observation {
+            Observation::Nothing => {}
+            Observation::Undone => configuration.mend_renewal(),
             // The outcome is logged there, once for each change.
-            Verdict::Settled => drop(configuration.renew().await),
+            Observation::Settled => drop(configuration.renew().await),
         }
     }
 }
 
-/// Remembers which warnings of coming expiry were given. Those that were due when a generation was
-/// built are among its own warnings.
+/// Remembers which warnings about certificates that will expire have been given. A generation
+/// itself has the warnings that were due when it was built.
 #[derive(Debug, Default)]
 struct Calendar {
     generation: u64,
+    /// For each certificate, how many warnings have been given.
     notices: Vec<usize>,
 }
 
 impl Calendar {
+    /// The warnings that have become due since the last call.
     fn turn(&mut self, generation: &Generation, now: SystemTime) -> Vec<Finding> {
         if self.generation != generation.number {
             self.generation = generation.number;

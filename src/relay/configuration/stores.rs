@@ -1,25 +1,26 @@
-//! The backends of a generation, opened or carried over from the one before.
+//! The backends of a generation, opened or carried over from the previous generation.
 
 use std::sync::Arc;
 
 use super::super::{Config, RelayError, options::BackendSection};
 use crate::auth::{Backend, Chain, Kind, Opened};
 
-/// In the order in which they are asked.
+/// The backends in use, in the order in which they are asked.
 pub(in crate::relay) struct Stores(Vec<Store>);
 
 struct Store {
     kind: &'static Kind,
     backend: Arc<dyn Backend>,
-    /// What is odd about its options.
+    /// Warnings about its options.
     warnings: Vec<String>,
-    /// It was not carried over.
+    /// The backend was opened for this generation, not carried over.
     new: bool,
 }
 
 impl Stores {
-    /// Those of a configuration, connected nowhere yet; one whose section did not change is the
-    /// same as before, with its connections.
+    /// Opens the backends of a configuration; they do not connect yet. A backend whose section has
+    /// not changed is carried over with its connections, if it
+    /// [outlives a reload](Backend::outlives_reload).
     pub(super) fn open(
         config: &Config,
         previous: Option<(&Config, &Self)>,
@@ -31,13 +32,13 @@ impl Stores {
         config.backends_in_use().map(open).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Everything that [`Self::open`] would stop at.
+    /// All errors that could make [`Self::open`] fail. It stops at the first one.
     pub(super) fn faults(config: &Config) -> Vec<RelayError> {
         let sections = config.backends_in_use();
         sections.filter_map(|section| Store::open(section, config).err()).collect()
     }
 
-    /// What knows all users.
+    /// All backends as one.
     pub(super) fn backend(&self) -> Arc<dyn Backend> {
         match &self.0[..] {
             [only] => Arc::clone(&only.backend),
@@ -48,7 +49,7 @@ impl Stores {
         }
     }
 
-    /// As the option names them.
+    /// Their names, as in the option `backend`.
     pub(in crate::relay) fn names(&self) -> impl Iterator<Item = String> {
         self.0.iter().map(|store| store.kind.name.to_owned())
     }
@@ -57,7 +58,7 @@ impl Stores {
         self.0.iter().flat_map(|store| store.warnings.iter().cloned())
     }
 
-    /// Has each new backend, which nobody has asked yet, say in the log whether it answers.
+    /// Asks each new backend for a sign of life. The backends log the outcome.
     pub(in crate::relay) async fn probe(&self) {
         for store in self.0.iter().filter(|store| store.new) {
             store.backend.probe().await;
@@ -65,7 +66,7 @@ impl Stores {
     }
 }
 
-/// The backend of the configuration before, if the same would be opened again.
+/// The backend of the previous configuration, if opening it again would give the same one.
 fn carried_over(
     section: &BackendSection,
     config: &Config,
@@ -78,7 +79,7 @@ fn carried_over(
     let same_algorithms = config_before.login.digest_algorithms == config.login.digest_algorithms;
     let mut stores = before.0.iter();
     let store = stores.find(|store| store.kind.name == section.kind.name)?;
-    (same_text && same_algorithms).then(|| Store {
+    (same_text && same_algorithms && store.backend.outlives_reload()).then(|| Store {
         kind: section.kind,
         backend: Arc::clone(&store.backend),
         warnings: store.warnings.clone(),

@@ -1,5 +1,5 @@
-//! ``[Relay]``, in groups. A row is an option: name, type, default, parser, what is accepted, what it
-//! does.
+//! The options of `[Relay]`, in groups. A row is an option: name, type, default, parser, what is
+//! accepted, what it does.
 
 use std::{
     num::{NonZeroU32, NonZeroU64},
@@ -37,7 +37,7 @@ pub(super) const SECTION: Section = Section {
     ]),
 };
 
-/// Smallest limit on a session's bandwidth, in bytes per second: one line of the greatest length.
+/// Smallest limit on a session's bandwidth, in bytes per second: the longest line takes a second.
 const MIN_BANDWIDTH: u64 = 16_384;
 
 const YES_NO: &str = "accepted is yes, no, true, false, on, off, 1 or 0";
@@ -59,7 +59,7 @@ const NETWORKS: &str = "accepted is a list of networks such as 192.0.2.0/24 or 2
 options! {
     /// Certificates and keys, or plain TCP.
     pub struct TlsOptions {
-        /// Never empty unless `debug_notls`, when it may also differ in length from `key`.
+        /// As many as `key`, and at least one. With `debug_notls` neither is checked.
         certificate: Vec<PathBuf>, Files, FILES,
             "PEM file with the certificate of the relay, followed by its chain. Mandatory unless \
              debug_notls is on. A relative name is looked up in the directory of this file, then \
@@ -79,13 +79,13 @@ options! {
 }
 
 options! {
-    /// Where the relay listens, and what URIs it gives out.
+    /// Where the relay listens, and what its URIs look like.
     pub struct ListeningOptions {
         /// Never empty.
         address: Vec<ListenAddress> = "0.0.0.0:2855", addresses, ADDRESSES,
             "Where to listen: host:port, host (port 2855), :port, any:port, default, [IPv6]:port, \
              or several separated by commas. Port 0 takes any free port.";
-        /// As written, letter case kept; IPv6 without brackets.
+        /// As written in the file, letter case kept. IPv6 without brackets.
         hostname: Option<String>, host,
             "accepted is a host name, or with debug_notls an address",
             "Host name in the URIs that clients are given. It must be one of the names in the \
@@ -100,7 +100,7 @@ options! {
             "Where to listen for MSRP over WebSocket, for browsers: wss, or ws with debug_notls. \
              When not set there is none."
             .later().after("allow_basic_auth");
-        /// Empty: any.
+        /// Empty if any origin may connect.
         websocket_origins: Vec<String>, origins,
             "accepted is a list of origins such as https://example.com, separated by commas",
             "Origins of pages that may connect by WebSocket, separated by commas. When not set any \
@@ -118,14 +118,15 @@ options! {
     pub struct LoginOptions {
         default_domain: Option<String>, realm,
             "accepted is a realm without quotes, backslashes or control characters",
-            "Realm of every authentication. When not set it is the host in the URI that the client \
-             asks for.";
-        /// As written; empty: any. Ask [`LoginOptions::serves`].
+            "Realm of every authentication, in this spelling. When not set it is the host in the URI \
+             that the client asks for.";
+        /// As written in the file. Empty if any realm is served; see [`LoginOptions::serves`].
         domains: Vec<String>, domains,
             "accepted is a list of realms separated by commas, or any",
-            "Realms that are served, separated by commas; users of any other are refused. When not \
-             set any realm is served.";
-        /// In the order in which they are asked; never empty, none twice.
+            "Realms that are served, separated by commas; users of any other are refused. Clients are \
+             asked for the password of the realm in the spelling that stands here: where a table \
+             has hashes, write each as it stands there. When not set any realm is served.";
+        /// In the order in which they are asked. Never empty, and no kind occurs twice.
         backend: Vec<&'static Kind> = "database", kinds,
             "accepted is {names}, or several separated by commas",
             "Where users are looked up: {names}, each with a section of that name; a list is tried \
@@ -137,7 +138,7 @@ options! {
         allow_other_methods: bool = "Yes", boolean, YES_NO,
             "Pass on requests other than SEND, REPORT and NICKNAME within a session. When off they \
              are answered 501.";
-        /// None: never.
+        /// `None` if there is no limit.
         max_auth_attempts: Option<NonZeroU32> = "3", attempts,
             "accepted is a whole number up to 4294967295; 0 is no limit",
             "Failed authentications after which a connection is closed; 0 is never.";
@@ -153,7 +154,7 @@ options! {
         strict_expiry: bool = "No", boolean, YES_NO,
             "End every session when its time is over. When off, a session in use goes on if its \
              client never asked for a time, as clients that never refresh need it.";
-        /// In the order in which they are offered; never empty.
+        /// In the order in which they are offered. Never empty.
         digest_algorithms: Vec<Algorithm> = "MD5", digest_algorithms,
             "accepted is MD5, SHA-256 or both separated by a comma",
             "Algorithms that are offered for authentication, MD5 always last. Most clients know \
@@ -183,7 +184,7 @@ options! {
             "What becomes of another relay whose certificate does not verify: off does not check, \
              log passes and logs, enforce refuses."
             .later();
-        /// None: the system's.
+        /// `None` for the authorities of the system.
         ca: Option<PathBuf>, File, FILE,
             "PEM file with the authorities that vouch for other relays. When not set the system's \
              are trusted."
@@ -192,12 +193,12 @@ options! {
 }
 
 options! {
-    /// How much there may be of everything.
+    /// Limits on connections, sessions and bandwidth.
     pub struct LimitOptions {
         max_connections: ConnectionLimit, connection_limit, COUNT,
             "Connections at once; 0 is no limit. When not set 80 % of the limit on open files."
             .later();
-        /// None: no limit; so the three below.
+        /// `None` if there is no limit; so for the three that follow.
         max_connections_per_ip: Option<NonZeroU32> = "2048", limit, COUNT,
             "Connections at once from one address, or from one /64 of IPv6; 0 is no limit."
             .later();
@@ -207,13 +208,13 @@ options! {
         max_sessions_per_user: Option<NonZeroU32> = "1024", limit, COUNT,
             "Sessions at once of one user; 0 is no limit."
             .later();
-        /// Bytes per second and direction.
+        /// In bytes per second and direction.
         max_session_bandwidth: Option<NonZeroU64> = "0", bandwidth,
             "accepted is a whole number of at least 16384, or 0 for no limit",
             "Bytes per second and direction of one session, at least 16384; 0 is no limit. What is \
              faster is slowed down, never refused."
             .later();
-        /// None: never.
+        /// `None` if there is no limit.
         idle_timeout: Option<Duration> = "3600", time_limit,
             "accepted is a whole number of seconds up to 4294967295; 0 is no limit",
             "Seconds without a byte either way after which a session is closed; 0 is never."
@@ -222,7 +223,7 @@ options! {
 }
 
 options! {
-    /// The process, and what watches it.
+    /// The process, and how it is watched.
     pub struct ProcessOptions {
         drain_timeout: Duration = "0", seconds(0..=u32::MAX), SECONDS_OR_NONE,
             "Seconds that a stopping relay waits for sessions to end by themselves.";
@@ -234,7 +235,7 @@ options! {
             "accepted is the name of a group",
             "The group that the relay runs as when started as root. When not set it is that of \
              user, or msrprelay if that is not set either.";
-        /// None: in the runtime directory.
+        /// `None` for `msrprelay.sock` in the runtime directory.
         control_socket: Option<PathBuf>, File, FILE,
             "Socket for msrprelayctl. When not set it is msrprelay.sock in the runtime directory.";
         metrics_address: Option<ListenAddress>, service_address, SERVICE_ADDRESS,
@@ -249,33 +250,41 @@ options! {
 }
 
 impl LoginOptions {
-    /// Whether users of that realm may relay.
+    /// The realm in the spelling of `domains`, which is that of the hashes in a table of users. If
+    /// it is none of them, it stays as it is.
+    pub fn spelled<'a>(&'a self, realm: &'a str) -> &'a str {
+        let known = || self.domains.iter().find(|domain| domain::same(domain, realm));
+        let exact = self.domains.iter().find(|domain| *domain == realm);
+        exact.or_else(known).map_or(realm, String::as_str)
+    }
+
+    /// Whether users of this realm may use the relay.
     pub fn serves(&self, realm: &str) -> bool {
         let mut domains = self.domains.iter();
         self.domains.is_empty() || domains.any(|domain| domain::same(domain, realm))
     }
 }
 
-/// What becomes of a next hop that is a relay and whose certificate does not verify.
+/// How the relay treats the certificate of a next hop that is a relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum VerifyNextHop {
-    /// Nothing is checked.
+    /// The certificate is not checked.
     Off,
-    /// It is logged.
+    /// A certificate that does not verify is logged.
     Log,
-    /// It is refused.
+    /// A next hop whose certificate does not verify is refused.
     Enforce,
 }
 
 /// How many connections there may be at once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum ConnectionLimit {
-    /// Not set: 80 % of the limit on open descriptors.
+    /// The option is not set: 80 % of the limit on open file descriptors.
     #[default]
     Descriptors,
-    /// Set to 0: any number.
+    /// The option is 0: there is no limit.
     Unlimited,
-    /// That many.
+    /// At most this many.
     AtMost(NonZeroU32),
 }
 
@@ -290,7 +299,7 @@ fn bandwidth(text: &str) -> Result<Option<NonZeroU64>, Refused> {
     }
 }
 
-/// The algorithms in the order in which they are offered: MD5 last, whatever the order in the file.
+/// The algorithms in the order in which they are offered: MD5 is last, whatever the file's order.
 fn digest_algorithms(text: &str) -> Result<Vec<Algorithm>, Refused> {
     let offered = [Algorithm::Sha256, Algorithm::Md5];
     let kinds = offered.map(|algorithm| (algorithm.name(), algorithm));

@@ -1,5 +1,7 @@
 //! Whole files: defaults, messages, secrets, files of 1.x.
 
+mod advice;
+
 use std::{fs, num::NonZeroU32, time::Duration};
 
 use proptest::prelude::*;
@@ -436,7 +438,7 @@ fn warnings_name_what_was_meant() {
         ":7: [Relay] unknown option uri is ignored; it belongs to [Database]",
         ":8: [Relay] hostname is localhost, which clients on other machines cannot reach",
         ":9: unknown section [SIPThor] is ignored",
-        ":11: unknown section [memory] is ignored; did you mean [Memory]?",
+        ":11: unknown section [memory] is ignored; did you mean [Memory]? Lines user@domain = password belong there",
         ":15: [Memory] the user has no password and is left out",
         ":17: [Database] unknown option zzz is ignored",
     ];
@@ -547,8 +549,8 @@ proptest! {
     #[test]
     fn no_input_panics(text in prop_oneof![any_file(), any::<String>()]) {
         if let Err(error) = parse(&text) {
-            prop_assert!(!error.findings.is_empty());
-            prop_assert_eq!(error.to_string().lines().count(), error.findings.len());
+            prop_assert!(!error.mistakes.is_empty());
+            prop_assert_eq!(error.to_string().lines().count(), error.mistakes.len());
         }
     }
 }

@@ -16,6 +16,7 @@ mod forwarding;
 mod pressure;
 mod property;
 mod refusals;
+mod slow;
 
 use std::{
     cell::Cell,
@@ -95,6 +96,8 @@ struct Pair {
     near: Wire,
     far: Wire,
     ids: HashMap<String, String>,
+    /// Octets that the far socket took and that have not arrived, and when the last one arrived.
+    on_the_way: (u64, Option<Instant>),
 }
 
 fn holding(own: &str, client: &str, now: Instant) -> Holding {
@@ -119,7 +122,14 @@ impl Pair {
         let mut holding = holding("R", "A", now);
         change(&mut holding);
         let session = Session::with_ids(holding, Decoder::default(), limits, next_id);
-        Self { session, now, near: Wire::default(), far: Wire::default(), ids: HashMap::new() }
+        Self {
+            session,
+            now,
+            near: Wire::default(),
+            far: Wire::default(),
+            ids: HashMap::new(),
+            on_the_way: (0, None),
+        }
     }
 
     /// Alice dialled Bob; both have spoken.
@@ -231,6 +241,7 @@ impl Pair {
         assert_eq!(all.len(), queue.len());
         let now = self.now;
         self.session.sent(leg, octets, now);
+        self.looks(leg);
         all[..octets].to_vec()
     }
 
@@ -265,6 +276,12 @@ impl Pair {
         expected == heard
     }
 
+    /// The session is told what has arrived at a peer: everything, unless the test says otherwise.
+    fn looks(&mut self, leg: Leg) {
+        let (outstanding, at) = if leg == Far { self.on_the_way } else { (0, None) };
+        self.session.arrived(leg, outstanding, at.unwrap_or(self.now), self.now);
+    }
+
     /// Time passes, and each deadline is served at its time. Returns the time-outs that the relay
     /// has to act on.
     fn advance(&mut self, time: Duration) -> Vec<Timeout> {
@@ -273,6 +290,9 @@ impl Pair {
         while let Some(due) = self.session.deadline().filter(|due| *due <= until) {
             self.now = self.now.max(due);
             let before = timeouts.len();
+            for leg in LEGS {
+                self.looks(leg);
+            }
             while let Some(timeout) = self.session.expire(self.now) {
                 timeouts.push(timeout);
                 match timeout {

@@ -5,13 +5,17 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Output},
+    sync::Arc,
 };
 
 use rcgen::{CertificateParams, DnType, KeyPair};
-use rustls::RootCertStore;
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection,
+    pki_types::ServerName,
+};
 use tempfile::TempDir;
 
-use super::Identity;
+use super::{Anchors, Identity};
 
 mod scripts;
 
@@ -51,8 +55,8 @@ pub(crate) fn identity(sans: &[&str]) -> Identity {
     Identity::load(&certificate, &key).unwrap()
 }
 
-pub(crate) fn trusting(identity: &Identity) -> RootCertStore {
-    let mut anchors = RootCertStore::empty();
+pub(crate) fn trusting(identity: &Identity) -> Anchors {
+    let mut anchors = Anchors::empty();
     anchors.add(identity.chain()[0].clone()).unwrap();
     anchors
 }
@@ -64,4 +68,32 @@ pub(super) fn openssl(arguments: &[&str], dir: &Path) {
 
 pub(super) fn assert_success(output: &Output) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The same for rustls's own verifiers.
+pub(crate) fn roots(identity: &Identity) -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add(identity.chain()[0].clone()).unwrap();
+    roots
+}
+
+/// A handshake in memory, as the client sees it.
+pub(super) fn shake_hands(
+    name: &'static str,
+    client: Arc<ClientConfig>,
+    server: Arc<ServerConfig>,
+) -> Result<(), rustls::Error> {
+    let mut client = ClientConnection::new(client, ServerName::try_from(name).unwrap()).unwrap();
+    let mut server = ServerConnection::new(server).unwrap();
+    while client.is_handshaking() {
+        let mut wire = Vec::new();
+        client.write_tls(&mut wire).unwrap();
+        server.read_tls(&mut &*wire).unwrap();
+        server.process_new_packets()?;
+        wire.clear();
+        server.write_tls(&mut wire).unwrap();
+        client.read_tls(&mut &*wire).unwrap();
+        client.process_new_packets()?;
+    }
+    Ok(())
 }

@@ -8,13 +8,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use rustls::{RootCertStore, pki_types::ServerName};
 use tempfile::TempDir;
 use x509_parser::{extensions::GeneralName, parse_x509_certificate};
 
 use super::{
-    super::{Identity, Verification, add_bundle, client_config, server_config},
-    assert_success, openssl, write,
+    super::{Anchors, Identity, Verification, client_config, server_config},
+    assert_success, openssl, shake_hands, write,
 };
 
 /// Runs a script of `tls/` with `tool`.
@@ -70,23 +69,11 @@ fn check_script_pair(dir: &Path, days: u64) -> Identity {
 
 /// A handshake in memory with `verify_next_hop = enforce`.
 fn trusted_by_our_verifier(identity: &Identity, ca: &Path) {
-    let mut anchors = RootCertStore::empty();
-    add_bundle(&mut anchors, ca).unwrap();
+    let mut anchors = Anchors::empty();
+    anchors.add_bundle(ca).unwrap();
     let config = client_config(Verification::Enforce { anchors }, None).unwrap();
-    let name = ServerName::try_from("relay.example.com").unwrap();
-    let mut client = rustls::ClientConnection::new(config, name).unwrap();
     let server = server_config(std::slice::from_ref(identity)).unwrap();
-    let mut server = rustls::ServerConnection::new(server).unwrap();
-    while client.is_handshaking() {
-        let mut wire = Vec::new();
-        client.write_tls(&mut wire).unwrap();
-        server.read_tls(&mut &*wire).unwrap();
-        server.process_new_packets().unwrap();
-        wire.clear();
-        server.write_tls(&mut wire).unwrap();
-        client.read_tls(&mut &*wire).unwrap();
-        client.process_new_packets().unwrap();
-    }
+    shake_hands("relay.example.com", config, server).unwrap();
 }
 
 fn the_scripts_work_with(tool: &str) {

@@ -41,7 +41,7 @@ impl NameServer {
     fn resolver(&self, resolv_conf: &str, hosts: &str, turns: Turns) -> Resolver {
         let resolv_conf = format!("nameserver 127.0.0.1\n{resolv_conf}");
         let names = Names::parse(&resolv_conf, hosts, self.address.port());
-        Resolver::new(System::new([None, None], names), turns)
+        Resolver::new(System::new(names), turns)
     }
 
     fn heard(&self) -> Vec<(String, u16, u16)> {
@@ -336,7 +336,7 @@ async fn missing_and_broken_files_are_no_fault() {
     let server = NameServer::with(&[("peer.test", &["127.0.0.1"])]);
     for conf in ["", "nonsense\n", "search peer.example\nsearch \u{1}..\n"] {
         let names = Names::parse(conf, "", server.address.port());
-        let resolver = Resolver::new(System::new([None, None], names), plenty());
+        let resolver = Resolver::new(System::new(names), plenty());
         assert_eq!(resolved(&resolver, "peer.test").await.unwrap(), ["127.0.0.1"], "{conf:?}");
     }
 }

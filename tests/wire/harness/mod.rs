@@ -10,6 +10,7 @@ mod relay;
 mod scene;
 mod script;
 mod servers;
+mod terminator;
 mod tls;
 
 use std::time::{Duration, Instant};
@@ -23,6 +24,7 @@ pub(crate) use script::{TAKEN, UNKNOWN, bare_auth, report, send, send_of, send_w
 #[allow(unused_imports, reason = "only tests/outages has servers of its own")]
 pub(crate) use servers::Server;
 pub(crate) use servers::{Database, Kind};
+pub(crate) use terminator::Terminator;
 pub(crate) use tls::Identity;
 
 use script::Names;

@@ -461,6 +461,11 @@ impl Listener {
         Self { me: me.to_owned(), names: names.clone(), socket, secure }
     }
 
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.socket.local_addr().expect("an address")
+    }
+
     /// The relay's next connection.
     #[track_caller]
     pub(crate) fn accepts(&self) -> Peer {

@@ -92,6 +92,13 @@ impl Database {
         runtime.block_on(writer.close()).expect("its end");
     }
 
+    /// Where it is. SQLite only.
+    #[allow(dead_code, reason = "only tests/wire touches the file")]
+    pub(crate) fn file(&self) -> &Path {
+        assert_eq!(self.kind, Kind::Sqlite);
+        Path::new(&self.name)
+    }
+
     /// A file with the authority that vouches for the server: its own certificate, for localhost.
     pub(crate) fn authority(&self) -> PathBuf {
         let server = self.server.as_ref().expect("a server");

@@ -11,8 +11,8 @@ use rand::distr::{Alphanumeric, SampleString};
 use tokio::time::sleep_until;
 
 use super::{
-    Account, ClientError, Connection, TRANSACTION_TIMEOUT,
-    login::{Answer, Login},
+    ClientError, Connection, LoginCredentials, TRANSACTION_TIMEOUT,
+    login::{Login, LoginOutcome},
 };
 use crate::{
     clock,
@@ -74,9 +74,9 @@ pub struct Report {
     pub range: Option<ByteRange>,
 }
 
-/// An MSRP session over one connection.
+/// One end of an MSRP session, over one connection.
 #[derive(Debug)]
-pub struct Session {
+pub struct Endpoint {
     connection: Connection,
     own: Uri,
     relays: Vec<Uri>,
@@ -106,7 +106,7 @@ enum Purpose {
     Send,
 }
 
-impl Session {
+impl Endpoint {
     /// Starts a session without a relay of our own, over a link that was dialled or accepted.
     pub fn direct(link: Link, own: Uri) -> Self {
         Self {
@@ -124,25 +124,29 @@ impl Session {
 
     /// Authenticates at the relay that `link` leads to, and returns when AUTH is granted.
     ///
-    /// The To-Path of AUTH has the domain of the account and `port` (RFC 4976 §5.1). The relay's
+    /// The To-Path of AUTH has the domain of the user and `port` (RFC 4976 §5.1). The relay's
     /// session is refreshed in time as long as [`step`](Self::step) is called. The errors are a
     /// refusal, a relay that does not answer, and a lost connection.
-    pub async fn login(link: Link, account: Account, port: u16) -> Result<Self, ClientError> {
+    pub async fn login(
+        link: Link,
+        credentials: LoginCredentials,
+        port: u16,
+    ) -> Result<Self, ClientError> {
         let own = own_uri(&link)?;
         let scheme = if link.security().is_tls() { "msrps" } else { "msrp" };
-        let relay = format!("{scheme}://{}:{port};tcp", account.domain);
+        let relay = format!("{scheme}://{}:{port};tcp", credentials.domain);
         let relay = Uri::parse(relay.clone().into())
             .map_err(|cause| ClientError::Uri { what: relay, cause })?;
-        let mut session = Self::direct(link, own.clone());
-        let mut login = Login::new(account, relay, own);
+        let mut endpoint = Self::direct(link, own.clone());
+        let mut login = Login::new(credentials, relay, own);
         let (id, request) = login.start();
-        session.login = Some(login);
-        session.ask(id, Purpose::Auth, request.freeze())?;
-        while session.relays.is_empty() {
+        endpoint.login = Some(login);
+        endpoint.ask(id, Purpose::Auth, request.freeze())?;
+        while endpoint.relays.is_empty() {
             // Nobody knows our URI yet, so anything but the answer to AUTH can be ignored.
-            session.step(None).await?;
+            endpoint.step(None).await?;
         }
-        Ok(session)
+        Ok(endpoint)
     }
 
     /// The URI of this end.
@@ -280,7 +284,7 @@ impl Session {
         self.chunk_open = false;
         self.await_response(id, Purpose::Send)?;
         while let Some(reply) = self.replies.pop_front() {
-            self.push_whole(reply);
+            self.connection.output_mut().push_chunk(reply);
         }
         // If an AUTH is among the replies, it ends here at the latest.
         let end = self.connection.output().end();
@@ -298,16 +302,9 @@ impl Session {
         if self.chunk_open {
             self.replies.push_back(message);
         } else {
-            self.push_whole(message);
+            self.connection.output_mut().push_chunk(message);
         }
         Ok(())
-    }
-
-    /// Queues a message that is one chunk.
-    fn push_whole(&mut self, message: Bytes) {
-        let output = self.connection.output_mut();
-        output.push(message);
-        output.mark_chunk_end();
     }
 
     fn ask(&mut self, id: TransactId, purpose: Purpose, message: Bytes) -> Result<(), ClientError> {
@@ -437,13 +434,13 @@ impl Session {
             return Ok(None);
         };
         match login.answer(head, clock::now())? {
-            Answer::Again(id, request) => {
+            LoginOutcome::Again(id, request) => {
                 self.ask(id, Purpose::Auth, request.freeze())?;
                 return Ok(None);
             }
-            Answer::Granted(path) if self.relays.is_empty() => self.relays = path.to_vec(),
+            LoginOutcome::Granted(path) if self.relays.is_empty() => self.relays = path.to_vec(),
             // A refresh may return another path, but peers have been told the first one.
-            Answer::Granted(_) => {}
+            LoginOutcome::Granted(_) => {}
         }
         Ok(Some(Step::Registered))
     }
