@@ -4,13 +4,14 @@ use std::{io, net::SocketAddr, sync::Arc};
 
 use rustls::ServerConfig;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, TlsStream};
 
 use super::{
     carrier::Carrier,
     closing::linger,
     error::{HandshakeError, LinkError},
-    link::{Link, TLS_BUFFER},
+    link::Link,
+    secured::TLS_BUFFER,
     socket::set_options,
 };
 
@@ -26,7 +27,7 @@ pub async fn accept(
 ) -> Result<Link, LinkError> {
     set_options(&tcp).map_err(LinkError::Closed)?;
     let Some(config) = config else {
-        return Link::plain(tcp, peer).map_err(LinkError::Closed);
+        return Link::new(Carrier::new(tcp), peer).map_err(LinkError::Closed);
     };
     if starts_with_old_hello(&tcp).await.map_err(LinkError::Closed)? {
         refuse_version(tcp, peer).await.map_err(LinkError::Closed)?;
@@ -34,7 +35,7 @@ pub async fn accept(
     }
     let limit = |session: &mut rustls::ServerConnection| session.set_buffer_limit(Some(TLS_BUFFER));
     match TlsAcceptor::from(config).accept_with(Carrier::new(tcp), limit).await {
-        Ok(tls) => Link::secured(tls.into(), peer).map_err(LinkError::Closed),
+        Ok(tls) => Link::new(TlsStream::from(tls), peer).map_err(LinkError::Closed),
         Err(cause) => Err(LinkError::Handshake(HandshakeError::from(cause))),
     }
 }
@@ -58,7 +59,7 @@ async fn starts_with_old_hello(tcp: &TcpStream) -> io::Result<bool> {
 async fn refuse_version(tcp: TcpStream, peer: SocketAddr) -> io::Result<()> {
     // RFC 5246 §7.2: an alert record of version 3.1 with the fatal alert protocol_version.
     const ALERT: [u8; 7] = [21, 3, 1, 0, 2, 2, 70];
-    let mut link = Link::plain(tcp, peer)?;
+    let mut link = Link::new(Carrier::new(tcp), peer)?;
     link.write_all(&ALERT).await?;
     link.shutdown().await?;
     linger(&mut link).await;

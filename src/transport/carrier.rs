@@ -1,4 +1,4 @@
-//! The TCP connection under a link, with read-ahead for TLS.
+//! TCP, alone or below TLS, with read-ahead for TLS.
 
 use std::{
     io::{self, IoSlice},
@@ -7,11 +7,14 @@ use std::{
 };
 
 use bytes::{Buf, BytesMut};
+use rustls::CommonState;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
 use tokio_util::io::poll_read_buf;
+
+use super::link::Layer;
 
 /// Most octets read ahead at once.
 const MOST: usize = 64 * 1024;
@@ -60,6 +63,27 @@ impl Carrier {
         }
         taken
     }
+}
+
+/// Plain TCP.
+impl Layer for Carrier {
+    fn carrier(&self) -> &Carrier {
+        self
+    }
+
+    fn carrier_mut(&mut self) -> &mut Carrier {
+        self
+    }
+
+    fn session(&self) -> Option<&CommonState> {
+        None
+    }
+
+    fn overhead(&self, _octets: usize) -> usize {
+        0
+    }
+
+    fn expect(&mut self, _octets: usize) {}
 }
 
 impl AsyncRead for Carrier {

@@ -10,8 +10,9 @@ use tokio_rustls::{TlsConnector, TlsStream};
 use super::{
     carrier::Carrier,
     error::{Attempt, AttemptError, Attempts, LinkError},
-    link::{Link, TLS_BUFFER},
+    link::Link,
     resolve::Resolver,
+    secured::TLS_BUFFER,
     socket::set_options,
     target::{CONNECT_TIMEOUT, Target},
 };
@@ -76,8 +77,8 @@ async fn dial_one(address: SocketAddr, tls: Option<&ClientTls>) -> Result<Link, 
     let tcp = TcpStream::connect(address).await.map_err(AttemptError::Connect)?;
     set_options(&tcp).map_err(AttemptError::Connect)?;
     let link = match tls {
-        None => Link::plain(tcp, address),
-        Some(tls) => Link::secured(handshake(tcp, tls).await?, address),
+        None => Link::new(Carrier::new(tcp), address),
+        Some(tls) => Link::new(handshake(tcp, tls).await?, address),
     };
     link.map_err(AttemptError::Connect)
 }
@@ -99,12 +100,12 @@ mod tests {
         CertificateError, ServerConfig, pki_types::CertificateDer, server::WebPkiClientVerifier,
     };
     use tokio::{io::AsyncWriteExt, net::TcpListener, time::sleep};
+    use tokio_rustls::TlsAcceptor;
 
     use super::{
         super::{
             accept,
             error::HandshakeError,
-            link::Layer,
             listen,
             tests::{listener, resolve_and_connect, serve, target, trusting_anyone},
         },
@@ -116,10 +117,8 @@ mod tests {
     };
 
     fn peer_certificate(link: &Link) -> Option<CertificateDer<'static>> {
-        let Layer::Tls(tls) = &link.layer else {
-            return None;
-        };
-        tls.get_ref().1.peer_certificates().map(|chain| chain[0].clone().into_owned())
+        let session = link.layer.session()?;
+        session.peer_certificates().map(|chain| chain[0].clone().into_owned())
     }
 
     /// A port of the loopback interface on which nothing listens.
@@ -142,16 +141,19 @@ mod tests {
             ("nobody.example.net", &first),
         ];
         for (host, expected) in cases {
-            let (port, accepted) = serve(&identities);
-            let address = SocketAddr::from(([127, 0, 0, 1], port));
-            let tls = ClientTls::new(&target(host, port, true), &trusting_anyone()).unwrap();
+            let listener = listener();
+            let address = listener.local_addr().unwrap();
+            let acceptor = TlsAcceptor::from(server_config(&identities).unwrap());
+            let accepting = tokio::spawn(async move {
+                acceptor.accept(listener.accept().await.unwrap().0).await.unwrap()
+            });
+            let target = target(host, address.port(), true);
+            let tls = ClientTls::new(&target, &trusting_anyone()).unwrap();
             let link = dial_one(address, Some(&tls)).await.unwrap();
             assert_eq!(peer_certificate(&link).as_ref(), Some(&expected.chain()[0]), "{host}");
-            let accepted = accepted.await.unwrap().unwrap();
-            let Layer::Tls(stream) = &accepted.layer else { panic!("not TLS") };
-            let TlsStream::Server(stream) = stream.as_ref() else { panic!("not a server") };
+            let accepted = accepting.await.unwrap();
             let sent = (host != "127.0.0.1").then(|| host.to_lowercase());
-            assert_eq!(stream.get_ref().1.server_name().map(str::to_owned), sent);
+            assert_eq!(accepted.get_ref().1.server_name().map(str::to_owned), sent);
         }
     }
 

@@ -1,4 +1,4 @@
-//! An open connection, over plain TCP or TLS.
+//! An open connection, over any transport.
 
 use std::{
     fmt, io,
@@ -12,22 +12,29 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
-use tokio_rustls::TlsStream;
 
 use super::{
     carrier::Carrier,
     socket::{Acknowledged, acknowledged},
 };
 
-/// Octets that rustls buffers for one connection while the kernel takes none. This is more than the
-/// relay reads at once, so that a read block leaves in one system call together with the heads and
-/// end-lines around it. A response waits behind at most this much.
-pub const TLS_BUFFER: usize = 96 * 1024;
+/// What carries the octets of a [`Link`]: TCP, or what runs over it. A new transport implements
+/// this in a file of its own.
+pub(super) trait Layer: AsyncRead + AsyncWrite + fmt::Debug + Send + Sync + Unpin {
+    /// The TCP connection below.
+    fn carrier(&self) -> &Carrier;
 
-/// Most octets of one TLS record (RFC 8446 §5.1).
-const RECORD: usize = 16 * 1024;
-/// Most octets that a record is longer than what it carries: header, nonce and tag of TLS 1.2.
-const RECORD_OVERHEAD: usize = 29;
+    fn carrier_mut(&mut self) -> &mut Carrier;
+
+    /// The TLS session, if there is one.
+    fn session(&self) -> Option<&CommonState>;
+
+    /// Most octets that this layer adds to so many octets of one write.
+    fn overhead(&self, octets: usize) -> usize;
+
+    /// Called before each read, with the room for it.
+    fn expect(&mut self, octets: usize);
+}
 
 /// One open connection.
 ///
@@ -40,29 +47,17 @@ const RECORD_OVERHEAD: usize = 29;
 /// show whether they are complete.
 #[derive(Debug)]
 pub struct Link {
-    pub(super) layer: Layer,
+    pub(super) layer: Box<dyn Layer>,
     peer: SocketAddr,
     local: SocketAddr,
     security: Security,
 }
 
-#[derive(Debug)]
-pub(super) enum Layer {
-    Plain(Carrier),
-    Tls(Box<TlsStream<Carrier>>),
-}
-
 impl Link {
-    pub(super) fn plain(tcp: TcpStream, peer: SocketAddr) -> io::Result<Self> {
-        let local = tcp.local_addr()?;
-        Ok(Self { layer: Layer::Plain(Carrier::new(tcp)), peer, local, security: Security::Plain })
-    }
-
-    pub(super) fn secured(tls: TlsStream<Carrier>, peer: SocketAddr) -> io::Result<Self> {
-        let (carrier, session) = tls.get_ref();
-        let local = carrier.tcp().local_addr()?;
-        let security = Security::negotiated(session);
-        Ok(Self { layer: Layer::Tls(Box::new(tls)), peer, local, security })
+    pub(super) fn new(layer: impl Layer + 'static, peer: SocketAddr) -> io::Result<Self> {
+        let local = layer.carrier().tcp().local_addr()?;
+        let security = layer.session().map_or(Security::Plain, Security::negotiated);
+        Ok(Self { layer: Box::new(layer), peer, local, security })
     }
 
     /// Address of the other end: the one given to [`accept`](super::accept), or the one dialled.
@@ -81,33 +76,21 @@ impl Link {
 
     /// Octets that the kernel has taken so far. Over TLS these are octets of records.
     pub fn sent(&self) -> u64 {
-        match &self.layer {
-            Layer::Plain(carrier) => carrier.sent(),
-            Layer::Tls(tls) => tls.get_ref().0.sent(),
-        }
+        self.layer.carrier().sent()
     }
 
     /// How much of [`sent`](Self::sent) the peer's kernel has, and when it said so; asks the kernel.
     pub(super) fn acknowledged(&self) -> io::Result<Acknowledged> {
-        acknowledged(match &self.layer {
-            Layer::Plain(carrier) => carrier.tcp(),
-            Layer::Tls(tls) => tls.get_ref().0.tcp(),
-        })
+        acknowledged(self.layer.carrier().tcp())
     }
 
-    /// Octets that TLS adds to so many octets of one write, at most; none without TLS.
+    /// Most octets that the transport adds to so many octets of one write.
     pub(super) fn overhead(&self, octets: usize) -> usize {
-        match &self.layer {
-            Layer::Plain(_) => 0,
-            Layer::Tls(_) => octets.div_ceil(RECORD) * RECORD_OVERHEAD,
-        }
+        self.layer.overhead(octets)
     }
 
     pub(super) fn tcp(&mut self) -> &mut TcpStream {
-        match &mut self.layer {
-            Layer::Plain(carrier) => carrier.tcp_mut(),
-            Layer::Tls(tls) => tls.get_mut().0.tcp_mut(),
-        }
+        self.layer.carrier_mut().tcp_mut()
     }
 }
 
@@ -117,13 +100,8 @@ impl AsyncRead for Link {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.layer {
-            Layer::Plain(carrier) => Pin::new(carrier).poll_read(cx, buf),
-            Layer::Tls(tls) => {
-                tls.get_mut().0.set_room(buf.remaining());
-                Pin::new(tls).poll_read(cx, buf)
-            }
-        }
+        self.layer.expect(buf.remaining());
+        Pin::new(&mut *self.layer).poll_read(cx, buf)
     }
 }
 
@@ -133,10 +111,7 @@ impl AsyncWrite for Link {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.layer {
-            Layer::Plain(carrier) => Pin::new(carrier).poll_write(cx, buf),
-            Layer::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
-        }
+        Pin::new(&mut *self.layer).poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -144,10 +119,7 @@ impl AsyncWrite for Link {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.layer {
-            Layer::Plain(carrier) => Pin::new(carrier).poll_write_vectored(cx, bufs),
-            Layer::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
-        }
+        Pin::new(&mut *self.layer).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -155,17 +127,11 @@ impl AsyncWrite for Link {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.layer {
-            Layer::Plain(carrier) => Pin::new(carrier).poll_flush(cx),
-            Layer::Tls(tls) => Pin::new(tls).poll_flush(cx),
-        }
+        Pin::new(&mut *self.layer).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.layer {
-            Layer::Plain(carrier) => Pin::new(carrier).poll_shutdown(cx),
-            Layer::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
-        }
+        Pin::new(&mut *self.layer).poll_shutdown(cx)
     }
 }
 
@@ -218,7 +184,10 @@ mod tests {
     };
 
     use super::{
-        super::tests::{pair, poll_once, serve},
+        super::{
+            secured::TLS_BUFFER,
+            tests::{pair, poll_once, serve},
+        },
         *,
     };
     use crate::tls::tests::{identity, roots};
@@ -313,10 +282,7 @@ mod tests {
 
     /// Whether octets that a write accepted still wait for a flush.
     fn has_unsent(link: &Link) -> bool {
-        match &link.layer {
-            Layer::Plain(_) => false,
-            Layer::Tls(tls) => tls.get_ref().1.wants_write(),
-        }
+        link.layer.session().is_some_and(CommonState::wants_write)
     }
 
     /// tokio-rustls buffers like a `BufWriter`: without a flush, not all that a write accepted is

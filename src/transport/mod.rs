@@ -12,7 +12,9 @@
 //! | `accepting` | from an accepted TCP connection to a [`Link`]: the server side of TLS |
 //! | `dialling` | from a next hop to a [`Link`]: resolving, connecting, the client side of TLS |
 //! | [`resolve`], `names`, `turns` | from a host to addresses: what the system knows of names, and who may ask now |
-//! | `link`, `carrier`, `socket` | an open connection; the TCP connection under it; the socket options |
+//! | `link` | an open connection, and what a transport must be able to do |
+//! | `carrier`, `secured` | the transports: TCP, and TLS over it |
+//! | `socket` | the socket options |
 //! | `stream` | the one driver of a [`Link`]: reads, writes, flushes |
 //! | `closing` | how a [`Link`] is closed |
 //! | `error` | why a [`Link`] could not be made, or could not be closed properly |
@@ -22,9 +24,10 @@ pub use self::{
     closing::{LINGER, LINGER_BYTES, close},
     dialling::connect,
     error::{Attempt, AttemptError, Attempts, HandshakeError, LinkError},
-    link::{Link, Security, TLS_BUFFER},
+    link::{Link, Security},
     listening::{BACKLOG, listen, listen_beside},
     resolve::Resolver,
+    secured::TLS_BUFFER,
     socket::{KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES, NOTSENT_LOWAT, USER_TIMEOUT},
     stream::{Blocks, Loss, Outgoing, Outstanding, Stream, Traffic, Written},
     target::{CONNECT_TIMEOUT, Target},
@@ -39,6 +42,7 @@ mod link;
 mod listening;
 mod names;
 pub mod resolve;
+mod secured;
 mod socket;
 mod stream;
 mod target;
