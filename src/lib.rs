@@ -57,6 +57,7 @@
 //! | fact | decided in |
 //! |---|---|
 //! | the status code of a refused request | [`session::Reject::status`] in `session/report.rs`; of a refused AUTH, [`auth::AuthError::answer`] |
+//! | the status in a REPORT of the relay | 408 or 403, where the failure is noticed: in `relay/bridge.rs`, or in [`session::Session::expire`] |
 //! | which request is refused | `session/requests.rs` in a session, `relay/registry.rs` for one that would join, `relay/login.rs` for AUTH |
 //! | how much memory and time a session may take | `session/limits.rs`: each value with its reason |
 //! | when a transaction or a session times out | `session/deadlines.rs`; [`session::Session::expire`] does what is due |
@@ -67,7 +68,7 @@
 //! | that a connection is closed | the task that owns it, nobody else: in the lobby, or in `relay/ending.rs` once its session is over; how, in `transport/closing.rs` |
 //! | why a session ended, and the line that says so | `relay/end.rs` |
 //! | which options there are | a table in the room that acts on them: [`relay::options`] for `[Relay]`, `logging`, each backend in [`auth`] |
-//! | which options reach a session | [`session::Holding`] for what its client may do, [`session::Limits`] for sizes and times |
+//! | which options reach a session | [`session::Holding`]: what its client may do. Sizes and times of a session are constants in `session/limits.rs`, not options |
 //!
 //! # The life of a configuration
 //!

@@ -21,9 +21,9 @@ use crate::{
     session::{Leg, Session},
 };
 
-/// How long a peer may take to read its last octets once a session is over.
+/// How long a peer may take to read its last octets once a session is over, `close_notify` included.
 const DRAIN: Duration = Duration::from_secs(10);
-/// How long the line in the log waits for them, so that it counts them.
+/// How long the line in the log waits until they are written, because it says how many octets were.
 const COUNTED: Duration = Duration::from_secs(1);
 
 /// A session that is over, with what is still to be written. It has left the registry.
@@ -96,6 +96,7 @@ impl Last {
 
     async fn say(self) {
         let Self { leg, mut wire, words, line } = self;
+        let until = clock::now() + DRAIN;
         let mut queued = wire.party.counted.queued();
         queued.set(words.len());
         let counted = async {
@@ -104,6 +105,8 @@ impl Last {
             sleep(DRAIN.saturating_sub(COUNTED)).await;
         };
         let said = tokio::select! {
+            // In this order no timer starts for words that can be written at once.
+            biased;
             said = wire.say(leg, words) => said,
             () = counted => false,
         };
@@ -111,7 +114,8 @@ impl Last {
         if !said {
             debug!("the last octets to the {leg} were not taken");
         }
-        if let Err(error) = wire.party.stream.close(DRAIN).await {
+        let left = until.saturating_duration_since(clock::now());
+        if let Err(error) = wire.party.stream.close(left).await {
             debug!("{error}");
         }
     }

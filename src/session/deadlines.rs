@@ -81,8 +81,8 @@ struct Arrived {
 
 /// Requests that are unanswered.
 ///
-/// All of them last equally long, so two FIFOs are the whole timer wheel. Ids that were answered
-/// are skipped when they surface.
+/// All have the same time, so those that left first time out first, and two FIFOs are enough. Ids
+/// that were answered are skipped when they surface.
 #[derive(Debug)]
 struct Pending {
     /// Beyond this many, the oldest are forgotten.
@@ -100,7 +100,7 @@ struct Waiting {
     end: u64,
     /// When that octet was with the socket or, once that is known, with the peer's kernel.
     since: Instant,
-    /// How long in all the peer had not been read at `since`.
+    /// How long in all the peer had not been read when the socket took that octet.
     stood: Duration,
     id: TransactId,
 }
@@ -290,7 +290,8 @@ impl Pending {
         Some(transaction)
     }
 
-    /// For a request that may not have left: when to look again.
+    /// When the oldest request times out. If it may still be under way to the peer's kernel: when to
+    /// look whether it is.
     fn deadline(&self, clock: &ReadingClock, arrived: &Arrived) -> Option<Instant> {
         let first = self.waiting.front()?;
         let mut deadline = first.since + RESPONSE_TIME;

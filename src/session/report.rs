@@ -52,7 +52,8 @@ pub mod detail {
 }
 
 impl Reject {
-    /// The status code and comment on the wire: the only place where a code is chosen.
+    /// The status code and comment on the wire. No other place chooses a code for a refused request,
+    /// but for AUTH: those are chosen in `auth/error.rs`.
     pub fn status(&self) -> (StatusCode, Cow<'static, str>) {
         let unintelligible = |detail: &dyn std::fmt::Display| {
             let text = format!("Request was unintelligible, please try again ({detail})");

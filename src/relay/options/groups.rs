@@ -198,13 +198,15 @@ options! {
         max_connections: ConnectionLimit, connection_limit, COUNT,
             "Connections at once; 0 is no limit. When not set 80 % of the limit on open files."
             .later();
-        /// `None` if there is no limit; so for the three that follow.
+        /// `None`: no limit.
         max_connections_per_ip: Option<NonZeroU32> = "2048", limit, COUNT,
             "Connections at once from one address, or from one /64 of IPv6; 0 is no limit."
             .later();
+        /// `None`: no limit.
         max_unauthenticated: Option<NonZeroU32> = "4096", limit, COUNT,
             "Connections at once that hold no session; 0 is no limit."
             .later();
+        /// `None`: no limit.
         max_sessions_per_user: Option<NonZeroU32> = "1024", limit, COUNT,
             "Sessions at once of one user; 0 is no limit."
             .later();
