@@ -84,7 +84,7 @@ config.ini:
 ##   make test        all tests; two need port 2855 to be free
 .PHONY: test
 test:
-	@.ci/need rust c certificate-tools databases
+	@.ci/need rust c certificate-tools databases links
 	.ci/test
 
 ##   make test-fast   unit tests, session and layers: seconds after the build

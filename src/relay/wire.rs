@@ -13,7 +13,7 @@ use super::{end::End, party::Party};
 use crate::{
     clock,
     msrp::{ChunkQueue, Head, Path},
-    session::{LEGS, Leg, Received, Session},
+    session::{Arrival, LEGS, Leg, Received, Session},
     transport::{Blocks, Loss, Outgoing, Outstanding},
 };
 
@@ -124,12 +124,10 @@ impl Wire {
     /// Tells the session what has arrived at the peer.
     fn look(&self, leg: Leg, session: &mut Session, now: Instant) {
         // If the kernel does not tell, all that it took counts as arrived.
-        let Outstanding { octets, age } = self
-            .party
-            .stream
-            .outstanding()
-            .unwrap_or(Outstanding { octets: 0, age: Duration::ZERO });
-        session.arrived(leg, octets, now.checked_sub(age).unwrap_or(now), now);
+        let Outstanding { octets: outstanding, unusable, age, round_trip } =
+            self.party.stream.outstanding().unwrap_or_default();
+        let at = now.checked_sub(age).unwrap_or(now);
+        session.arrived(leg, &Arrival { outstanding, unusable, at, round_trip }, now);
     }
 
     /// Writes as much as the socket takes. Returns whether anything changed: octets left, or the
@@ -312,9 +310,10 @@ impl Wires {
     }
 
     fn look(&mut self, leg: Leg, session: &mut Session, now: Instant) {
-        match self.wire(leg) {
-            Some(wire) => wire.look(leg, session, now),
-            None => session.arrived(leg, 0, now, now),
+        if let Some(wire) = self.wire(leg) {
+            wire.look(leg, session, now);
+        } else {
+            session.arrived(leg, &Arrival::all(now), now);
         }
     }
 

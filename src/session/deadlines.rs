@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::limits::{LOOK, RESPONSE_TIME};
+use super::limits::{LOOK, RESPONSE_TIME, ROUND_TRIPS};
 use crate::msrp::{ByteRange, FailureReport, Path, TransactId};
 
 /// Records of answered requests that may stay in the FIFO before it is tidied up.
@@ -56,6 +56,26 @@ pub struct Expiry {
     pub strict: bool,
 }
 
+/// What the kernel tells of the octets that a socket took.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival {
+    /// All but so many have arrived at the kernel of the peer,
+    pub outstanding: u64,
+    /// of which the peer cannot use the last ones yet,
+    pub unusable: u64,
+    /// the last of them at this time or before.
+    pub at: Instant,
+    /// How long an octet and its acknowledgement take at present.
+    pub round_trip: Duration,
+}
+
+impl Arrival {
+    /// Everything has arrived.
+    pub fn all(now: Instant) -> Self {
+        Self { outstanding: 0, unusable: 0, at: now, round_trip: Duration::ZERO }
+    }
+}
+
 /// The open transactions of one leg.
 #[derive(Debug)]
 pub(super) struct Transactions {
@@ -72,11 +92,17 @@ pub(super) struct Transactions {
 /// the socket only when something depends on it.
 #[derive(Debug, Default)]
 struct Arrived {
-    /// Everything before this position has arrived.
+    /// Everything before this position has arrived, and the peer can use it.
     position: u64,
-    /// When the last of it did.
+    /// Everything before this position has arrived.
+    acknowledged: u64,
+    /// When the last of that did.
     at: Option<Instant>,
     looked: Option<Instant>,
+    /// How long the last octets took there and back.
+    round_trip: Duration,
+    /// Whether the peer has answered a request since the connection was opened.
+    answered: bool,
 }
 
 /// Requests that are unanswered.
@@ -143,19 +169,26 @@ impl Transactions {
         self.silent.sent(position, now, stood);
     }
 
-    /// Everything up to `position` has arrived at the peer's kernel, the last of it at `at`.
-    /// Returns whether that is more than was known.
-    pub(super) fn arrived(&mut self, position: u64, at: Instant, now: Instant) -> bool {
+    /// `arrival` is told when the socket has taken everything up to `taken`. Returns whether more
+    /// has arrived than was known.
+    pub(super) fn arrived(&mut self, taken: u64, arrival: &Arrival, now: Instant) -> bool {
+        let Arrival { outstanding, unusable, at, round_trip } = *arrival;
         self.arrived.looked = Some(now);
-        let before = self.arrived.position;
-        if position <= before {
-            return false;
+        self.arrived.round_trip = round_trip;
+        let acknowledged = taken.saturating_sub(outstanding);
+        let has_more = acknowledged > self.arrived.acknowledged;
+        if has_more {
+            self.arrived.acknowledged = acknowledged;
+            self.arrived.at = Some(at);
         }
-        self.due.arrived(before, position, at);
-        self.silent.arrived(before, position, at);
-        self.arrived.position = position;
-        self.arrived.at = Some(at);
-        true
+        let position = acknowledged.saturating_sub(unusable);
+        let before = self.arrived.position;
+        if position > before {
+            self.due.arrived(before, position, at);
+            self.silent.arrived(before, position, at);
+            self.arrived.position = position;
+        }
+        has_more
     }
 
     /// Whether it must be known now what has arrived: a request has waited for its answer for a
@@ -185,7 +218,9 @@ impl Transactions {
 
     /// A response came.
     pub(super) fn complete(&mut self, id: &TransactId) -> Option<Transaction> {
-        self.due.complete(id).or_else(|| self.silent.complete(id))
+        let completed = self.due.complete(id).or_else(|| self.silent.complete(id));
+        self.arrived.answered |= completed.is_some();
+        completed
     }
 
     /// Tells whether the peer is read from now on.
@@ -234,6 +269,15 @@ impl Transaction {
     /// Whether the next hop answers it only if it fails.
     fn is_silent(&self) -> bool {
         matches!(self, Self::Send(sent) if sent.failure_report == FailureReport::Partial)
+    }
+}
+
+impl Arrived {
+    /// How long answers may be held up on their way although the peer answers at once. Its kernel
+    /// sends no further answer before it has our acknowledgements of those before, which wait
+    /// behind all that is under way to it.
+    fn delay(&self) -> Duration {
+        if self.answered { self.round_trip * ROUND_TRIPS } else { Duration::ZERO }
     }
 }
 
@@ -294,7 +338,7 @@ impl Pending {
     /// look whether it is.
     fn deadline(&self, clock: &ReadingClock, arrived: &Arrived) -> Option<Instant> {
         let first = self.waiting.front()?;
-        let mut deadline = first.since + RESPONSE_TIME;
+        let mut deadline = first.since + RESPONSE_TIME + arrived.delay();
         if first.end > arrived.position
             && let Some(looked) = arrived.looked
         {

@@ -61,6 +61,9 @@ pub(super) const PIECE_PAUSE: Duration = Duration::from_millis(200);
 pub(super) const LONGEST_HOLD: Duration = Duration::from_secs(1);
 /// How long the next hop has to answer, counted from when it has the last octet (RFC 4976 §6.4.1).
 pub(super) const RESPONSE_TIME: Duration = Duration::from_secs(30);
+/// Round trips for which answers of a peer that has answered before may be held up: one until our
+/// acknowledgement of earlier answers is there, and one until its kernel sends faster again.
+pub(super) const ROUND_TRIPS: u32 = 2;
 /// Least time between two looks at what the kernel of a peer has acknowledged, and after which a
 /// request is looked for. Every peer on a fast path has answered by then.
 pub(super) const LOOK: Duration = Duration::from_secs(1);

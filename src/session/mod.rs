@@ -29,7 +29,7 @@ use thiserror::Error;
 use tracing::debug;
 
 pub use self::{
-    deadlines::Expiry,
+    deadlines::{Arrival, Expiry},
     limits::{Limits, MAX_MESSAGE_ID, MAX_OTHER_BODY, WHOLE_SEND},
     reading::log_stray,
     report::{Reject, answer, detail, refusal, refusal_of_malformed},
@@ -267,11 +267,10 @@ impl Session {
         self.side(leg).outbox.transactions.wants_look(now)
     }
 
-    /// All but `outstanding` of the octets that were [`sent`](Self::sent) have arrived at the kernel
-    /// of the peer on a leg, the last of them at `at` or before. Only then does the time for an
-    /// answer begin (RFC 4976 §6.4.1).
-    pub fn arrived(&mut self, leg: Leg, outstanding: u64, at: Instant, now: Instant) {
-        self.side_mut(leg).outbox.arrived(outstanding, at, now);
+    /// Tells what of the octets that were [`sent`](Self::sent) has arrived at the kernel of the peer
+    /// on a leg. Only then does the time for an answer begin (RFC 4976 §6.4.1).
+    pub fn arrived(&mut self, leg: Leg, arrival: &Arrival, now: Instant) {
+        self.side_mut(leg).outbox.arrived(arrival, now);
     }
 
     /// Tells whether a leg is blocked: its socket takes nothing more, although bytes wait for it in

@@ -12,7 +12,7 @@ use memchr::memmem;
 use tracing::trace;
 
 use super::{
-    deadlines::{Sent, Transaction, Transactions},
+    deadlines::{Arrival, Sent, Transaction, Transactions},
     limits::{LONGEST_HOLD, LOOK, Limits, MIN_PIECE, PIECE_PAUSE},
 };
 use crate::msrp::{
@@ -254,12 +254,10 @@ impl Outbox {
         self.restart_waiting(now);
     }
 
-    /// Notes that all but `outstanding` of the octets that the socket took have arrived at the
-    /// peer's kernel, the last of them at `at`.
-    pub(super) fn arrived(&mut self, outstanding: u64, at: Instant, now: Instant) {
-        let position = self.queue.taken().saturating_sub(outstanding);
-        if self.transactions.arrived(position, at, now) {
-            self.waiting_since = self.waiting_since.map(|since| since.max(at));
+    /// Notes what has arrived at the peer's kernel of the octets that the socket took.
+    pub(super) fn arrived(&mut self, arrival: &Arrival, now: Instant) {
+        if self.transactions.arrived(self.queue.taken(), arrival, now) {
+            self.waiting_since = self.waiting_since.map(|since| since.max(arrival.at));
         }
     }
 

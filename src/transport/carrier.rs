@@ -83,6 +83,10 @@ impl Layer for Carrier {
         0
     }
 
+    fn record(&self) -> usize {
+        0
+    }
+
     fn expect(&mut self, _octets: usize) {}
 }
 

@@ -32,6 +32,9 @@ pub(super) trait Layer: AsyncRead + AsyncWrite + fmt::Debug + Send + Sync + Unpi
     /// Most octets that this layer adds to so many octets of one write.
     fn overhead(&self, octets: usize) -> usize;
 
+    /// Most octets of one record: the peer can use none of them before it has all.
+    fn record(&self) -> usize;
+
     /// Called before each read, with the room for it.
     fn expect(&mut self, octets: usize);
 }
@@ -87,6 +90,11 @@ impl Link {
     /// Most octets that the transport adds to so many octets of one write.
     pub(super) fn overhead(&self, octets: usize) -> usize {
         self.layer.overhead(octets)
+    }
+
+    /// Most octets of which the peer can use none before it has all.
+    pub(super) fn record(&self) -> usize {
+        self.layer.record()
     }
 
     pub(super) fn tcp(&mut self) -> &mut TcpStream {

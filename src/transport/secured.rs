@@ -32,6 +32,10 @@ impl Layer for TlsStream<Carrier> {
         octets.div_ceil(RECORD) * RECORD_OVERHEAD
     }
 
+    fn record(&self) -> usize {
+        RECORD + RECORD_OVERHEAD
+    }
+
     fn expect(&mut self, octets: usize) {
         self.carrier_mut().set_room(octets);
     }

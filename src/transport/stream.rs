@@ -104,12 +104,16 @@ pub struct Written {
 }
 
 /// What has not arrived at the peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Outstanding {
     /// Octets of what was written that the peer's kernel may not have; never less than there are.
     pub octets: u64,
+    /// Most octets before those that the peer cannot use yet, although its kernel has them.
+    pub unusable: u64,
     /// The peer's kernel has had all others for this long at least.
     pub age: Duration,
+    /// How long an octet and its acknowledgement take at present, by a cautious estimate.
+    pub round_trip: Duration,
 }
 
 impl Stream {
@@ -260,13 +264,16 @@ impl Stream {
     pub fn outstanding(&self) -> io::Result<Outstanding> {
         let acknowledged = self.link.acknowledged()?;
         let octets = self.link.sent().saturating_sub(acknowledged.octets) + self.buffered;
-        let mut age = acknowledged.heard;
+        let (mut age, mut unusable) = (acknowledged.heard, 0);
         if octets == 0 {
             // The last acknowledgement of data came soon after the last data; what came later may
             // have acknowledged nothing.
             age = age.max(acknowledged.transmitted.saturating_sub(acknowledged.round_trip));
+        } else {
+            // What was acknowledged last may be part of a record of which the rest is on its way.
+            unusable = self.link.record() as u64;
         }
-        Ok(Outstanding { octets, age })
+        Ok(Outstanding { octets, unusable, age, round_trip: acknowledged.round_trip })
     }
 
     /// Forgets that the socket blocked, so that the next run of writes reports it as new.

@@ -98,6 +98,10 @@ struct Pair {
     ids: HashMap<String, String>,
     /// Octets that the far socket took and that have not arrived, and when the last one arrived.
     on_the_way: (u64, Option<Instant>),
+    /// Octets that have arrived at a peer as part of an incomplete record.
+    unusable: u64,
+    /// What an octet to a peer and its acknowledgement take.
+    round_trip: Duration,
 }
 
 fn holding(own: &str, client: &str, now: Instant) -> Holding {
@@ -129,6 +133,8 @@ impl Pair {
             far: Wire::default(),
             ids: HashMap::new(),
             on_the_way: (0, None),
+            unusable: 0,
+            round_trip: Duration::ZERO,
         }
     }
 
@@ -279,7 +285,10 @@ impl Pair {
     /// The session is told what has arrived at a peer: everything, unless the test says otherwise.
     fn looks(&mut self, leg: Leg) {
         let (outstanding, at) = if leg == Far { self.on_the_way } else { (0, None) };
-        self.session.arrived(leg, outstanding, at.unwrap_or(self.now), self.now);
+        let at = at.unwrap_or(self.now);
+        let arrival =
+            Arrival { outstanding, unusable: self.unusable, at, round_trip: self.round_trip };
+        self.session.arrived(leg, &arrival, self.now);
     }
 
     /// Time passes, and each deadline is served at its time. Returns the time-outs that the relay

@@ -53,12 +53,54 @@ fn the_time_of_a_request_does_not_begin_anew() {
     assert!(failed(&mut pair), "the second");
 }
 
+/// Over TLS, a request whose record is incomplete cannot be read, but the link is alive.
+#[test]
+fn what_the_peer_cannot_use_has_not_arrived() {
+    let mut pair = sent();
+    pair.unusable = 300;
+    for outstanding in (1..=5).rev() {
+        pair.on_the_way = (outstanding, Some(pair.now));
+        pair.passes(seconds(100));
+        pair.hears_nothing(Near);
+    }
+    pair.unusable = 0;
+    pair.on_the_way = (0, Some(pair.now));
+    pair.passes(seconds(29));
+    pair.hears_nothing(Near);
+    pair.passes(seconds(1) + LOOK);
+    assert!(String::from_utf8(pair.take(Near)).unwrap().contains("Status: 000 408"));
+}
+
+/// On a link with a long queue, the kernel of a peer that answers at once may hold its answers back
+/// until it has our acknowledgements of earlier ones.
+#[test]
+fn answers_of_a_peer_that_answers_may_take_two_round_trips_more() {
+    for answered in [false, true] {
+        let mut pair = Pair::dialled();
+        pair.round_trip = seconds(20);
+        if answered {
+            pair.says(Near, &send("w", "R B", "A", ""));
+            let id = property::messages(&pair.take(Far))[0].head.transact_id;
+            pair.says(Far, &format!("MSRP {id} 200 OK\nTo-Path: R\nFrom-Path: B\n-------{id}$\n"));
+            pair.take(Near);
+        }
+        pair.says(Near, &send("x", "R B", "A", ""));
+        pair.take(Far);
+        pair.take(Near);
+        pair.looks(Far);
+        pair.passes(seconds(if answered { 69 } else { 29 }));
+        pair.hears_nothing(Near);
+        pair.passes(seconds(1) + LOOK);
+        assert!(String::from_utf8(pair.take(Near)).unwrap().contains("Status: 000 408"));
+    }
+}
+
 #[test]
 fn nothing_is_looked_for_on_a_fast_path() {
     let mut pair = sent();
     assert!(!pair.session.wants_look(Far, pair.now + LOOK / 2));
     assert!(pair.session.wants_look(Far, pair.now + LOOK));
-    pair.session.arrived(Far, 0, pair.now, pair.now + LOOK);
+    pair.session.arrived(Far, &Arrival::all(pair.now), pair.now + LOOK);
     assert!(!pair.session.wants_look(Far, pair.now + LOOK * 5));
 }
 
