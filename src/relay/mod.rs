@@ -20,7 +20,7 @@
 //! |---|---|
 //! | the stages of a connection, as above | `serve` runs `lobby`, `bridge` and `ending`; `login` answers an AUTH |
 //! | one connection, and what moves with it | `party`; `wire` moves octets between two connections |
-//! | the configuration in force: reading, swapping, listening | `configuration` |
+//! | the configuration in force: reading, swapping, listening, whether its backends answer | `configuration` |
 //! | who may join whom | `registry` |
 //! | why a session ended, and the log line about it | `end` |
 //! | what all tasks share | `process`; `lifecycle` has its phase and its end, `stats` its counters |
@@ -46,6 +46,7 @@ mod wire;
 pub use self::{
     configuration::{
         Bound, Generation, ReloadError, ReloadFailure, Reloaded, Source, bind, distinct, resolve,
+        unanswered,
     },
     error::{Located, RelayError},
     handle::Handle,

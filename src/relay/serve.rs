@@ -34,6 +34,8 @@ impl Relay {
         process.configuration.listen(listeners)?;
         let watching = configuration::watch(Arc::clone(&process.configuration));
         process.lifecycle.spawn_until_stopping(watching);
+        let awaiting = configuration::await_return(Arc::clone(&process.configuration));
+        process.lifecycle.spawn_until_stopping(awaiting);
         Ok(Self { process })
     }
 
