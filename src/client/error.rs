@@ -114,7 +114,7 @@ pub fn advice(error: &ClientError) -> Option<&'static str> {
 fn link_advice(error: &LinkError) -> Option<&'static str> {
     let LinkError::Connect { attempts, .. } = error else {
         return match error {
-            LinkError::Resolve(_) | LinkError::ResolveTimeout { .. } => {
+            LinkError::Resolve(_) => {
                 Some("check the domain, or name the relay with --relay HOST[:PORT]")
             }
             _ => None,

@@ -26,7 +26,7 @@ use tokio::{
 use tracing::{debug, warn};
 
 use super::{Request, Response, Status};
-use crate::relay::{Handle, Reloaded};
+use crate::relay::{Handle, Reloaded, on_own_thread};
 
 /// Mode of the socket: its owner and its group may connect.
 const MODE: u32 = 0o660;
@@ -196,7 +196,7 @@ async fn converse(
     // the response.
     let Some(line) = request(client).await? else { return Ok(()) };
     // The look-up of groups may block, for example on LDAP.
-    let allowed = tokio::task::spawn_blocking(move || is_allowed(&peer, group)).await;
+    let allowed = on_own_thread("control", move || is_allowed(&peer, group)).await;
     let response = if allowed.unwrap_or(false) {
         match serde_json::from_str(&line) {
             Ok(request) => respond(request, handle).await,

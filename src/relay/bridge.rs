@@ -187,10 +187,14 @@ impl Bridge {
         match registration.join(path) {
             Join::Dial => {
                 debug!("connecting to {target}");
+                let info = registration.info();
+                let user = format!("{}@{}", info.user, info.realm);
                 self.bind();
                 self.session.dial(path.first().clone());
                 let client = process.configuration.client();
-                let dialling = async move { transport::connect(&target, &client).await };
+                let resolver = Arc::clone(process.configuration.resolver());
+                let dialling =
+                    async move { transport::connect(&target, &client, &resolver, &user).await };
                 self.dialling = Some(Box::pin(dialling));
             }
             Join::Deliver(delivery) => return Next::Break(Way::Deliver(delivery)),

@@ -25,6 +25,7 @@
 //! | why a session ended, and the log line about it | `end` |
 //! | what all tasks share | `process`; `lifecycle` has its phase and its end, `stats` its counters |
 //! | watching and steering | `handle` |
+//! | what blocks | `own_thread` |
 
 mod bridge;
 mod configuration;
@@ -36,6 +37,7 @@ mod lifecycle;
 mod lobby;
 mod login;
 pub mod options;
+mod own_thread;
 mod party;
 mod process;
 mod registry;
@@ -45,13 +47,14 @@ mod wire;
 
 pub use self::{
     configuration::{
-        Bound, Generation, ReloadError, ReloadFailure, Reloaded, Source, bind, distinct, resolve,
-        unanswered,
+        Bound, Generation, Reading, ReloadError, ReloadFailure, Reloaded, Source, bind, distinct,
+        resolve, unanswered,
     },
     error::{Located, RelayError},
     handle::Handle,
     lifecycle::{Phase, STOP_TIME},
     options::{Config, TlsOptions},
+    own_thread::on_own_thread,
     registry::Sessions,
     serve::Relay,
     stats::Counts,

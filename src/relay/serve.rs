@@ -36,6 +36,8 @@ impl Relay {
         process.lifecycle.spawn_until_stopping(watching);
         let awaiting = configuration::await_return(Arc::clone(&process.configuration));
         process.lifecycle.spawn_until_stopping(awaiting);
+        let naming = configuration::follow_names(Arc::clone(process.configuration.resolver()));
+        process.lifecycle.spawn_until_stopping(naming);
         Ok(Self { process })
     }
 

@@ -74,8 +74,8 @@ mod tests {
 
     use super::{
         super::{
-            Security, connect,
-            tests::{listener, serve, target, trusting_anyone},
+            Security,
+            tests::{listener, resolve_and_connect, serve, target, trusting_anyone},
         },
         *,
     };
@@ -178,7 +178,7 @@ mod tests {
         let answer = tokio::spawn(async move {
             plain.await.unwrap().unwrap().write_all(b"MSRP 1234 400 What?\r\n").await
         });
-        let error = connect(&target("localhost", port, true), &trusting_anyone()).await;
+        let error = resolve_and_connect(&target("localhost", port, true), &trusting_anyone()).await;
         let error = error.unwrap_err().to_string();
         assert!(error.ends_with("does not speak TLS here (plain TCP?)"), "{error}");
         answer.await.unwrap().unwrap();

@@ -4,17 +4,14 @@
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use rustls::{ClientConfig, pki_types::ServerName};
-use tokio::{
-    net::TcpStream,
-    time::{timeout, timeout_at},
-};
+use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, TlsStream};
 
 use super::{
     carrier::Carrier,
     error::{Attempt, AttemptError, Attempts, LinkError},
     link::{Link, TLS_BUFFER},
-    resolve,
+    resolve::Resolver,
     socket::set_options,
     target::{CONNECT_TIMEOUT, Target},
 };
@@ -22,18 +19,20 @@ use crate::clock;
 
 /// Opens a connection to `target` within [`CONNECT_TIMEOUT`].
 ///
-/// The addresses are tried one after the other, in the order of the DNS records (RFC 4975 §6.2).
-/// Each gets an equal share of the time that is left. If one refuses, stays silent or fails at TLS,
-/// the next one is tried. The server name that TLS sends is the host of the target (RFC 4976 §9.2),
-/// or none if the host is an address.
-pub async fn connect(target: &Target, config: &Arc<ClientConfig>) -> Result<Link, LinkError> {
+/// The addresses are tried one after the other, in the order of [`Resolver::addresses`] (RFC 4975
+/// §6.2). Each gets an equal share of the time that is left. If one refuses, stays silent or fails
+/// at TLS, the next one is tried. The server name that TLS sends is the host of the target (RFC 4976
+/// §9.2), or none if the host is an address. `user` is whose look-up it is.
+pub async fn connect(
+    target: &Target,
+    config: &Arc<ClientConfig>,
+    resolver: &Resolver,
+    user: &str,
+) -> Result<Link, LinkError> {
     let deadline = clock::now() + CONNECT_TIMEOUT;
     let tls = target.tls.then(|| ClientTls::new(target, config)).transpose()?;
-    let resolving = resolve::addresses(&target.host, target.port);
-    let Ok(resolved) = timeout_at(deadline.into(), resolving).await else {
-        return Err(LinkError::ResolveTimeout { target: target.clone() });
-    };
-    let addresses = resolved.map_err(LinkError::Resolve)?;
+    let found = resolver.addresses(&target.host, target.port, user).await;
+    let addresses = found.map_err(LinkError::Resolve)?;
     dial(&addresses, tls.as_ref(), deadline)
         .await
         .map_err(|attempts| LinkError::Connect { target: target.clone(), attempts })
@@ -107,7 +106,7 @@ mod tests {
             error::HandshakeError,
             link::Layer,
             listen,
-            tests::{listener, serve, target, trusting_anyone},
+            tests::{listener, resolve_and_connect, serve, target, trusting_anyone},
         },
         *,
     };
@@ -163,7 +162,7 @@ mod tests {
     ) -> Result<Link, LinkError> {
         let (port, accepted) = serve(std::slice::from_ref(server));
         let config = client_config(verification, None).unwrap();
-        let link = connect(&target("localhost", port, true), &config).await;
+        let link = resolve_and_connect(&target("localhost", port, true), &config).await;
         let _: Result<Link, LinkError> = accepted.await.unwrap();
         link
     }
@@ -229,7 +228,7 @@ mod tests {
             accept(tcp, peer, Some(Arc::new(asking))).await.unwrap()
         });
         let config = client_config(Verification::Off, Some(&client)).unwrap();
-        let _link = connect(&target("localhost", port, true), &config).await.unwrap();
+        let _link = resolve_and_connect(&target("localhost", port, true), &config).await.unwrap();
         let accepted = accepting.await.unwrap();
         assert_eq!(peer_certificate(&accepted).as_ref(), Some(&client.chain()[0]));
     }
@@ -272,7 +271,9 @@ mod tests {
     #[tokio::test]
     async fn errors_name_target_and_addresses() {
         let refusing = closed_port();
-        let error = connect(&target("127.0.0.1", refusing.port(), true), &trusting_anyone()).await;
+        let error =
+            resolve_and_connect(&target("127.0.0.1", refusing.port(), true), &trusting_anyone())
+                .await;
         let port = refusing.port();
         assert_eq!(
             error.unwrap_err().to_string(),
@@ -281,12 +282,16 @@ mod tests {
                  Connection refused (os error 111)"
             )
         );
-        let error = connect(&target("::1", port, false), &trusting_anyone()).await.unwrap_err();
+        let error =
+            resolve_and_connect(&target("::1", port, false), &trusting_anyone()).await.unwrap_err();
         let start = format!("cannot connect to msrp://[::1]:{port}: [::1]:{port}: ");
         assert!(error.to_string().starts_with(&start), "{error}");
-        let error = connect(&target("localhost", 0, false), &trusting_anyone()).await.unwrap_err();
+        let error = resolve_and_connect(&target("localhost", 0, false), &trusting_anyone())
+            .await
+            .unwrap_err();
         assert_eq!(error.to_string(), "port 0 of \"localhost\" cannot be dialled");
-        let error = connect(&target("a b\n", 1, true), &trusting_anyone()).await.unwrap_err();
+        let error =
+            resolve_and_connect(&target("a b\n", 1, true), &trusting_anyone()).await.unwrap_err();
         assert_eq!(
             error.to_string(),
             "cannot connect to msrps://a b\\n:1: no host name that TLS could ask for"
@@ -297,7 +302,8 @@ mod tests {
     async fn ipv6_literals_are_dialled() {
         let listener = TcpListener::from_std(listen("[::1]:0".parse().unwrap()).unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
-        let dialled = connect(&target("::1", address.port(), false), &trusting_anyone()).await;
+        let dialled =
+            resolve_and_connect(&target("::1", address.port(), false), &trusting_anyone()).await;
         assert_eq!(dialled.unwrap().peer(), address);
     }
 }

@@ -2,10 +2,7 @@
 
 use std::{fmt, io, net::SocketAddr, time::Duration};
 
-use super::{
-    resolve::ResolveError,
-    target::{CONNECT_TIMEOUT, Target},
-};
+use super::{resolve::ResolveError, target::Target};
 pub use crate::tls::HandshakeError;
 
 /// Why no connection could be made, or why it could not be closed properly. The text of each error
@@ -21,9 +18,6 @@ pub enum LinkError {
     /// The host of the next hop could not be resolved.
     #[error("{0}")]
     Resolve(ResolveError),
-    /// The name was not resolved within [`CONNECT_TIMEOUT`].
-    #[error("cannot connect to {target}: the name was not resolved within {CONNECT_TIMEOUT:?}")]
-    ResolveTimeout { target: Target },
     /// The host is not a valid server name, so TLS cannot verify it.
     #[error("cannot connect to {target}: no host name that TLS could ask for")]
     ServerName { target: Target },
@@ -72,7 +66,7 @@ pub enum AttemptError {
     /// The TCP connection was made, but the TLS handshake failed.
     #[error("TLS handshake failed: {0}")]
     Handshake(HandshakeError),
-    /// The address did not answer within its share of [`CONNECT_TIMEOUT`].
+    /// The address did not answer within its share of [`CONNECT_TIMEOUT`](super::CONNECT_TIMEOUT).
     #[error("no answer within {after:?}")]
     Timeout { after: Duration },
 }

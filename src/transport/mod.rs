@@ -10,7 +10,8 @@
 //! |---|---|
 //! | `listening` | listening sockets, and advice for the operator when one cannot be opened |
 //! | `accepting` | from an accepted TCP connection to a [`Link`]: the server side of TLS |
-//! | `dialling`, [`resolve`] | from a next hop to a [`Link`]: resolving, connecting, the client side of TLS |
+//! | `dialling` | from a next hop to a [`Link`]: resolving, connecting, the client side of TLS |
+//! | [`resolve`], `names`, `turns` | from a host to addresses: what the system knows of names, and who may ask now |
 //! | `link`, `carrier`, `socket` | an open connection; the TCP connection under it; the socket options |
 //! | `stream` | the one driver of a [`Link`]: reads, writes, flushes |
 //! | `closing` | how a [`Link`] is closed |
@@ -23,6 +24,7 @@ pub use self::{
     error::{Attempt, AttemptError, Attempts, HandshakeError, LinkError},
     link::{Link, Security, TLS_BUFFER},
     listening::{BACKLOG, listen, listen_beside},
+    resolve::Resolver,
     socket::{KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES, NOTSENT_LOWAT, USER_TIMEOUT},
     stream::{Blocks, Loss, Outgoing, Outstanding, Stream, Traffic, Written},
     target::{CONNECT_TIMEOUT, Target},
@@ -35,10 +37,12 @@ mod dialling;
 mod error;
 mod link;
 mod listening;
+mod names;
 pub mod resolve;
 mod socket;
 mod stream;
 mod target;
+mod turns;
 
 #[cfg(test)]
 mod tests {
@@ -68,6 +72,14 @@ mod tests {
         client_config(Verification::Off, None).unwrap()
     }
 
+    /// [`connect`], with what this machine knows of names.
+    pub(super) async fn resolve_and_connect(
+        target: &Target,
+        config: &Arc<ClientConfig>,
+    ) -> Result<Link, LinkError> {
+        connect(target, config, &Resolver::of_system(), "alice").await
+    }
+
     /// Accepts one connection: over TLS with `identities`, over plain TCP if there are none.
     pub(super) fn serve(identities: &[Identity]) -> (u16, JoinHandle<Result<Link, LinkError>>) {
         let config = (!identities.is_empty()).then(|| server_config(identities).unwrap());
@@ -84,7 +96,8 @@ mod tests {
     pub(super) async fn pair(tls: bool) -> (Link, Link) {
         let identities = if tls { vec![identity(&["localhost"])] } else { vec![] };
         let (port, accepted) = serve(&identities);
-        let dialled = connect(&target("127.0.0.1", port, tls), &trusting_anyone()).await.unwrap();
+        let target = target("127.0.0.1", port, tls);
+        let dialled = resolve_and_connect(&target, &trusting_anyone()).await.unwrap();
         (dialled, accepted.await.unwrap().unwrap())
     }
 

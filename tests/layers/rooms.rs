@@ -22,6 +22,9 @@ const SPAWNING: [&str; 3] = ["relay", "control", "client"];
 /// Starts one thread, which is no task: it writes the log, and may wait as long as it likes.
 const WITH_A_THREAD: &str = "src/logging/mod.rs";
 
+/// A program that serves nobody may use tokio's threads for what blocks.
+const WITH_BLOCKING: [&str; 1] = ["src/bin/msrpclient"];
+
 #[test]
 fn rooms_import_from_the_levels_below_and_never_sideways() {
     let sources = sources("src");
@@ -40,6 +43,14 @@ fn the_pure_rooms_do_not_know_tokio() {
 #[test]
 fn tasks_are_spawned_in_relay_control_and_client_only() {
     let offences: Vec<String> = sources("src").iter().flat_map(spawn_offences).collect();
+    assert!(offences.is_empty(), "\n{}", offences.join("\n"));
+}
+
+/// A connection to a database looks up its host on the blocking threads of tokio, so clients can
+/// fill them. The relay itself waits for none of them.
+#[test]
+fn nothing_waits_for_a_blocking_thread_of_tokio() {
+    let offences: Vec<String> = sources("src").iter().flat_map(blocking_offences).collect();
     assert!(offences.is_empty(), "\n{}", offences.join("\n"));
 }
 
@@ -86,6 +97,23 @@ fn spawn_offences(source: &Source) -> Vec<String> {
         .filter(|&index| source.text(index).starts_with("spawn") || source.text(index) == "JoinSet")
         .skip(usize::from(source.path == WITH_A_THREAD))
         .map(|index| source.offence(index, "a task is spawned outside relay, control and client"))
+        .collect()
+}
+
+fn blocking_offences(source: &Source) -> Vec<String> {
+    if source.is_test() || WITH_BLOCKING.iter().any(|path| source.path.starts_with(path)) {
+        return Vec::new();
+    }
+    let is_tokio = |index: usize| {
+        index >= 2 && source.text(index - 1) == "::" && source.text(index - 2) == "tokio"
+    };
+    (0..source.tests_begin())
+        .filter(|&index| match source.text(index) {
+            "spawn_blocking" | "block_in_place" | "lookup_host" => true,
+            "fs" => is_tokio(index),
+            _ => false,
+        })
+        .map(|index| source.offence(index, "it waits for a blocking thread of tokio"))
         .collect()
 }
 
@@ -193,5 +221,7 @@ mod tests {
         for path in ["src/relay/mod.rs", "src/auth/memory/tests.rs", "src/auth/tests/races.rs"] {
             assert!(spawn_offences(&Source::new(path, text)).is_empty(), "{path}");
         }
+        let text = "use std::fs; fn f() { spawn_blocking(x); tokio::fs::read(y) }";
+        assert_eq!(blocking_offences(&Source::new("src/relay/mod.rs", text)).len(), 2);
     }
 }

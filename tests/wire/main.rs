@@ -28,6 +28,7 @@ mod reload;
 mod reports;
 mod responses;
 mod sipsimple;
+mod slow_names;
 mod slow_paths;
 mod stopping;
 mod tables;

@@ -7,7 +7,7 @@ use msrprelay::{
     client::{Endpoint, LoginCredentials, own_uri},
     msrp::Uri,
     tls::{self, Anchors, Verification},
-    transport::{self, Link, Target},
+    transport::{self, Link, Resolver, Target},
 };
 use rustls::ClientConfig;
 
@@ -46,7 +46,8 @@ pub(crate) async fn direct(uri: &Uri, args: &RelayArgs) -> Result<Endpoint, Fail
 }
 
 async fn connect(target: &Target, args: &RelayArgs) -> Result<Link, Failure> {
-    let link = transport::connect(target, &client_config(args)?)
+    let resolver = Resolver::of_system();
+    let link = transport::connect(target, &client_config(args)?, &resolver, "")
         .await
         .map_err(|error| Failure::Client(error.into()))?;
     eprintln!("connected to {target} ({})", link.security());

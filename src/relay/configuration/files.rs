@@ -1,14 +1,15 @@
-//! Notices when the files of certificates and keys change.
+//! Notices when files change that the relay reads: certificates, keys, and those by which the
+//! system resolves names.
 
 use std::{
-    fs,
+    fmt, fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 use super::super::TlsOptions;
 
-/// The state of all certificate and key files. Two states differ if a file was replaced or written
+/// The state of some files. Two states differ if a file was replaced or written
 /// to, or its owner or mode changed. Symbolic links are followed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Files(Vec<(PathBuf, Option<Stamp>)>);
@@ -24,18 +25,24 @@ struct Stamp {
 }
 
 impl Files {
-    /// The files of a configuration in their present state. Blocks.
-    pub(super) fn of(tls: &TlsOptions) -> Self {
+    /// The certificate and key files of a configuration in their present state. `reads` is told
+    /// each path before it is looked at. Blocks.
+    pub(super) fn of(tls: &TlsOptions, reads: &dyn Fn(&dyn fmt::Display)) -> Self {
         if tls.debug_notls {
             return Self::default();
         }
-        let paths = tls.certificate.iter().chain(&tls.key);
-        Self(paths.map(|path| (path.clone(), Stamp::of(path))).collect())
+        Self::at(tls.certificate.iter().chain(&tls.key).inspect(|path| reads(&path.display())))
+    }
+
+    /// These files in their present state. Blocks.
+    pub(super) fn at(paths: impl IntoIterator<Item = impl AsRef<Path>>) -> Self {
+        let stamp = |path: &Path| (path.to_owned(), Stamp::of(path));
+        Self(paths.into_iter().map(|path| stamp(path.as_ref())).collect())
     }
 
     /// The same paths in their present state. Blocks.
     pub(super) fn again(&self) -> Self {
-        Self(self.0.iter().map(|(path, _)| (path.clone(), Stamp::of(path))).collect())
+        Self::at(self.0.iter().map(|(path, _)| path))
     }
 }
 

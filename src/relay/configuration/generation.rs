@@ -61,7 +61,7 @@ impl Generation {
         bound: Option<SocketAddr>,
         now: SystemTime,
     ) -> Result<Self, RelayError> {
-        Self::succeed(None, config, bound, now)
+        Self::succeed(None, config, bound, now, &|_| ())
     }
 
     /// All errors that could make [`Self::build`] fail, which stops at the first one. Those that the
@@ -89,18 +89,20 @@ impl Generation {
         faults
     }
 
-    /// Like [`Self::build`], but keeps what has not changed since the previous generation.
+    /// Like [`Self::build`], but keeps what has not changed since the previous generation. `reads` is
+    /// told what is read next.
     pub(super) fn succeed(
         previous: Option<&Self>,
         config: Arc<Config>,
         bound: Option<SocketAddr>,
         now: SystemTime,
+        reads: &dyn Fn(&dyn fmt::Display),
     ) -> Result<Self, RelayError> {
         let listening = &config.listening;
         // Taken before the files are read: a change while they are read is noticed afterwards.
-        let files = Files::of(&config.tls);
+        let files = Files::of(&config.tls, reads);
         let secure = !config.tls.debug_notls;
-        let identities = if secure { identities(&config)? } else { Vec::new() };
+        let identities = if secure { identities(&config, reads)? } else { Vec::new() };
         let host = match identities.first() {
             Some(identity) => tls::host_name(listening.hostname.as_deref(), identity)?,
             None => plain_host(&config, bound)?,
@@ -117,6 +119,7 @@ impl Generation {
             findings.map(|finding| error::located(&finding, &config)).collect();
         warnings.extend(plain_warning(&config));
         warnings.extend(basic_warning(&config));
+        reads(&"the sections of the backends, and what they name");
         let stores =
             Stores::open(&config, previous.map(|before| (&*before.config, &before.stores)))?;
         warnings.extend(stores.warnings());
@@ -199,11 +202,16 @@ impl Generation {
     }
 }
 
-fn identities(config: &Config) -> Result<Vec<Identity>, RelayError> {
-    let pairs = config.tls.certificate.iter().zip(&config.tls.key);
-    Ok(pairs
-        .map(|(certificate, key)| Identity::load(certificate, key))
-        .collect::<Result<_, _>>()?)
+fn identities(
+    config: &Config,
+    reads: &dyn Fn(&dyn fmt::Display),
+) -> Result<Vec<Identity>, RelayError> {
+    let mut identities = Vec::new();
+    for (certificate, key) in config.tls.certificate.iter().zip(&config.tls.key) {
+        reads(&format_args!("{} and {}", certificate.display(), key.display()));
+        identities.push(Identity::load(certificate, key)?);
+    }
+    Ok(identities)
 }
 
 /// TLS towards clients and towards next hops. If the certificates are the same, the previous

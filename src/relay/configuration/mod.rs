@@ -1,7 +1,7 @@
 //! The configuration in force, and how a reload or a renewal of certificates replaces it.
 //!
 //! ```text
-//!   Handle::reload --> reload: reads the file on a blocking thread
+//!   Handle::reload --> reload: reads the file on a thread of its own
 //!   renewal --------->   |  opens the backends (stores), makes the rules (policy) and TLS;
 //!    (files changed)     |  unchanged backends and certificates are carried over
 //!                        v
@@ -20,7 +20,9 @@ mod files;
 mod generation;
 mod health;
 mod listeners;
+mod naming;
 mod policy;
+mod reading;
 mod reload;
 mod renewal;
 mod stores;
@@ -29,11 +31,13 @@ pub use self::{
     binding::{Bound, bind, distinct, resolve},
     generation::Generation,
     health::unanswered,
+    reading::Reading,
     reload::{ReloadError, ReloadFailure, Reloaded, Source},
 };
 pub(super) use self::{
     health::{await_return, complaints},
     listeners::Doors,
+    naming::follow_names,
     policy::{Authorities, Policy},
     reload::Configuration,
     renewal::watch,

@@ -6,12 +6,12 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use rustls::ClientConfig;
 use thiserror::Error;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 use tracing::{error, info, warn};
 
 use super::{
@@ -19,8 +19,21 @@ use super::{
     Bound, Generation, binding, descriptors,
     listeners::{Admit, Doors, Listeners, Plan, Prepared, addresses},
     policy::Authorities,
+    reading::{NotRead, Progress, READING_TIME, Reading, Readings},
 };
-use crate::{auth::Backend, clock, config::ConfigError, logging::LogLevel};
+use crate::{
+    auth::Backend,
+    clock,
+    config::ConfigError,
+    logging::LogLevel,
+    transport::{
+        Resolver,
+        resolve::{HOSTS, RESOLV_CONF},
+    },
+};
+
+/// Longest time that a reload waits for another one before it says so.
+const TURN_TIME: Duration = Duration::from_secs(5);
 
 /// Where a reload reads the configuration, and how it sets the log level of the process.
 pub struct Source {
@@ -84,6 +97,9 @@ pub(in crate::relay) struct Configuration {
     listeners: Mutex<Listeners>,
     /// Held while the next generation is built, so that two are never built at once.
     turn: tokio::sync::Mutex<()>,
+    readings: Readings,
+    /// What the relay knows of the names of next hops.
+    resolver: Arc<Resolver>,
     failures: Mutex<ReloadFailures>,
 }
 
@@ -113,6 +129,9 @@ pub enum ReloadError {
     /// A certificate, an address or a backend that the file names cannot be used.
     #[error(transparent)]
     Relay(#[from] Located),
+    /// A file is read for ever, for example on a network mount whose server is dead.
+    #[error("{0}; the configuration in force stays")]
+    StillReading(Reading),
     /// The limit on file descriptors is why, or may be.
     #[error(
         "the limit on open files is reached, {limit} file descriptors: raise it and restart the \
@@ -169,6 +188,8 @@ impl Configuration {
             in_force: watch::Sender::new(Arc::new(in_force)),
             listeners: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
+            readings: Readings::new(READING_TIME),
+            resolver: Arc::new(Resolver::of_system()),
             failures: Mutex::default(),
         }
     }
@@ -208,6 +229,11 @@ impl Configuration {
         Arc::clone(&self.in_force.borrow().generation.client)
     }
 
+    /// How the relay finds the hosts that it dials.
+    pub(in crate::relay) fn resolver(&self) -> &Arc<Resolver> {
+        &self.resolver
+    }
+
     pub(in crate::relay) fn authorities(&self) -> &Arc<Authorities> {
         &self.authorities
     }
@@ -233,10 +259,16 @@ impl Configuration {
 
     /// Reads `config.ini` and the files that it names, and puts the result in force.
     pub(in crate::relay) async fn reload(self: &Arc<Self>) -> Result<Reloaded, ReloadError> {
-        let _turn = self.turn.lock().await;
+        let Ok(_turn) = timeout(TURN_TIME, self.turn.lock()).await else {
+            // None: it is past reading, or has broken off.
+            let under_way = self.readings.last();
+            let error = under_way.map_or(ReloadError::Interrupted, ReloadError::StillReading);
+            self.failures().reload = Some(self.failed(&error, "not reloaded"));
+            return Err(error);
+        };
         let phase = self.lifecycle.begin_reload().ok_or(ReloadError::Stopping)?;
         info!("reloading {}", self.source.file.display());
-        let built = self.build(Self::read).await;
+        let built = self.build("reload", Self::read).await;
         let outcome = built.and_then(|next| self.put_in_force(next));
         let outcome = outcome.map_err(|cause| match descriptors::exhausted() {
             Some(limit) => ReloadError::OpenFiles { limit, cause: Box::new(cause) },
@@ -262,7 +294,7 @@ impl Configuration {
     /// `None` if the certificates are the same as before.
     pub(super) async fn renew(self: &Arc<Self>) -> Result<Option<Reloaded>, ReloadError> {
         let _turn = self.turn.lock().await;
-        let outcome = match self.build(Self::read_certificates).await {
+        let outcome = match self.build("renewal of certificates", Self::read_certificates).await {
             Ok(Some(next)) => self.put_in_force(next).map(Some),
             Ok(None) => Ok(None),
             Err(error) => Err(error),
@@ -302,25 +334,30 @@ impl Configuration {
     }
 
     /// Reads `config.ini` and builds a generation from it. Blocks.
-    fn read(&self) -> Result<Successor, ReloadError> {
+    fn read(&self, progress: &Progress) -> Result<Successor, ReloadError> {
+        progress.reads(&format_args!("{RESOLV_CONF} and {HOSTS}"));
+        self.resolver.reread();
+        progress.reads(&self.source.file.display());
         let config = Arc::new(Config::load(&self.source.file)?);
         let failed = |cause: RelayError| cause.located(&config);
         // DNS may be slow, so names are resolved before the listeners are locked.
+        progress.reads(&"the names in address");
         let addresses = binding::resolve_all(&config.listening.address).map_err(failed)?;
         let current = &self.in_force().doors;
         let plan = self.listeners().plan(&addresses, current).map_err(failed)?;
-        let generation = self.succeed(Arc::clone(&config), plan.first()).map_err(failed)?;
+        let generation =
+            self.succeed(Arc::clone(&config), plan.first(), progress).map_err(failed)?;
         Ok(Successor { generation, listeners: Some(plan) })
     }
 
     /// Builds a generation from the configuration in force. `None` if its certificates have not
     /// changed. Blocks.
-    fn read_certificates(&self) -> Result<Option<Successor>, ReloadError> {
+    fn read_certificates(&self, progress: &Progress) -> Result<Option<Successor>, ReloadError> {
         let before = &self.in_force().generation;
         let config = &before.config;
         let bound = self.addresses().first().copied();
         let failed = |cause: RelayError| cause.located(config);
-        let generation = self.succeed(Arc::clone(config), bound).map_err(failed)?;
+        let generation = self.succeed(Arc::clone(config), bound, progress).map_err(failed)?;
         if generation.has_certificates_of(before) {
             return Ok(None);
         }
@@ -332,8 +369,11 @@ impl Configuration {
         &self,
         config: Arc<Config>,
         bound: Option<SocketAddr>,
+        progress: &Progress,
     ) -> Result<Generation, RelayError> {
-        Generation::succeed(Some(&self.in_force().generation), config, bound, clock::wall())
+        let before = &self.in_force().generation;
+        let reads = |what: &dyn fmt::Display| progress.reads(what);
+        Generation::succeed(Some(before), config, bound, clock::wall(), &reads)
     }
 
     fn put_in_force(&self, next: Successor) -> Result<Reloaded, ReloadError> {
@@ -359,14 +399,19 @@ impl Configuration {
         Ok(Reloaded { generation: generation.number, in_force, warnings })
     }
 
-    /// Runs `read` on a thread that may block.
+    /// Runs `read` on a thread of its own. What it has built too late is dropped.
     async fn build<T: Send + 'static>(
         self: &Arc<Self>,
-        read: impl FnOnce(&Self) -> Result<T, ReloadError> + Send + 'static,
+        kind: &'static str,
+        read: impl FnOnce(&Self, &Progress) -> Result<T, ReloadError> + Send + 'static,
     ) -> Result<T, ReloadError> {
         let configuration = Arc::clone(self);
-        let built = tokio::task::spawn_blocking(move || read(&configuration)).await;
-        built.unwrap_or(Err(ReloadError::Interrupted))
+        let built = self.readings.run(kind, move |progress| read(&configuration, progress)).await;
+        match built {
+            Ok(built) => built,
+            Err(NotRead::Still(reading)) => Err(ReloadError::StillReading(reading)),
+            Err(NotRead::Broken) => Err(ReloadError::Interrupted),
+        }
     }
 
     fn describe(&self) -> String {

@@ -10,7 +10,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::warn;
 
 use super::{
-    super::error,
+    super::{error, on_own_thread},
     Configuration, Generation,
     files::{Change, Observation},
 };
@@ -35,7 +35,9 @@ pub(in crate::relay) async fn watch(configuration: Arc<Configuration>) {
             warn!("{}", error::located(&finding, &generation.config));
         }
         let files = generation.files.clone();
-        let Ok(found) = tokio::task::spawn_blocking(move || files.again()).await else { continue };
+        // On a dead mount this waits for ever, and a reload does not wait for it.
+        let found = on_own_thread("renewal", move || files.again()).await;
+        let Some(found) = found else { continue };
         let observation = change.judge(&generation.files, found);
         // A renewal may wait for a reload, and must not keep this generation meanwhile.
         drop(in_force);

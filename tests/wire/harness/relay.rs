@@ -63,6 +63,15 @@ impl Relay {
         relay
     }
 
+    /// The same, in a system whose `/etc/resolv.conf` is the file `resolv.conf` of the relay's
+    /// directory, with this text.
+    pub(crate) fn among(name_servers: &str, options: &str) -> Self {
+        let mut relay = Self::spawn(options, false, "", Some(name_servers));
+        let address = relay.listens();
+        relay.address = address.unwrap_or_else(|| panic!("it does not listen:\n{}", relay.log()));
+        relay
+    }
+
     /// What a relay says that does not start.
     pub(crate) fn refuses(options: &str, more: &str) -> String {
         let relay = Self::launch(options, false, more);
@@ -73,13 +82,29 @@ impl Relay {
     }
 
     fn launch(options: &str, secure: bool, more: &str) -> Self {
+        Self::spawn(options, secure, more, None)
+    }
+
+    fn spawn(options: &str, secure: bool, more: &str, name_servers: Option<&str>) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let file = directory.path().join("config.ini");
         fs::write(directory.path().join("relay.crt"), &IDENTITY.certificate_pem)
             .expect("a certificate file");
         fs::write(directory.path().join("relay.key"), &IDENTITY.key_pem).expect("a key file");
         fs::write(&file, configuration(options, secure) + more).expect("a configuration file");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_msrprelay"))
+        let mut command = match name_servers {
+            None => Command::new(env!("CARGO_BIN_EXE_msrprelay")),
+            Some(text) => {
+                let resolv_conf = directory.path().join("resolv.conf");
+                fs::write(&resolv_conf, text).expect("a file");
+                let script = "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
+                let mut command = Command::new("unshare");
+                command.args(["--mount", "sh", "-c", script]).arg(resolv_conf);
+                command.arg(env!("CARGO_BIN_EXE_msrprelay"));
+                command
+            }
+        };
+        let mut child = command
             .arg("--no-fork")
             .arg("--config-file")
             .arg(&file)

@@ -1,0 +1,217 @@
+//! Names whose look-up takes long, and files that cannot be read: each holds up its own affair only.
+//!
+//! The relay runs in a system whose `/etc/resolv.conf` is the test's own, which needs root.
+
+use std::{
+    io::Write as _,
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    process::Command,
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
+
+use nix::{sys::stat::Mode, unistd::mkfifo};
+
+use crate::harness::{Peer, Relay, Scene, now, send, until_within};
+
+/// More sessions than tokio has threads for what blocks.
+const CROWD: usize = 520;
+
+/// What must come at once, on a machine that compiles at the same time.
+const SOON: Duration = Duration::from_secs(5);
+
+/// A name server on an address of the loopback interface. It knows names that all stand for
+/// 127.0.0.1, does not answer for names that begin with `slow`, and denies all others; each answer
+/// may be remembered for an hour.
+struct NameServer {
+    address: Ipv4Addr,
+    heard: Arc<Mutex<Vec<String>>>,
+}
+
+impl NameServer {
+    fn knowing(names: &'static [&'static str]) -> Self {
+        let (socket, address) = (1..=254)
+            .map(|number| Ipv4Addr::new(127, 53, 53, number))
+            .find_map(|address| Some((UdpSocket::bind((address, 53)).ok()?, address)))
+            .expect("port 53 of a loopback address");
+        let heard = Arc::<Mutex<Vec<String>>>::default();
+        let queries = Arc::clone(&heard);
+        thread::spawn(move || {
+            let mut query = [0; 512];
+            while let Ok((length, from)) = socket.recv_from(&mut query) {
+                let (name, answer) = answer(&query[..length], names);
+                let silent = name.starts_with("slow");
+                queries.lock().expect("a list").push(name);
+                if !silent {
+                    let _ = socket.send_to(&answer, from);
+                }
+            }
+        });
+        Self { address, heard }
+    }
+
+    /// Whether it was asked for that name.
+    fn heard(&self, name: &str) -> bool {
+        self.heard.lock().expect("a list").iter().any(|other| other == name)
+    }
+
+    fn forget(&self) {
+        self.heard.lock().expect("a list").clear();
+    }
+}
+
+/// The name that is asked for, and the answer.
+fn answer(query: &[u8], known: &[&str]) -> (String, Vec<u8>) {
+    let mut labels = Vec::new();
+    let mut at = 12;
+    while query[at] != 0 {
+        let end = at + 1 + usize::from(query[at]);
+        labels.push(String::from_utf8_lossy(&query[at + 1..end]).into_owned());
+        at = end;
+    }
+    let (name, ipv4) = (labels.join("."), query[at + 2] == 1);
+    let exists = known.contains(&name.as_str());
+    let mut message = query[..at + 5].to_vec();
+    // RFC 1035 §4.1.1: a response, NOERROR or NXDOMAIN, one record.
+    (message[2], message[3]) = (0x81, if exists { 0x80 } else { 0x83 });
+    message[6..12].fill(0);
+    if exists && ipv4 {
+        message[7] = 1;
+        message.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 14, 16, 0, 4, 127, 0, 0, 1]);
+    } else {
+        // An SOA, by which the denial may be remembered.
+        message[9] = 1;
+        message.extend([0xc0, 12, 0, 6, 0, 1, 0, 0, 14, 16, 0, 22, 0, 0]);
+        message.extend([0, 0, 14, 16].repeat(5));
+    }
+    (name, message)
+}
+
+/// Says why a test is passed over where there are no namespaces.
+fn can_isolate() -> bool {
+    let tried = Command::new("unshare").args(["--mount", "true"]).status();
+    let works = tried.is_ok_and(|status| status.success());
+    if !works {
+        let _ = writeln!(std::io::stderr(), "no mount namespaces: slow names are not tested");
+    }
+    works
+}
+
+/// A relay that asks that name server. Look-ups that are not answered take as long as a dial may.
+fn scene(server: &NameServer) -> Scene {
+    let resolv_conf = format!("nameserver {}\noptions timeout:25 attempts:1\n", server.address);
+    Scene::on(Arc::new(Relay::among(&resolv_conf, "")))
+}
+
+/// This client's SEND to `host` is taken.
+fn sends_to(client: &mut Peer, me: &str, host: &str) {
+    let to = format!("{{{}}} {host}", client.session_name());
+    client.says(&send("s0000001", &to, &format!("{{{me}}}"), "hello"));
+    client.hears_response("s0000001", "200 OK", &format!("{{{}}}", client.session_name()));
+}
+
+#[track_caller]
+fn soon<T>(what: &str, act: impl FnOnce() -> T) -> T {
+    let begun = now();
+    let outcome = act();
+    let took = begun.elapsed();
+    assert!(took < SOON, "{what} took {took:?}");
+    outcome
+}
+
+#[test]
+fn slow_names_of_one_user_hold_up_nobody_else() {
+    if !can_isolate() {
+        return;
+    }
+    let server = NameServer::knowing(&["fast.test"]);
+    let scene = scene(&server);
+    let relay = &scene.relay;
+    let mut bob = scene.client("bob");
+    let carol = scene.listener_on("carol", SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), "fast.test");
+    let crowd: Vec<Peer> = (0..CROWD)
+        .map(|number| {
+            let mut alice = scene.client("alice");
+            sends_to(&mut alice, "alice", &format!("msrp://slow{number}.test:2855/x;tcp"));
+            alice
+        })
+        .collect();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            soon("another user's dial", || {
+                sends_to(&mut bob, "bob", "{carol}");
+                carol.accepts().hears(&send("{t}", "{carol}", "{B} {bob}", "hello"));
+            });
+        });
+        scope.spawn(|| {
+            let output = soon("status", || relay.ctl(&["status"]));
+            assert!(output.status.success(), "{output:?}");
+        });
+        scope.spawn(|| soon("reload", || relay.reloads()));
+    });
+    assert!(server.heard("slow0.test"));
+    drop(crowd);
+}
+
+/// A name server may be exchanged while the relay runs, and a reload forgets what names stood for.
+#[test]
+fn resolv_conf_is_read_again_when_it_changes_and_at_a_reload() {
+    if !can_isolate() {
+        return;
+    }
+    let (first, second) = (NameServer::knowing(&[]), NameServer::knowing(&["peer.test"]));
+    let scene = scene(&first);
+    let relay = &scene.relay;
+    let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let carol = scene.listener_on("carol", here, "peer.test");
+    sends_to(&mut scene.client("alice"), "alice", "{carol}");
+    relay.logs("next hop not reached: host \"peer.test\" has no address");
+
+    // In place: the file is mounted.
+    let text = format!("nameserver {}\n", second.address);
+    std::fs::write(relay.directory().join("resolv.conf"), text).expect("a file");
+    relay.logs("/etc/resolv.conf or /etc/hosts has changed and was read again");
+    let reaches = || {
+        let mut alice = scene.client("alice");
+        sends_to(&mut alice, "alice", "{carol}");
+        assert_eq!(carol.accepts().message().body.as_deref(), Some(&b"hello"[..]));
+    };
+    reaches();
+    assert!(second.heard("peer.test"));
+
+    second.forget();
+    reaches();
+    assert!(!second.heard("peer.test"), "it was to be remembered");
+    relay.reloads();
+    reaches();
+    assert!(second.heard("peer.test"));
+}
+
+/// A FIFO that nobody writes to stands for a file on a dead network mount: opening it never ends.
+#[test]
+fn a_file_that_hangs_holds_up_its_own_reload_only() {
+    let scene = Scene::secure_with("");
+    let relay = &scene.relay;
+    let dead = relay.directory().join("dead.crt");
+    mkfifo(&dead, Mode::S_IRUSR).expect("a FIFO");
+    thread::scope(|scope| {
+        relay.configure("certificate = dead.crt");
+        let hanging = scope.spawn(|| relay.fails_to_reload());
+        until_within(SOON, "the reload", || relay.status()["phase"] == "reloading");
+        // Whoever asks meanwhile learns what is waited for.
+        let told = relay.fails_to_reload();
+        let expected = format!("a reload is still reading {} and ", dead.display());
+        assert!(told.contains(&expected) && told.contains(" UTC;"), "{told}");
+        // The rest of the relay goes on.
+        soon("a log-in", || scene.client("alice"));
+        soon("status", || relay.status());
+        // It is given up in the end.
+        let given_up = hanging.join().expect("a reload");
+        assert!(given_up.contains(&expected), "{given_up}");
+    });
+    assert_eq!(relay.status()["phase"], "running");
+    // What names another file is read, although the thread of the other one still hangs.
+    relay.configure("");
+    soon("reload", || relay.reloads());
+}
