@@ -27,6 +27,7 @@ mod realms;
 mod reload;
 mod reports;
 mod responses;
+mod rewritten;
 mod sipsimple;
 mod slow_paths;
 mod stopping;
