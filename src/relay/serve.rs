@@ -34,6 +34,7 @@ impl Relay {
         process.configuration.listen(listeners)?;
         let watching = configuration::watch(Arc::clone(&process.configuration));
         process.lifecycle.spawn_until_stopping(watching);
+        process.lifecycle.spawn_until_stopping(Arc::clone(&process.notices).watch());
         Ok(Self { process })
     }
 
@@ -60,6 +61,7 @@ impl Relay {
                 warn!("stopped at once");
             }
         }
+        process.notices.finish();
     }
 }
 

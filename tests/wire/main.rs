@@ -21,6 +21,7 @@ mod harness;
 mod joining;
 mod limits;
 mod next_hops;
+mod notices;
 mod original_bugs;
 mod races;
 mod realms;
