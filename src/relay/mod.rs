@@ -23,6 +23,7 @@
 //! | the configuration in force: reading, swapping, listening, whether its backends answer | `configuration` |
 //! | who may join whom | `registry` |
 //! | why a session ended, and the log line about it | `end` |
+//! | what goes wrong with strangers, told once a minute | `notices` |
 //! | what all tasks share | `process`; `lifecycle` has its phase and its end, `stats` its counters |
 //! | watching and steering | `handle` |
 //! | what blocks | `own_thread` |
@@ -36,6 +37,7 @@ mod handle;
 mod lifecycle;
 mod lobby;
 mod login;
+mod notices;
 pub mod options;
 mod own_thread;
 mod party;

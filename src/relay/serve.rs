@@ -38,6 +38,7 @@ impl Relay {
         process.lifecycle.spawn_until_stopping(awaiting);
         let naming = configuration::follow_names(Arc::clone(process.configuration.resolver()));
         process.lifecycle.spawn_until_stopping(naming);
+        process.lifecycle.spawn_until_stopping(Arc::clone(&process.notices).watch());
         Ok(Self { process })
     }
 
@@ -64,6 +65,7 @@ impl Relay {
                 warn!("stopped at once");
             }
         }
+        process.notices.finish();
     }
 }
 
