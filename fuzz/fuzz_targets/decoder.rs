@@ -214,7 +214,7 @@ fn rewrite(head: &Head) {
             encode::status_line(&mut out, &head.transact_id, *status, comment);
         }
     }
-    encode::moved_paths(&mut out, &head.to_path, &head.from_path, own);
+    encode::moved_paths(&mut out, &head.to_path, &head.from_path, head.to_path[..own].iter());
     for (_, line) in encode::forwarded_lines(head) {
         out.extend_from_slice(line);
     }

@@ -83,8 +83,9 @@ pub trait Backend: Send + Sync {
         client: IpAddr,
     ) -> BoxFuture<'a, Result<Account, AuthError>>;
 
-    /// Finds out whether the backend answers, and logs it if it does not. Called after the backend
-    /// was opened, before the first look-up.
+    /// Finds out whether the backend answers, for [`Backend::health`], and logs it if that has
+    /// changed. Called after the backend was opened, before the first look-up, and again while it
+    /// fails and when an operator wants to know.
     fn probe(&self) -> BoxFuture<'_, ()> {
         Box::pin(std::future::ready(()))
     }
@@ -109,8 +110,17 @@ pub struct Health {
     pub name: &'static str,
     /// Where it is, without credentials.
     pub place: String,
+    /// The option of its section that says so.
+    pub option: &'static str,
     /// Whether it answers.
     pub state: HealthState,
+}
+
+impl Health {
+    /// Whether users of this store get 500.
+    pub fn fails(&self) -> bool {
+        matches!(self.state, HealthState::Fails { .. })
+    }
 }
 
 /// Whether a store of users answers.
@@ -118,8 +128,11 @@ pub struct Health {
 pub enum HealthState {
     /// It was not asked yet.
     Unasked,
-    /// It does.
-    Answers,
+    /// It does, or did when it was asked last.
+    Answers {
+        /// When the newest look-up began that it answered.
+        last: Instant,
+    },
     /// It does not, so that users get 500.
     Fails {
         /// Why, in the store's own words, without credentials.

@@ -2,7 +2,10 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use futures_util::future::BoxFuture;
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, join_all},
+};
 
 use super::{
     backend::{Account, Backend, Health},
@@ -45,11 +48,9 @@ impl Backend for Chain {
     }
 
     fn probe(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async {
-            for backend in &self.backends {
-                backend.probe().await;
-            }
-        })
+        // All at once: one that hangs must not keep the others from being asked.
+        let probes = self.backends.iter().map(|backend| backend.probe());
+        Box::pin(join_all(probes).map(drop))
     }
 
     fn health(&self) -> Vec<Health> {
@@ -62,7 +63,10 @@ mod tests {
     use secrecy::{ExposeSecret, SecretString};
 
     use super::*;
-    use crate::auth::{Credential, HealthState};
+    use crate::{
+        auth::{Credential, HealthState},
+        clock,
+    };
 
     const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
@@ -86,16 +90,17 @@ mod tests {
 
     #[test]
     fn the_health_of_each_has_its_name() {
-        let health = |name, state| Health { name, place: String::new(), state };
+        let answers = HealthState::Answers { last: clock::now() };
+        let health = |name, state| Health { name, place: String::new(), option: "uri", state };
         let states = [
             vec![health("first", HealthState::Unasked)],
             vec![],
-            vec![health("second", HealthState::Answers)],
+            vec![health("second", answers.clone())],
         ];
         let fixed = |health| Arc::new(Fixed(Err(AuthError::UnknownUser), health)) as _;
         let chain = Chain::new(states.map(fixed).into());
         let health: Vec<_> = chain.health().into_iter().map(|one| (one.name, one.state)).collect();
-        assert_eq!(health, [("first", HealthState::Unasked), ("second", HealthState::Answers)]);
+        assert_eq!(health, [("first", HealthState::Unasked), ("second", answers)]);
     }
 
     #[tokio::test]

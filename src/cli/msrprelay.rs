@@ -33,8 +33,8 @@ pub struct Args {
     /// Log how much memory is in use and what is still open when the relay stops
     #[arg(long)]
     pub debug_memory: bool,
-    /// Check the configuration and everything it names as a start would, print what is wrong, and
-    /// exit
+    /// Check the configuration and everything it names as a start would, ask the database, print
+    /// what is wrong, and exit
     #[arg(long)]
     pub check_config: bool,
     /// Print the names of the certificates and keys that the configuration uses, for the package

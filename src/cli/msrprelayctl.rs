@@ -25,10 +25,11 @@ const EXIT_STATUS: &str = "Exit status:
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
 pub enum Command {
-    /// Show the state of the relay: configuration, certificates, connections, sessions
+    /// Show the state of the relay: configuration, certificates, whether the database answers,
+    /// connections, sessions
     Status,
-    /// Reload the configuration and the certificates; wait for the outcome, and print why if it
-    /// fails
+    /// Reload the configuration and the certificates; wait for the outcome, print why if it fails,
+    /// and warn if the database does not answer
     Reload,
     /// Accept no new sessions, and stop when the last one has ended
     Drain,

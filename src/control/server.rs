@@ -26,7 +26,7 @@ use tokio::{
 use tracing::{debug, warn};
 
 use super::{Request, Response, Status};
-use crate::relay::{Handle, on_own_thread};
+use crate::relay::{Handle, Reloaded, on_own_thread};
 
 /// Mode of the socket: its owner and its group may connect.
 const MODE: u32 = 0o660;
@@ -38,6 +38,9 @@ const MAX_REQUEST: u64 = 4096;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Time for the last clients to read their responses when the relay ends.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// Longest time that a reload waits for the backends before it is answered. The configuration is in
+/// force by then, and a database may be away for hours.
+const BACKEND_PATIENCE: Duration = Duration::from_secs(2);
 /// Pause after a failed accept, so that a lasting failure causes no busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -242,11 +245,10 @@ async fn respond(request: Request, handle: &Handle) -> Response {
     match request {
         Request::Status => Response::Status(Box::new(Status::of(handle))),
         Request::Reload => match handle.reload().await {
-            Ok(reloaded) => Response::Reloaded {
-                generation: reloaded.generation,
-                in_force: reloaded.in_force,
-                warnings: reloaded.warnings,
-            },
+            Ok(Reloaded { generation, in_force, mut warnings }) => {
+                warnings.extend(handle.ask_backends(BACKEND_PATIENCE).await);
+                Response::Reloaded { generation, in_force, warnings }
+            }
             Err(error) => failed(&error.to_string()),
         },
         Request::Drain => {

@@ -4,12 +4,13 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     process,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    auth::{Health, HealthState},
     clock, logging,
     relay::{Handle, Phase, ReloadFailure, Sessions},
     tls::Identity,
@@ -42,6 +43,9 @@ pub struct Status {
     pub left_addresses: Vec<SocketAddr>,
     /// In the order in which they are asked.
     pub backends: Vec<String>,
+    /// Those of them that can fail, and whether they answer.
+    #[serde(default)]
+    pub backend_health: Vec<BackendHealth>,
     /// The default one first; empty with plain TCP.
     pub certificates: Vec<Certificate>,
     /// Open connections.
@@ -63,6 +67,38 @@ pub struct Status {
     pub last_failed_reload: Option<FailedReload>,
     /// The last time that certificates which had changed on disk could not be used.
     pub last_failed_renewal: Option<FailedReload>,
+}
+
+/// A backend that can fail, as the last look-ups found it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BackendHealth {
+    /// As in the option `backend`.
+    pub name: String,
+    /// Where it is, without credentials.
+    pub place: String,
+    /// Whether it answers.
+    #[serde(flatten)]
+    pub state: BackendState,
+}
+
+/// Whether a backend answers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum BackendState {
+    /// It was not asked yet, or has not answered the first question yet.
+    Unasked,
+    /// It does, or did when it was asked last.
+    Answers {
+        /// When it was asked last.
+        last_asked: u64,
+    },
+    /// It does not, so that its users get 500.
+    Fails {
+        /// Why, in its own words, without credentials.
+        fault: String,
+        /// Since when.
+        since: u64,
+    },
 }
 
 /// A certificate in use.
@@ -109,6 +145,7 @@ impl Status {
             addresses: relay.addresses(),
             left_addresses: relay.left_addresses(),
             backends: generation.backends().collect(),
+            backend_health: relay.health().into_iter().map(BackendHealth::of).collect(),
             certificates: generation.identities().iter().map(Certificate::of).collect(),
             connections: counts.connections,
             connections_accepted: counts.accepted,
@@ -120,6 +157,24 @@ impl Status {
             last_failed_reload: relay.failed_reload().map(FailedReload::of),
             last_failed_renewal: relay.failed_renewal().map(FailedReload::of),
         }
+    }
+}
+
+impl BackendHealth {
+    fn of(Health { name, place, state, .. }: Health) -> Self {
+        let state = match state {
+            HealthState::Unasked => BackendState::Unasked,
+            HealthState::Answers { last } => BackendState::Answers { last_asked: unix_of(last) },
+            HealthState::Fails { fault, since } => {
+                BackendState::Fails { fault: fault.to_string(), since: unix_of(since) }
+            }
+        };
+        Self { name: name.to_owned(), place, state }
+    }
+
+    /// Whether its users get 500.
+    pub fn fails(&self) -> bool {
+        matches!(self.state, BackendState::Fails { .. })
     }
 }
 
@@ -138,6 +193,12 @@ impl Certificate {
             file: identity.path().to_owned(),
         }
     }
+}
+
+/// A moment of the monotonic clock, by the time of day as it is now.
+fn unix_of(moment: Instant) -> u64 {
+    let age = clock::now().saturating_duration_since(moment);
+    clock::wall().checked_sub(age).map(unix).unwrap_or_default()
 }
 
 fn unix(time: SystemTime) -> u64 {

@@ -7,7 +7,10 @@ use std::{
     net::SocketAddr,
     process::ExitCode,
     sync::Arc,
+    time::Duration,
 };
+
+use tokio::runtime;
 
 use super::{
     failure::Failure,
@@ -21,13 +24,18 @@ use crate::{
     relay::{self, Config, Generation, RelayError},
 };
 
+/// Longest wait for the backends: more than the default `timeout` of a database, so that the warning
+/// has the reason.
+const BACKEND_PATIENCE: Duration = Duration::from_secs(6);
+
 /// Prints the findings on standard error and the verdict on standard output.
 pub(super) fn run(arguments: &Args) -> ExitCode {
     let mut findings = Findings::default();
     match examine(arguments) {
         Ok((config, faults)) => {
             findings.refuse_lines(faults.iter());
-            findings.look_at(&Arc::new(config));
+            // Before a start by the service manager only errors count, so it need not wait.
+            findings.look_at(&Arc::new(config), !arguments.systemd);
         }
         Err(failure) => findings.refuse_lines([failure]),
     }
@@ -71,8 +79,9 @@ impl Findings {
         }
     }
 
-    /// Checks what depends on this machine: users, names, files.
-    fn look_at(&mut self, config: &Arc<Config>) {
+    /// Checks what depends on this machine: users, names, files; and with `ask`, whether the
+    /// backends answer.
+    fn look_at(&mut self, config: &Arc<Config>, ask: bool) {
         self.warnings.extend(config.remarks());
         // With a fault in the file nothing can be built.
         let whole = self.errors.is_empty();
@@ -95,8 +104,23 @@ impl Findings {
         for error in faults {
             self.refuse(error, config);
         }
-        if let Err(failure) = owner.and_then(|owner| self.look_as(owner.as_ref(), config)) {
-            self.errors.push(failure.to_string());
+        match owner.and_then(|owner| self.look_as(owner.as_ref(), config)) {
+            Ok(()) if whole && ask => self.ask_backends(config),
+            Ok(()) => {}
+            Err(failure) => self.errors.push(failure.to_string()),
+        }
+    }
+
+    /// As the relay's user, because a database may know its clients by that, and a file has a mode.
+    fn ask_backends(&mut self, config: &Config) {
+        match runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => {
+                let warnings = runtime.block_on(relay::unanswered(config, BACKEND_PATIENCE));
+                self.warnings.extend(warnings);
+                // Do not wait for a look-up of a name that is still under way.
+                runtime.shutdown_background();
+            }
+            Err(error) => self.warnings.push(format!("the backends were not asked: {error}")),
         }
     }
 

@@ -26,6 +26,10 @@ use crate::{
 /// How often the status line for `systemctl status` is updated.
 const STATUS_PERIOD: Duration = Duration::from_secs(10);
 
+/// How often the relay looks whether a backend has failed or is back. The status line then changes
+/// at once.
+const HEALTH_PERIOD: Duration = Duration::from_secs(1);
+
 /// What a running relay needs from the process around it.
 #[derive(Debug)]
 pub(super) struct Serving {
@@ -75,6 +79,8 @@ impl Serving {
         let mut phase = handle.phase();
         let mut steering = Steering::new(handle.clone());
         let mut news = every(STATUS_PERIOD);
+        let mut look = every(HEALTH_PERIOD);
+        let mut away = Vec::new();
         let mut beat = pin!(beat(handle.clone(), manager.watchdog().map(every)));
         // The control socket ends a little after the relay, because its client may have asked for
         // the end and waits for the response.
@@ -98,6 +104,12 @@ impl Serving {
                 watchdog = &mut beat => {
                     manager.alive();
                     beat.set(self::beat(handle.clone(), watchdog));
+                }
+                _ = look.tick(), if manager.listens() => {
+                    let before = std::mem::replace(&mut away, self::away(&handle));
+                    if away != before {
+                        news.reset_immediately();
+                    }
                 }
                 _ = news.tick(), if manager.listens() => {
                     let status = Status::of(&handle);
@@ -178,6 +190,11 @@ fn every(period: Duration) -> Interval {
     interval
 }
 
+/// The backends that fail.
+fn away(handle: &Handle) -> Vec<&'static str> {
+    handle.health().iter().filter(|backend| backend.fails()).map(|backend| backend.name).collect()
+}
+
 fn tell_phase(manager: &mut Manager, phase: Phase) {
     match phase {
         Phase::Running => {
@@ -207,8 +224,10 @@ fn in_words(status: &Status) -> String {
     } else {
         ""
     };
+    let away = status.backend_health.iter().filter(|backend| backend.fails());
+    let away: String = away.flat_map(|backend| ["; ", &backend.name, " away"]).collect();
     format!(
-        "{doing}: {} sessions, {} of them joined, {} connections{failed}",
+        "{doing}: {} sessions, {} of them joined, {} connections{failed}{away}",
         status.sessions.waiting + status.sessions.bound,
         status.sessions.bound,
         status.connections,

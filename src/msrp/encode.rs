@@ -116,10 +116,16 @@ pub fn forwarded_lines(head: &Head) -> impl Iterator<Item = (Name, &[u8])> {
     all(0).chain(all(1)).chain(all(2))
 }
 
-/// The two paths of a message that is passed on. The first `own` URIs of To-Path, which are the
-/// relay's, move to the front of From-Path, as they were written (RFC 4976 §6.4.1).
-pub fn moved_paths(out: &mut BytesMut, to: &Path, from: &Path, own: usize) {
-    paths(out, &to[own..], to[..own].iter().rev().chain(from.iter()));
+/// The two paths of a message that is passed on. The relay's URIs move from the front of To-Path to
+/// the front of From-Path (RFC 4976 §6.4.1). They leave as `own` has them, in the order of To-Path:
+/// as they were given out, whatever a middlebox made of them.
+pub fn moved_paths<'a>(
+    out: &mut BytesMut,
+    to: &'a Path,
+    from: &'a Path,
+    own: impl DoubleEndedIterator<Item = &'a Uri> + ExactSizeIterator,
+) {
+    paths(out, &to[own.len()..], own.rev().chain(from.iter()));
 }
 
 /// The head of a SEND that leaves in pieces: all but the start line and the Byte-Range.
@@ -130,8 +136,11 @@ pub struct Template {
 }
 
 impl Template {
-    /// The template of `head`; the first `own` URIs of its To-Path are the relay's.
-    pub fn new(head: &Head, own: usize) -> Self {
+    /// The template of `head`, whose To-Path begins with the relay's URIs `own`.
+    pub fn new<'a>(
+        head: &'a Head,
+        own: impl DoubleEndedIterator<Item = &'a Uri> + ExactSizeIterator,
+    ) -> Self {
         let mut out = BytesMut::with_capacity(512);
         moved_paths(&mut out, &head.to_path, &head.from_path, own);
         let mut range_at = out.len();

@@ -129,6 +129,21 @@ impl Uri {
             && self.same_host(other)
     }
 
+    /// Whether both have the same session-id, whatever else they have.
+    pub fn same_session_id(&self, other: &Self) -> bool {
+        self.parts.session_id.is_some() && self.session_id() == other.session_id()
+    }
+
+    /// Whether this is `minted`, a URI of this relay, perhaps with another scheme, host or port: a
+    /// middlebox on the way may have rewritten these (RFC 6714).
+    ///
+    /// This gives nothing away. Scheme, host and port are the same for all sessions and known to
+    /// all; only the session-id tells one session from another, and its 128 random bits are the
+    /// secret that a peer must know (RFC 4975 §14.1).
+    pub fn leads_to(&self, minted: &Self) -> bool {
+        self.same_session_id(minted) && self.transport().eq_ignore_ascii_case(minted.transport())
+    }
+
     fn part(&self, range: &Range<u16>) -> &[u8] {
         &self.text[usize::from(range.start)..usize::from(range.end)]
     }

@@ -3,18 +3,19 @@
 use std::{
     net::SocketAddr,
     sync::Arc,
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 
 use super::{
-    configuration::{Generation, ReloadError, ReloadFailure, Reloaded},
+    configuration::{self, Generation, ReloadError, ReloadFailure, Reloaded},
     lifecycle::Phase,
     process::Process,
     registry::Sessions,
     stats::Counts,
 };
+use crate::{auth::Health, clock};
 
 /// Watches and steers a running relay. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -62,6 +63,24 @@ impl Handle {
     pub fn in_force(&self) -> (Arc<Generation>, SystemTime) {
         let in_force = self.process.configuration.in_force();
         (Arc::clone(&in_force.generation), in_force.since)
+    }
+
+    /// How the backends in force are, as far as they were asked.
+    pub fn health(&self) -> Vec<Health> {
+        self.process.configuration.backend().health()
+    }
+
+    /// Asks the backends in force, and waits for `patience` at most. Returns a warning for each that
+    /// has not answered. A question that is still open goes on; [`Self::health`] then knows the
+    /// outcome.
+    pub async fn ask_backends(&self, patience: Duration) -> Vec<String> {
+        let (generation, _) = self.in_force();
+        let (backend, asked) = (Arc::clone(&generation.backend), clock::now());
+        let asking = async move { backend.probe().await };
+        let asking = self.process.lifecycle.spawn_until_stopping(asking);
+        // What a probe found is in the health.
+        let _: Result<_, _> = timeout(patience, asking).await;
+        configuration::complaints(&*generation.backend, &generation.config, asked)
     }
 
     /// The addresses that the relay listens on.

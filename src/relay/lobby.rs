@@ -28,7 +28,7 @@ use crate::{
         uri::shortened,
     },
     session::{self, Holding, Reject, refusal, refusal_of_malformed},
-    transport::{self, Blocks, Loss, Stream},
+    transport::{self, Blocks, LinkError, Loss, Stream},
 };
 
 /// How long a connection may stay in the lobby, TLS handshake included (RFC 4976 §6.1).
@@ -78,11 +78,15 @@ pub(super) async fn enter(process: &Process, tcp: TcpStream, peer: SocketAddr) -
             attend(process, Visitor::new(party), deadline).await
         }
         Ok(Err(error)) => {
-            debug!("{error}");
+            if let LinkError::Handshake(cause) = &error {
+                process.notices.handshake_failed(peer, cause);
+            } else {
+                debug!("{error}");
+            }
             Left::Gone
         }
         Err(_) => {
-            info!("closed: no TLS handshake within {} s", PROBATION.as_secs());
+            process.notices.handshake_too_slow(peer, PROBATION);
             Left::Gone
         }
     }
@@ -223,7 +227,7 @@ impl Visitor {
                 session::log_stray(decoder);
                 return Look::Nothing;
             }
-            Ok(Some(Event::Head(head))) => self.head(head),
+            Ok(Some(Event::Head(head))) => self.head(process, head),
             Ok(Some(Event::Malformed(message))) => {
                 self.refused += 1;
                 self.say(refusal_of_malformed(&message, &Reject::Unintelligible(message.error)));
@@ -244,20 +248,30 @@ impl Visitor {
         Look::Done
     }
 
-    fn head(&mut self, head: Head) {
+    fn head(&mut self, process: &Process, head: Head) {
         let Start::Request(method) = &head.start else { return };
+        let (peer, to) = (self.party.peer(), head.to_path.first());
         let reject = if session::is_login(method, &head) {
             match head.headers.check() {
                 Ok(()) => {
                     self.login = Some(Box::new(head));
                     return;
                 }
-                Err(error) => error.into(),
+                Err(error) => {
+                    process.notices.login_refused(peer, ("", to.host()), &error);
+                    error.into()
+                }
             }
         } else {
-            self.refusal.take().unwrap_or_else(|| Reject::UnknownMethod(method.clone()))
+            let reject = self.refusal.take();
+            let reject = reject.unwrap_or_else(|| Reject::UnknownMethod(method.clone()));
+            if let Reject::NoSession(_) = reject {
+                process.notices.not_joined(peer, to, &reject);
+            } else {
+                debug!("{method} refused: {reject}");
+            }
+            reject
         };
-        debug!("{method} refused: {reject}");
         self.refused += 1;
         self.say(refusal(&head, &reject));
     }

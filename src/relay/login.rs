@@ -146,6 +146,8 @@ async fn verify(
     let target = head.to_path.last();
     // RFC 4976 §8: an IP address needs a port, because only a name can be looked up in DNS.
     if target.address().is_some() && target.port().is_none() {
+        let reason = "To-Path has an IP address without a port";
+        process.notices.login_refused(claimant.peer, ("", target.host()), &reason);
         let (status, comment) =
             Reject::from(HeaderError::Unreadable(Name::ToPath.as_str())).status();
         return Err(Refusal {
@@ -248,8 +250,13 @@ fn refuse(
     // A client that sends no credentials only asks for a challenge.
     let tried = head.headers.value(Name::Authorization).is_some();
     let failed = tried && answer.is_failed_attempt();
-    let told = failed && claimant.policy.login.log_failed_auth;
-    end::log_refused_auth(claimant.peer, (user, realm), error, told);
+    let warned = failed && claimant.policy.login.log_failed_auth;
+    if answer.is_failed_attempt() && !warned {
+        process.notices.login_refused(claimant.peer, (user, realm), error);
+    } else {
+        // A stale nonce is normal, and of a backend's trouble the backend itself tells.
+        end::log_refused_auth(claimant.peer, (user, realm), error, warned);
+    }
     let response = match answer {
         Answer::BadRequest => {
             let error = HeaderError::Unreadable(Name::Authorization.as_str());

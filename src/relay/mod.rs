@@ -20,9 +20,10 @@
 //! |---|---|
 //! | the stages of a connection, as above | `serve` runs `lobby`, `bridge` and `ending`; `login` answers an AUTH |
 //! | one connection, and what moves with it | `party`; `wire` moves octets between two connections |
-//! | the configuration in force: reading, swapping, listening | `configuration` |
+//! | the configuration in force: reading, swapping, listening, whether its backends answer | `configuration` |
 //! | who may join whom | `registry` |
 //! | why a session ended, and the log line about it | `end` |
+//! | what goes wrong with strangers, told once a minute | `notices` |
 //! | what all tasks share | `process`; `lifecycle` has its phase and its end, `stats` its counters |
 //! | watching and steering | `handle` |
 //! | what blocks | `own_thread` |
@@ -36,6 +37,7 @@ mod handle;
 mod lifecycle;
 mod lobby;
 mod login;
+mod notices;
 pub mod options;
 mod own_thread;
 mod party;
@@ -48,7 +50,7 @@ mod wire;
 pub use self::{
     configuration::{
         Bound, Generation, Reading, ReloadError, ReloadFailure, Reloaded, Source, bind, distinct,
-        resolve,
+        resolve, unanswered,
     },
     error::{Located, RelayError},
     handle::Handle,

@@ -14,6 +14,7 @@ use tracing::error;
 use super::{
     configuration::{Configuration, Generation, Source},
     lifecycle::Lifecycle,
+    notices::Notices,
     party::Registry,
     stats::Stats,
 };
@@ -26,6 +27,7 @@ pub(super) struct Process {
     pub(super) configuration: Arc<Configuration>,
     pub(super) lifecycle: Arc<Lifecycle>,
     pub(super) stats: Arc<Stats>,
+    pub(super) notices: Arc<Notices>,
     pub(super) started: Instant,
 }
 
@@ -54,6 +56,7 @@ impl Process {
                 configuration: Arc::new(configuration),
                 lifecycle,
                 stats: Arc::default(),
+                notices: Arc::default(),
                 started: clock::now(),
             }
         })

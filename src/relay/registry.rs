@@ -115,11 +115,13 @@ impl<C> Registry<C> {
         (Registration { place: Place { registry: Arc::clone(self), info }, span }, arrival)
     }
 
-    /// Claims the session that a stranger's SEND names. A SEND with a wrong path is refused and
-    /// leaves the session as it is.
+    /// Claims the session that a stranger's SEND names by its session-id: a middlebox may have
+    /// rewritten the rest of the URI. A SEND with a wrong path is refused and leaves the session as
+    /// it is.
     pub(super) fn claim(&self, head: &Head) -> Result<oneshot::Sender<C>, Reject> {
         let mut sessions = self.lock();
-        let entry = find(&mut sessions, head.to_path.first());
+        let first = head.to_path.first();
+        let entry = find(&mut sessions, first).filter(|entry| first.leads_to(&entry.info.uri));
         let entry = entry.ok_or(Reject::NoSession(detail::NONE))?;
         if head.to_path[1..] != entry.info.client[..] {
             return Err(Reject::NoSession(detail::DESTINATION));
@@ -163,9 +165,10 @@ impl SessionInfo {
     }
 }
 
+/// The session that has the session-id of `uri`, unless it has lapsed.
 fn find<'a, C>(sessions: &'a mut HashMap<String, Entry<C>>, uri: &Uri) -> Option<&'a mut Entry<C>> {
     let entry = sessions.get_mut(uri.session_id()?)?;
-    (entry.info.uri == *uri && !matches!(entry.standing, Standing::Lapsed)).then_some(entry)
+    (!matches!(entry.standing, Standing::Lapsed)).then_some(entry)
 }
 
 impl<C> Entry<C> {
@@ -213,7 +216,10 @@ impl<C> Registration<C> {
             Some(Standing::Bound) => return Join::Await,
             _ => return Join::Refuse(Reject::NoSession(detail::NONE)),
         }
-        let joined = match find(&mut sessions, path.first()) {
+        // Only the first URI of To-Path may be a rewritten one of ours. A next hop with another host
+        // and port is a machine elsewhere: the middlebox itself, which may want what goes through.
+        let next = find(&mut sessions, path.first()).filter(|one| one.info.uri == *path.first());
+        let joined = match next {
             Some(other) if path[1..] != other.info.client[..] => {
                 return Join::Refuse(Reject::NoSession(detail::DESTINATION));
             }

@@ -34,8 +34,11 @@ impl Relay {
         process.configuration.listen(listeners)?;
         let watching = configuration::watch(Arc::clone(&process.configuration));
         process.lifecycle.spawn_until_stopping(watching);
+        let awaiting = configuration::await_return(Arc::clone(&process.configuration));
+        process.lifecycle.spawn_until_stopping(awaiting);
         let naming = configuration::follow_names(Arc::clone(process.configuration.resolver()));
         process.lifecycle.spawn_until_stopping(naming);
+        process.lifecycle.spawn_until_stopping(Arc::clone(&process.notices).watch());
         Ok(Self { process })
     }
 
@@ -62,6 +65,7 @@ impl Relay {
                 warn!("stopped at once");
             }
         }
+        process.notices.finish();
     }
 }
 

@@ -398,6 +398,24 @@ impl Session {
         })
     }
 
+    /// Whether a message from `leg` with this To-Path is for this session. Its first URI may have
+    /// been rewritten on its way.
+    fn is_for(&self, leg: Leg, to_path: &Path) -> bool {
+        self.own_from(leg).next().is_some_and(|own| to_path.first().leads_to(own))
+    }
+
+    /// Whether a message that [`is_for`](Self::is_for) this session also passes the second one that
+    /// is joined to it.
+    fn passes(&self, leg: Leg, to_path: &Path) -> bool {
+        let rest = to_path.get(1..self.own.len()).unwrap_or_default();
+        self.own_from(leg).skip(1).eq(rest)
+    }
+
+    /// Whether a URI is one of this session, perhaps rewritten.
+    fn is_own(&self, uri: &Uri) -> bool {
+        self.own.iter().any(|own| own.same_session_id(uri))
+    }
+
     /// Tells each leg's clock whether the leg is read: a deadline for its input must not pass while
     /// that input stays in the socket.
     fn settle(&mut self, now: Instant) {

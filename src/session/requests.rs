@@ -63,17 +63,17 @@ impl Session {
 
     fn route(&self, from: Leg, head: &Head, method: &Method) -> Result<(), Reject> {
         let no_session = |detail| Err(Reject::NoSession(detail));
-        let (mine, beyond) = head.to_path.split_at(self.own.len().min(head.to_path.len()));
+        let beyond = &head.to_path[self.own.len().min(head.to_path.len())..];
         if self.life != Life::Open {
             return no_session(detail::NONE);
         }
-        if Some(head.to_path.first()) != self.own_from(from).next() {
+        if !self.is_for(from, &head.to_path) {
             return no_session(detail::WRONG_SESSION);
         }
         if beyond.is_empty() {
             return no_session(detail::NOWHERE);
         }
-        if !mine.iter().eq(self.own_from(from)) {
+        if !self.passes(from, &head.to_path) {
             return no_session(detail::DESTINATION);
         }
         if !self.is_source(from, head, method) {
@@ -95,7 +95,7 @@ impl Session {
 
     fn is_destination(&self, from: Leg, beyond: &[Uri], method: &Method) -> bool {
         // RFC 4976 §9.4: a path that leads back to this session is a loop.
-        if beyond.iter().any(|uri| self.own.contains(uri)) {
+        if beyond.iter().any(|uri| self.is_own(uri)) {
             return false;
         }
         match &self.side(from.other()).peer_path {
@@ -168,7 +168,7 @@ impl Session {
         now: Instant,
     ) -> Inbound {
         let acknowledgement = acknowledgement(head, &sent);
-        let template = Template::new(head, self.own.len());
+        let template = Template::new(head, self.own_from(from));
         self.side_mut(from.other()).outbox.open(template, sent, id, now);
         Inbound::Stream(acknowledgement)
     }
@@ -187,7 +187,7 @@ impl Session {
         let lines = head.headers.lines().map(|(_, line)| line.len()).sum::<usize>();
         let mut out = BytesMut::with_capacity(256 + lines + body.len());
         encode::request_line(&mut out, &id, method);
-        self.forwarded(&mut out, &head);
+        self.forwarded(&mut out, from, &head);
         // RFC 4975 §7.1: no Content-Type without a body, so that one is empty.
         let has_body = head.has_body || head.headers.value(Name::ContentType).is_some();
         if has_body {
@@ -218,8 +218,8 @@ impl Session {
     }
 
     /// Writes the header lines of a message that is passed on, paths first (RFC 4976 §6.4.1).
-    pub(super) fn forwarded(&self, out: &mut BytesMut, head: &Head) {
-        encode::moved_paths(out, &head.to_path, &head.from_path, self.own.len());
+    pub(super) fn forwarded(&self, out: &mut BytesMut, from: Leg, head: &Head) {
+        encode::moved_paths(out, &head.to_path, &head.from_path, self.own_from(from));
         for (_, line) in encode::forwarded_lines(head) {
             out.extend_from_slice(line);
         }

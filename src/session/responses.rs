@@ -24,7 +24,7 @@ impl Session {
         comment: &[u8],
         now: Instant,
     ) {
-        if Some(head.to_path.first()) != self.own_from(from).next() || self.life == Life::Ended {
+        if !self.is_for(from, &head.to_path) || self.life == Life::Ended {
             return;
         }
         let outbox = &mut self.side_mut(from).outbox;
@@ -83,9 +83,8 @@ impl Session {
         (incoming, auth): (TransactId, Option<Auth>),
         now: Instant,
     ) {
-        let ours = head.to_path.len() > self.own.len()
-            && self.own_from(from).eq(&head.to_path[..self.own.len()]);
-        if !ours || head.headers.check().is_err() {
+        let ours = head.to_path.len() > self.own.len();
+        if !ours || !self.passes(from, &head.to_path) || head.headers.check().is_err() {
             return;
         }
         match auth {
@@ -97,7 +96,7 @@ impl Session {
         }
         let mut out = BytesMut::with_capacity(512);
         encode::status_line(&mut out, &incoming, status, comment);
-        self.forwarded(&mut out, head);
+        self.forwarded(&mut out, from, head);
         encode::end_line(&mut out, &incoming, Continuation::End, false);
         let frame = Frame { bytes: out.freeze(), transaction: None, own: false };
         self.side_mut(from.other()).outbox.push(frame, now);
@@ -107,7 +106,7 @@ impl Session {
     /// To-Path, behind that of this relay.
     fn note_use_path(&mut self, head: &Head) {
         let Some(Ok(given)) = head.headers.value(Name::UsePath).map(Path::parse) else { return };
-        let given: Vec<Uri> = given.iter().filter(|uri| !self.own.contains(uri)).cloned().collect();
+        let given: Vec<Uri> = given.iter().filter(|uri| !self.is_own(uri)).cloned().collect();
         if let Binding::Dialled { use_path, .. } = &mut self.binding {
             *use_path = Path::from_uris(&given);
         }

@@ -29,7 +29,12 @@ pub async fn accept(
     let Some(config) = config else {
         return Link::new(Carrier::new(tcp), peer).map_err(LinkError::Closed);
     };
-    if starts_with_old_hello(&tcp).await.map_err(LinkError::Closed)? {
+    let mut start = [0; 11];
+    let seen = tcp.peek(&mut start).await.map_err(LinkError::Closed)?;
+    if seen == 0 {
+        return Err(LinkError::Unused);
+    }
+    if is_old_hello(&start[..seen]) {
         refuse_version(tcp, peer).await.map_err(LinkError::Closed)?;
         return Err(LinkError::Handshake(HandshakeError::VersionTooOld));
     }
@@ -45,15 +50,13 @@ pub async fn accept(
 /// Those versions have no signature algorithms. rustls notices that first and sends the alert
 /// `handshake_failure`, but RFC 8996 §4 and §5 require `protocol_version`. A hello that arrives in
 /// pieces of less than 11 octets is left to rustls.
-async fn starts_with_old_hello(tcp: &TcpStream) -> io::Result<bool> {
+fn is_old_hello(start: &[u8]) -> bool {
     const HANDSHAKE: u8 = 22;
     const CLIENT_HELLO: u8 = 1;
-    let mut start = [0; 11];
-    let seen = tcp.peek(&mut start).await?;
-    let [HANDSHAKE, _, _, _, _, CLIENT_HELLO, _, _, _, major, minor] = start else {
-        return Ok(false);
+    let &[HANDSHAKE, _, _, _, _, CLIENT_HELLO, _, _, _, major, minor] = start else {
+        return false;
     };
-    Ok(seen == start.len() && (major, minor) < (3, 3))
+    (major, minor) < (3, 3)
 }
 
 async fn refuse_version(tcp: TcpStream, peer: SocketAddr) -> io::Result<()> {

@@ -15,6 +15,9 @@ pub enum LinkError {
     /// The TLS handshake of an accepted connection failed.
     #[error("TLS handshake failed: {0}")]
     Handshake(HandshakeError),
+    /// The peer closed an accepted connection without a word, where TLS was expected: a probe.
+    #[error("TLS handshake failed: the peer closed the connection")]
+    Unused,
     /// The host of the next hop could not be resolved.
     #[error("{0}")]
     Resolve(ResolveError),

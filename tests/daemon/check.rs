@@ -1,8 +1,8 @@
 //! `--check-config`: all faults in one round, and a description of what is good.
 
-use std::net::TcpListener;
+use std::{net::TcpListener, time::Duration};
 
-use crate::harness::{Site, certificate};
+use crate::harness::{Site, certificate, now};
 
 /// `--check-config` goes on after the first.
 #[test]
@@ -114,4 +114,63 @@ fn a_good_configuration_is_described() {
         assert!(described.contains(text), "{text}: {described}");
     }
     assert!(!site.path("run").exists(), "nothing is made");
+}
+
+/// Away, and in the words of what is wrong: a warning, because the relay starts all the same.
+#[test]
+fn a_check_asks_the_database() {
+    let site = Site::at(2855, "");
+    let users = site.path("users.db");
+    site.edit("backend = memory", "backend = memory, database");
+    site.edit("[Memory]", &format!("[Database]\nuri = sqlite://{}\n[Memory]", users.display()));
+    let uri = site.line_of("uri");
+    let checked = site.run(&["--check-config"]);
+    assert!(checked.status.success(), "{checked:#?}");
+    let warning = format!(
+        "warning: {uri}: [Database] uri: SQLite file {}: the file does not exist",
+        users.display()
+    );
+    assert!(checked.stderr.starts_with(&warning), "{warning}\n{checked:#?}");
+    assert!(checked.stderr.trim_end().ends_with("; until it answers, its users get 500"));
+    let verdict = checked.stdout.lines().last();
+    assert_eq!(verdict, Some("the relay can start with this configuration; see the warning"));
+    assert!(!users.exists(), "nothing is made");
+
+    // A certificate that is missing does not keep the database from being asked.
+    site.edit("certificate = relay.crt", "certificate = missing.crt");
+    let checked = site.run(&["--check-config"]);
+    assert_eq!(checked.status.code(), Some(1));
+    assert!(checked.stderr.contains(&warning), "{checked:#?}");
+    site.edit("certificate = missing.crt", "certificate = relay.crt");
+
+    site.make_table("users.db");
+    let checked = site.run(&["--check-config"]);
+    assert!(checked.status.success() && checked.stderr.is_empty(), "{checked:#?}");
+    assert_eq!(checked.stdout.lines().last(), Some("the configuration is good"));
+}
+
+/// A server that accepts and says nothing, with a `timeout` that is longer than anyone waits.
+#[test]
+fn a_check_waits_for_no_database_for_long() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let site = Site::at(2855, "");
+    site.edit("backend = memory", "backend = memory, database");
+    let section = format!("[Database]\nuri = mysql://u:s3cr3t@127.0.0.1:{port}/d\ntimeout = 25\n");
+    site.edit("[Memory]", &format!("{section}[Memory]"));
+    // A start by the service manager does not wait for it at all.
+    silent.set_nonblocking(true).unwrap();
+    let checked = site.run(&["--check-config", "--systemd"]);
+    assert!(checked.status.success() && checked.stderr.is_empty(), "{checked:#?}");
+    assert!(silent.accept().is_err(), "it was asked");
+
+    let began = now();
+    let checked = site.run(&["--check-config"]);
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(12), "{took:?}");
+    assert!(checked.status.success(), "{checked:#?}");
+    assert!(silent.accept().is_ok(), "it was not asked");
+    let warning = format!("MySQL database d at 127.0.0.1:{port} has not answered yet; until it");
+    assert!(checked.stderr.contains(&warning), "{checked:#?}");
+    assert!(!checked.stderr.contains("s3cr3t"), "{checked:#?}");
 }

@@ -17,6 +17,7 @@ use nix::{
     unistd::{Pid, geteuid},
 };
 use rcgen::{CertificateParams, DnType, KeyPair, date_time_ymd};
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
 
 /// More than anything here takes.
@@ -83,6 +84,26 @@ impl Site {
             "[Relay]\nbackend = memory\n{options}\n{user}\n[Memory]\nalice@example.com = secret\n"
         );
         self.write("config.ini", &text);
+    }
+
+    /// The place of the line of the configuration that begins so, as messages name it.
+    pub(crate) fn line_of(&self, start: &str) -> String {
+        let text = self.read("config.ini");
+        let line = text.lines().zip(1..).find(|(line, _)| line.starts_with(start));
+        format!("{}:{}", self.path("config.ini").display(), line.expect("that line").1)
+    }
+
+    /// An SQLite database with a table of users that is empty.
+    pub(crate) fn make_table(&self, name: &str) {
+        let table = "CREATE TABLE subscriber (username TEXT, domain TEXT, password TEXT)";
+        let options = SqliteConnectOptions::new().filename(self.path(name));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime").block_on(async {
+            let options = options.create_if_missing(true);
+            let mut owner = options.connect().await.expect("a new file");
+            owner.execute(table).await.expect("a table");
+            owner.close().await.expect("its end");
+        });
     }
 
     pub(crate) fn read(&self, name: &str) -> String {

@@ -1,6 +1,7 @@
 //! `--systemd`: what a service manager is told, its watchdog, and sockets that it hands over.
 
 use std::{
+    fs,
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
     os::{
@@ -128,6 +129,39 @@ fn the_manager_hears_of_start_reload_and_stop() {
     relay.signal(Signal::SIGTERM);
     manager.waits_for("STOPPING=1");
     assert!(relay.ends().success());
+}
+
+/// `systemctl status` shows it as long as it lasts; nobody needs to log in for that.
+#[test]
+fn the_manager_hears_of_a_database_that_goes_and_comes_back() {
+    let site = Site::at(0, "");
+    let users = site.path("users.db");
+    site.edit("backend = memory", "backend = memory, database");
+    site.edit("[Memory]", &format!("[Database]\nuri = sqlite://{}\n[Memory]", users.display()));
+    let mut manager = Manager::at(&site.path("notify"));
+    let began = now();
+    let relay = Foreground::start(service(&site));
+    let good = "relaying: 0 sessions, 0 of them joined, 0 connections";
+    let away = format!("{good}; database away");
+    // There is no such file yet.
+    manager.shows(&away);
+    // At once, and not with the numbers that are told every ten seconds.
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    site.make_table("users.db");
+    manager.shows(good);
+    // Both: a reload opens the file anew.
+    fs::rename(&users, site.path("moved")).expect("a file to move");
+    site.edit("[Memory]", "nonsense\n[Memory]");
+    relay.signal(Signal::SIGHUP);
+    manager.shows(&format!("{good}; the last reload failed"));
+    site.edit("nonsense\n[Memory]", "[Memory]");
+    relay.signal(Signal::SIGHUP);
+    manager.shows(&away);
+    site.edit("[Memory]", "nonsense\n[Memory]");
+    relay.signal(Signal::SIGHUP);
+    manager.shows(&format!("{good}; the last reload failed; database away"));
+    fs::rename(site.path("moved"), &users).expect("a file to move");
+    manager.shows(&format!("{good}; the last reload failed"));
 }
 
 #[test]

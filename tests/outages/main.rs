@@ -8,6 +8,7 @@ mod gate;
 #[expect(dead_code, unused_imports, reason = "the other tests on the wire use the rest of it")]
 #[path = "../wire/harness/mod.rs"]
 mod harness;
+mod told;
 
 use std::{
     net::Ipv4Addr,
@@ -46,6 +47,10 @@ struct Stage {
 
 impl Stage {
     fn set(kind: Kind) -> Option<Self> {
+        Self::with_timeout(kind, TIMEOUT)
+    }
+
+    fn with_timeout(kind: Kind, timeout: u64) -> Option<Self> {
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let server = Server::start(kind)?;
         server.create("sip");
@@ -53,7 +58,7 @@ impl Stage {
         server.run("sip", ZOE);
         let gate = Gate::to(server.address());
         let uri = server.uri_at(gate.address(), "sip");
-        let section = format!("\n[Database]\nuri = {uri}\ntimeout = {TIMEOUT}\n");
+        let section = format!("\n[Database]\nuri = {uri}\ntimeout = {timeout}\n");
         let relay =
             Relay::configured("backend = memory, database\nlog_level = INFO", false, &section);
         Some(Self { relay, gate, server, _alone: alone })

@@ -1,7 +1,7 @@
 //! Where accounts are kept: one battery for all backends, on real servers that are started for the
 //! run. What is particular to tables is in `tables`.
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{process::Output, sync::Arc, thread, time::Duration};
 
 use md5::{Digest as _, Md5};
 use sha2::Sha256;
@@ -334,7 +334,7 @@ fn the_way_to_the_database_can_be_verified() {
     }
 }
 
-/// The driver's own words, but for the password.
+/// The driver's own words, but for the password: in the log and wherever an operator looks.
 #[test]
 fn a_wrong_password_for_the_database_is_told_without_it() {
     for (kind, words) in [(Kind::MariaDb, "Access denied"), (Kind::Postgres, "password")] {
@@ -344,7 +344,26 @@ fn a_wrong_password_for_the_database_is_told_without_it() {
         let relay = Relay::configured("backend = database", false, &section);
         let line = relay.logs("ERROR");
         assert!(line.contains(words), "{line}");
-        assert!(!relay.log().contains("s3cr3t") && !relay.log().contains("w#rd"));
+        let told = |output: Output| {
+            assert!(output.status.success(), "{output:?}");
+            let text = String::from_utf8([output.stdout, output.stderr].concat()).expect("text");
+            assert!(text.contains(words), "{text}");
+            text
+        };
+        let texts = [
+            told(relay.check()),
+            told(relay.ctl(&["status"])),
+            told(relay.ctl(&["--json", "status"])),
+            told(relay.ctl(&["reload"])),
+            told(relay.ctl(&["--json", "reload"])),
+            relay.log(),
+        ];
+        for text in texts {
+            assert!(!text.contains("s3cr3t") && !text.contains("w#rd"), "{text}");
+        }
+        let place = format!("{}: [Database] uri: ", relay.line_of("uri"));
+        let warnings = relay.asked("{\"command\":\"reload\"}")["warnings"].to_string();
+        assert!(warnings.contains(&place), "{warnings}");
     }
 }
 

@@ -254,14 +254,58 @@ fn garbage_is_skipped_for_16_kib_and_no_longer() {
     let scene = Scene::plain();
     let mut peer = scene.stranger("alice");
     let line = format!("{}\r\n", "g".repeat(998));
-    peer.says_octets(line.repeat(8).as_bytes());
+    peer.says_octets(line.repeat(16).as_bytes());
     peer.challenged("a0000001");
-    let _ = peer.tries(line.repeat(12).as_bytes());
+    let _ = peer.tries(line.repeat(17).as_bytes());
     assert!(peer.hung_up_within(Duration::from_secs(10)));
 
-    let mut peer = scene.stranger("alice");
-    let _ = peer.tries(&b"\r\n".repeat(20_000));
-    assert!(peer.hung_up_within(Duration::from_secs(10)));
+    // Each message starts it anew.
+    let (mut alice, mut bob) = scene.joined();
+    for _ in 0..3 {
+        bob.says_octets(line.repeat(16).as_bytes());
+        bob.says(&send("s0000001", "{A} {alice}", "{bob}", "hello"));
+        bob.hears_response("s0000001", "200 OK", "{A}");
+        assert_eq!(alice.message().what, "SEND");
+    }
+    let _ = bob.tries(line.repeat(17).as_bytes());
+    assert!(bob.hung_up_within(Duration::from_secs(10)));
+}
+
+/// SIP clients send CRLF or CRLFCRLF every 30 s, and 16 KiB of that in 34 hours.
+#[test]
+fn blank_lines_keep_a_connection_and_cost_nothing() {
+    let scene = Scene::plain();
+    let mut stranger = scene.stranger("carol");
+    stranger.says_octets(&b"\r\n".repeat(20_000));
+    stranger.challenged("a0000001");
+
+    for keep_alive in [&b"\r\n"[..], b"\r\n\r\n"] {
+        let (mut alice, mut bob) = scene.joined();
+        for peer in [&mut alice, &mut bob] {
+            peer.says_octets(&keep_alive.repeat(20_000));
+        }
+        alice.says(&send("s0000001", "{A} {bob}", "{alice}", "hello"));
+        alice.hears_response("s0000001", "200 OK", "{A}");
+        assert_eq!(bob.message().what, "SEND");
+        bob.says(&send("s0000001", "{A} {alice}", "{bob}", "hello"));
+        bob.hears_response("s0000001", "200 OK", "{A}");
+        assert_eq!(alice.message().what, "SEND");
+    }
+}
+
+#[test]
+fn a_flood_of_blank_lines_takes_no_memory() {
+    let scene = Scene::with("");
+    let (mut alice, mut bob) = scene.joined();
+    let before = scene.relay.resident_kib();
+    for _ in 0..64 {
+        bob.says_octets(&b"\r\n".repeat(512 * 1024));
+    }
+    bob.says(&send("s0000001", "{A} {alice}", "{bob}", "hello"));
+    bob.hears_response("s0000001", "200 OK", "{A}");
+    assert_eq!(alice.message().what, "SEND");
+    let grown = scene.relay.resident_kib().saturating_sub(before);
+    assert!(grown < 4096, "{grown} KiB");
 }
 
 #[test]

@@ -170,14 +170,8 @@ fn joins_by(spelling: impl Fn(&str) -> String) {
     bob.says(&empty_send("s0000001", "{spelled} {alice}", "{bob}"));
     bob.hears_response("s0000001", "200 OK", "{spelled}");
     let heard = alice.message();
-    // RFC 6714 §4.1: the relay never rewrites the text of a URI; either spelling is its own.
-    let from = heard.the("From-Path").to_owned();
-    let bob_uri = scene.names.text("bob");
-    assert!(
-        from == format!("{session} {bob_uri}")
-            || from == format!("{} {bob_uri}", scene.names.text("A")),
-        "{from}"
-    );
+    let (own, bob_uri) = (scene.names.text("A"), scene.names.text("bob"));
+    assert_eq!(heard.the("From-Path"), format!("{own} {bob_uri}"));
 }
 
 /// ... and if it is not, the stranger is told so, and the session still waits for the right one.
@@ -198,6 +192,33 @@ fn does_not_join_by(spelling: impl Fn(&str) -> String) {
     assert_eq!(alice.message().what, "SEND");
 }
 
+/// Behaviour 3: of the relay's own URI the session-id and the transport count. All other URIs compare
+/// as RFC 4975 §6.1 says, as that of a client does behind the relay's.
+#[track_caller]
+fn names_alice_by(spelling: impl Fn(&str) -> String) {
+    let scene = Scene::plain();
+    let mut alice = scene.client("alice");
+    scene.names.bind("spelled", spelling(&scene.names.text("alice")));
+    let mut bob = scene.stranger("bob");
+    bob.says(&empty_send("s0000001", "{A} {spelled}", "{bob}"));
+    bob.hears_response("s0000001", "200 OK", "{A}");
+    assert_eq!(alice.message().the("To-Path"), scene.names.text("spelled"));
+}
+
+#[track_caller]
+fn does_not_name_alice_by(spelling: impl Fn(&str) -> String) {
+    let scene = Scene::plain();
+    let mut alice = scene.client("alice");
+    scene.names.bind("spelled", spelling(&scene.names.text("alice")));
+    let mut mallory = scene.stranger("mallory");
+    mallory.says(&empty_send("s0000001", "{A} {spelled}", "{mallory}"));
+    mallory.hears_code("s0000001", "481");
+    alice.hears_nothing(SILENCE);
+    alice.says(&empty_send("s0000001", "{A} {bob}", "{spelled}"));
+    let refused = alice.hears_code("s0000001", "481");
+    assert!(refused.what.ends_with("From-Path does not match session source"), "{refused:?}");
+}
+
 fn without_port(uri: &str) -> String {
     let (authority, session) = uri.rsplit_once('/').expect("a session-id");
     let (host, _) = authority.rsplit_once(':').expect("a port");
@@ -207,7 +228,8 @@ fn without_port(uri: &str) -> String {
 #[test]
 fn r4975_6_1_01_the_scheme_is_compared_without_case_and_msrp_is_not_msrps() {
     joins_by(|uri| uri.replace("msrp://", "MSRP://"));
-    does_not_join_by(|uri| uri.replace("msrp://", "msrps://"));
+    names_alice_by(|uri| uri.replace("msrp://", "MSRP://"));
+    does_not_name_alice_by(|uri| uri.replace("msrp://", "msrps://"));
 }
 
 #[test]
@@ -215,7 +237,8 @@ fn r4975_6_1_02_the_host_is_compared_without_case_decoded_and_without_userinfo()
     joins_by(|uri| uri.replace("relay.example", "RELAY.example"));
     joins_by(|uri| uri.replace("relay.example", "rel%61y.example"));
     joins_by(|uri| uri.replace("relay.example", "bob@relay.example"));
-    does_not_join_by(|uri| uri.replace("relay.example", "other.example"));
+    names_alice_by(|uri| uri.replace("alice.invalid", "bob@ALIC%45.invalid"));
+    does_not_name_alice_by(|uri| uri.replace("alice.invalid", "other.invalid"));
 }
 
 #[test]
@@ -231,12 +254,8 @@ fn r4975_6_1_02_ipv6_addresses_are_compared_by_value() {
 
 #[test]
 fn r4975_6_1_03_a_uri_with_a_port_is_not_the_one_without_or_with_another() {
-    does_not_join_by(without_port);
-    does_not_join_by(|uri| {
-        let (host, session) = uri.rsplit_once('/').expect("a session-id");
-        let (host, _) = host.rsplit_once(':').expect("a port");
-        format!("{host}:1/{session}")
-    });
+    does_not_name_alice_by(without_port);
+    does_not_name_alice_by(|uri| uri.replace(":2855/", ":1/"));
 }
 
 #[test]

@@ -55,6 +55,11 @@ const MSRPRELAY: Program = Program {
             "SERVICE",
             &[
                 (
+                    "systemctl status msrprelay",
+                    "Shows numbers of sessions and connections, and whether the last reload failed or \
+                     the database is away. `msrprelayctl status` tells why.",
+                ),
+                (
                     "systemctl reload msrprelay, service msrprelay reload",
                     "Waits until the new configuration is in force. With a broken file it fails and \
                      changes nothing.",

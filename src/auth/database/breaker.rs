@@ -94,7 +94,7 @@ impl Breaker {
             (Some(Open { cause, since, .. }), _) => {
                 HealthState::Fails { fault: Arc::clone(cause), since: *since }
             }
-            (None, Some(_)) => HealthState::Answers,
+            (None, Some(last)) => HealthState::Answers { last },
             (None, None) => HealthState::Unasked,
         }
     }
@@ -184,7 +184,7 @@ mod tests {
             assert_eq!(breaker.health(), fails(text, start + SECOND));
         }
         breaker.answered(start + SECOND * 4);
-        assert_eq!(breaker.health(), HealthState::Answers);
+        assert_eq!(breaker.health(), HealthState::Answers { last: start + SECOND * 4 });
         let now = start + SECOND * 5;
         breaker.failed(&cause("refused"), now, now);
         assert_eq!(breaker.health(), fails("refused", now));

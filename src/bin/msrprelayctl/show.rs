@@ -7,7 +7,7 @@ use std::{
 };
 
 use msrprelay::{
-    control::{Certificate, FailedReload, Status},
+    control::{BackendHealth, BackendState, Certificate, FailedReload, Status},
     relay::Phase,
     tls::{EXPIRY_NOTICES, Utc},
 };
@@ -33,6 +33,9 @@ pub(crate) fn status(status: &Status, now: u64) -> String {
     ));
     lines.failure("FAILED RELOAD", status.last_failed_reload.as_ref(), now);
     lines.failure("FAILED RENEWAL", status.last_failed_renewal.as_ref(), now);
+    for backend in &status.backend_health {
+        lines.outage(backend, now);
+    }
     if status.faults > 0 {
         let text = "of the relay since the start, each ended a connection or session: see the log";
         lines.add("FAULTS", &format!("{} {text}", status.faults));
@@ -49,6 +52,17 @@ pub(crate) fn status(status: &Status, now: u64) -> String {
         lines.add("", &format!("{left} (left behind; open for sessions reserved there)"));
     }
     lines.add("backends", &list(&status.backends));
+    for BackendHealth { place, state, .. } in &status.backend_health {
+        match state {
+            BackendState::Unasked => lines.add("", &format!("{place}: no answer yet")),
+            BackendState::Answers { last_asked } => {
+                let last = moment(*last_asked, now);
+                lines.add("", &format!("{place}: answers, last asked {last}"));
+            }
+            // Stands above.
+            BackendState::Fails { .. } => {}
+        }
+    }
     if status.certificates.is_empty() {
         lines.add("certificate", "none: plain TCP");
     }
@@ -107,6 +121,15 @@ impl Lines {
         for reason in failed.reason.lines() {
             self.add("", reason);
         }
+    }
+
+    fn outage(&mut self, backend: &BackendHealth, now: u64) {
+        let BackendHealth { name, place, state } = backend;
+        let BackendState::Fails { fault, since } = state else { return };
+        let name = format!("{} AWAY", name.to_uppercase());
+        self.add(&name, &format!("since {}, its users get 500", moment(*since, now)));
+        self.add("", place);
+        self.add("", fault);
     }
 
     fn certificate(&mut self, certificate: &Certificate, now: u64) {
@@ -168,6 +191,11 @@ mod tests {
         }
     }
 
+    fn backend(state: BackendState) -> BackendHealth {
+        let place = "MySQL database sip at db".to_owned();
+        BackendHealth { name: "database".to_owned(), place, state }
+    }
+
     fn example() -> Status {
         Status {
             version: "2.0.0".to_owned(),
@@ -185,6 +213,10 @@ mod tests {
             ],
             left_addresses: vec!["0.0.0.0:2856".parse().unwrap()],
             backends: vec!["memory".to_owned(), "database".to_owned()],
+            backend_health: vec![backend(BackendState::Fails {
+                fault: "Connection refused (os error 111)".to_owned(),
+                since: NOW - 5 * HOUR,
+            })],
             certificates: vec![
                 certificate("CN=relay.example.com", NOW + 90 * DAY),
                 certificate("", NOW + 5 * DAY + HOUR),
@@ -216,6 +248,9 @@ msrprelay 2.0.0 is draining: it takes no new sessions, pid 4711, up 3 d 4 h
   FAILED RELOAD  2026-09-21 14:12:19 UTC (1 min 1 s ago), what was in force before still is
                  config.ini:3: one
                  config.ini:9: two
+  DATABASE AWAY  since 2026-09-21 09:13:20 UTC (5 h 0 min ago), its users get 500
+                 MySQL database sip at db
+                 Connection refused (os error 111)
   configuration  /etc/msrprelay/config.ini
   generation     3, since 2026-09-21 12:43:20 UTC (1 h 30 min ago)
   host name      relay.example.com, port 2855
@@ -237,6 +272,23 @@ msrprelay 2.0.0 is draining: it takes no new sessions, pid 4711, up 3 d 4 h
   log lines      7 dropped, because the log did not take them in time
 ";
         assert_eq!(status(&example(), NOW), expected);
+    }
+
+    #[test]
+    fn a_backend_that_answers_is_shown_below_the_names() {
+        let mut example = example();
+        for (state, line) in [
+            (BackendState::Unasked, "MySQL database sip at db: no answer yet"),
+            (
+                BackendState::Answers { last_asked: NOW - 61 },
+                "MySQL database sip at db: answers, last asked 2026-09-21 14:12:19 UTC (1 min 1 s ago)",
+            ),
+        ] {
+            example.backend_health = vec![backend(state)];
+            let text = status(&example, NOW);
+            let lines = format!("  backends       memory, database\n{:17}{line}\n", "");
+            assert!(text.contains(&lines) && !text.contains("AWAY"), "{text}");
+        }
     }
 
     #[test]

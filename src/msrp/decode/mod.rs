@@ -30,7 +30,8 @@ pub const MAX_LINE: usize = 16_384;
 pub const MAX_HEADER_LINES: usize = 64;
 /// Largest head (start line and headers), in octets.
 pub const MAX_HEAD: usize = 64 * 1024;
-/// Most octets of lines between messages that are no start line, over the life of a connection.
+/// Most octets of lines between two messages that are no start line. Blank lines do not count:
+/// clients send them for hours to keep the connection through a NAT.
 pub const MAX_SKIPPED: usize = 16 * 1024;
 
 /// The decoder cannot tell where the next message begins: the connection cannot go on.
@@ -55,6 +56,7 @@ pub struct Decoder {
     upcoming: Upcoming,
     progress: HeadScan,
     max_head: usize,
+    /// Octets skipped since the last message; see [`MAX_SKIPPED`].
     skipped: usize,
     stray: Stray,
     guard: Option<TransactId>,
@@ -217,6 +219,9 @@ impl Decoder {
     fn scan(&mut self, buf: &mut BytesMut) -> Result<Option<Complete>, DecodeError> {
         let progress = &mut self.progress;
         loop {
+            if progress.start.is_none() {
+                progress.skip_blank_lines(buf);
+            }
             let Some(end) = progress.next_line(buf) else {
                 let unfinished = buf.len() - progress.line;
                 return if unfinished > MAX_LINE + 1 {
@@ -273,6 +278,7 @@ impl Decoder {
 
     fn take_head(&mut self, block: Bytes, complete: &Complete) -> Option<Event> {
         let (transact_id, start) = self.progress.start.take()?;
+        self.skipped = 0;
         self.upcoming = match complete.end {
             Some(flag) => Upcoming::Bodiless(flag),
             None => Upcoming::Body { transact_id, at_start: true },
@@ -302,6 +308,16 @@ impl HeadScan {
     fn restart(&mut self) {
         self.fields.clear();
         *self = Self { fields: std::mem::take(&mut self.fields), ..Self::default() };
+    }
+
+    /// Takes the blank lines at the start of `buf`, all at once. They leave the buffer at once, so
+    /// that a flood of them takes no memory.
+    fn skip_blank_lines(&mut self, buf: &mut BytesMut) {
+        let blank = buf.chunks_exact(2).take_while(|pair| *pair == b"\r\n").count() * 2;
+        if blank > 0 {
+            buf.advance(blank);
+            self.restart();
+        }
     }
 
     /// The end of the line under way, just behind its CRLF.

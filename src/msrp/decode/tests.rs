@@ -147,11 +147,74 @@ fn limits() {
         read(&"x".repeat(MAX_LINE + 3)),
         ["lost: line length exceeded in the head of a message"]
     );
-    assert_eq!(read(&"\r\n".repeat(MAX_SKIPPED / 2)), Vec::<String>::new());
-    assert_eq!(
-        read(&"\r\n".repeat(MAX_SKIPPED / 2 + 1)),
-        ["lost: more than 16384 octets that are no MSRP message"]
-    );
+    assert_eq!(read(&garbage(MAX_SKIPPED)), Vec::<String>::new());
+    assert_eq!(read(&garbage(MAX_SKIPPED + 4)), [GARBAGE]);
+}
+
+const GARBAGE: &str = "lost: more than 16384 octets that are no MSRP message";
+
+/// Lines that are no start lines: so many octets, a multiple of 4.
+fn garbage(octets: usize) -> String {
+    "ab\r\n".repeat(octets / 4)
+}
+
+/// A client that sends CRLFCRLF every 30 s has sent 16 KiB after 34 hours.
+#[test]
+fn blank_lines_between_messages_are_free() {
+    let message = format!("MSRP abcd SEND\r\n{PATHS}-------abcd$\r\n");
+    let blank = "\r\n".repeat(MAX_SKIPPED);
+    let wire = format!("{blank}{message}{blank}{}{blank}{message}{blank}", garbage(MAX_SKIPPED));
+    let seen = ["abcd Request(Send) 2 false", "end End"].repeat(2);
+    assert_eq!(read(&wire), seen);
+    let octets: Vec<usize> = (0..wire.len()).collect();
+    assert_eq!(read_in(wire.as_bytes(), &octets, None), seen);
+    // Among other garbage they neither cost nor help.
+    assert_eq!(read(&format!("{}{blank}ab\r\n", garbage(MAX_SKIPPED))), [GARBAGE]);
+}
+
+#[test]
+fn each_message_starts_the_budget_for_garbage_anew() {
+    for message in [
+        format!("MSRP abcd SEND\r\n{PATHS}-------abcd$\r\n"),
+        format!("MSRP abcd SEND\r\n{PATHS}\r\nbody\r\n-------abcd$\r\n"),
+        format!("MSRP abcd 200 OK\r\n{PATHS}-------abcd$\r\n"),
+    ] {
+        let wire = format!("{}{message}", garbage(MAX_SKIPPED)).repeat(3);
+        assert_eq!(read(&wire).iter().filter(|event| *event == "end End").count(), 3);
+        assert_eq!(read(&(wire + &garbage(MAX_SKIPPED + 4))).last().unwrap(), GARBAGE);
+    }
+    // A head that never ends is no message.
+    let wire = format!("{}MSRP abcd SEND\r\n{}", garbage(MAX_SKIPPED), garbage(400));
+    assert_eq!(read(&wire), ["lost: number of header lines exceeded in the head of a message"]);
+}
+
+/// Blank lines leave the buffer, however they are cut, so that it need not grow for the next ones.
+#[test]
+fn a_flood_of_blank_lines_pins_no_memory() {
+    let flood = b"\r\n".repeat(64 * 1024);
+    for size in [1, 2, 3, 1000, 4001] {
+        let mut decoder = Decoder::default();
+        let mut buf = BytesMut::with_capacity(4096);
+        for piece in flood.chunks(size) {
+            buf.extend_from_slice(piece);
+            assert!(decoder.peek(&mut buf).unwrap().is_none());
+            assert!(decoder.next(&mut buf).unwrap().is_none());
+            assert!(buf.len() < 2, "{} octets stay", buf.len());
+        }
+        assert!(buf.capacity() <= 8192, "{} octets", buf.capacity());
+    }
+}
+
+/// Half a blank line is looked at again and again, what was before it is not.
+#[test]
+fn a_flood_of_blank_lines_is_looked_at_once() {
+    let flood = b"\r\n".repeat(2 * 1024 * 1024);
+    let mut decoder = Decoder::default();
+    let mut buf = BytesMut::from(&flood[..flood.len() - 1]);
+    for _ in 0..100_000 {
+        assert!(decoder.next(&mut buf).unwrap().is_none());
+        assert_eq!(&buf[..], b"\r");
+    }
 }
 
 #[test]
@@ -194,7 +257,7 @@ fn peeking_takes_nothing() {
 fn an_error_that_was_peeked_at_is_found_again() {
     let many = format!("MSRP abcd SEND\r\n{PATHS}{}", "X: 1\r\n".repeat(MAX_HEADER_LINES));
     let long = format!("MSRP abcd SEND\r\n{PATHS}X: {}\r\n", "x".repeat(MAX_LINE));
-    for wire in [many, long, "\r\n".repeat(MAX_SKIPPED / 2 + 1)] {
+    for wire in [many, long, garbage(MAX_SKIPPED + 4)] {
         let mut decoder = Decoder::default();
         let mut buf = BytesMut::from(wire.as_bytes());
         let peeked = decoder.peek(&mut buf).unwrap_err();

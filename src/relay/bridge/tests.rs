@@ -47,20 +47,20 @@ fn head(text: &str) -> Head {
 /// The first SEND of `from` towards `to`, with this text behind the host of the session.
 fn send(id: &str, to: &str, from: &str) -> String {
     format!(
-        "MSRP {id} SEND\r\nTo-Path: {to}\r\nFrom-Path: msrp://{from}.invalid:1/{from};tcp\r\n\
+        "MSRP {id} SEND\r\nTo-Path: {to}\r\nFrom-Path: msrp://{from}.invalid:1/client-{from};tcp\r\n\
          Message-ID: 1\r\nByte-Range: 1-5/5\r\nContent-Type: text/plain\r\n\r\nhello\r\n-------{id}$\r\n"
     )
 }
 
 /// The URI of the session of `user`, then that of its client.
 fn session_of(user: &str) -> String {
-    format!("msrp://relay.example:2855/{user};tcp msrp://{user}.invalid:1/{user};tcp")
+    format!("msrp://relay.example:2855/{user};tcp msrp://{user}.invalid:1/client-{user};tcp")
 }
 
 fn auth(user: &str) -> Head {
     head(&format!(
         "MSRP a0000001 AUTH\r\nTo-Path: msrp://relay.example:2855;tcp\r\n\
-         From-Path: msrp://{user}.invalid:1/{user};tcp\r\n-------a0000001$\r\n"
+         From-Path: msrp://{user}.invalid:1/client-{user};tcp\r\n-------a0000001$\r\n"
     ))
 }
 
@@ -275,7 +275,7 @@ fn session_uri(user: &str) -> String {
 async fn a_panic_ends_one_session_with_a_word() {
     let process = process();
     let (mut alice, mut alices) = session(&process, "alice", HOUR).await;
-    let path = "msrp://relay.example:2855/alice;tcp msrp://bob.invalid:1/bob;tcp";
+    let path = "msrp://relay.example:2855/alice;tcp msrp://bob.invalid:1/client-bob;tcp";
     let first = send("s0000001", path, "alice");
     alice.wires.near_mut().stream.input = BytesMut::from(&*first);
     // The test dials in place of the relay, and the dial panics.
@@ -308,7 +308,7 @@ async fn each_leg_is_closed_when_it_has_heard_its_last_words() {
     let flood = tokio::spawn(async move {
         let head = send(
             "l0000001",
-            "msrp://relay.example:2855/alice;tcp msrp://bob.invalid:1/bob;tcp",
+            "msrp://relay.example:2855/alice;tcp msrp://bob.invalid:1/client-bob;tcp",
             "alice",
         );
         let head = head.replace("1-5/5", "1-*/*").replace("hello\r\n-------l0000001$\r\n", "");

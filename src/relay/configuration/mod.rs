@@ -9,6 +9,8 @@
 //!                                                old addresses are left (listeners)
 //! ```
 //!
+//! `health` asks the backends whether they answer, and tells which do not.
+//!
 //! A connection is accepted under the [`Generation`] in force. Of that generation it keeps only the
 //! [`Policy`], and the [`Doors`] through which a peer may join its session.
 
@@ -16,6 +18,7 @@ mod binding;
 mod descriptors;
 mod files;
 mod generation;
+mod health;
 mod listeners;
 mod naming;
 mod policy;
@@ -27,10 +30,12 @@ mod stores;
 pub use self::{
     binding::{Bound, bind, distinct, resolve},
     generation::Generation,
+    health::unanswered,
     reading::Reading,
     reload::{ReloadError, ReloadFailure, Reloaded, Source},
 };
 pub(super) use self::{
+    health::{await_return, complaints},
     listeners::Doors,
     naming::follow_names,
     policy::{Authorities, Policy},

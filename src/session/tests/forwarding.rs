@@ -172,12 +172,99 @@ fn r4975_7_1_03_content_type_without_a_body_is_an_empty_body() {
 #[test]
 fn uris_keep_their_spelling() {
     let mut pair = Pair::dialled();
-    let spelled = "MSRPS://user@RELAY.example:2855/rrrrrrrrrrrrrrrrrrrrrr;TCP;x=1";
-    pair.says(Near, &send("x", &format!("{spelled} B"), "A", ""));
+    let spelled = "MSRPS://user@BOB.example:9/bbbbbbbb;TCP;x=1";
+    pair.says(Near, &send("x", &format!("R {spelled}"), "A", ""));
     let far = String::from_utf8(pair.take(Far)).unwrap();
-    assert!(far.contains(&format!("From-Path: {spelled} {}", uri("A").text().escape_ascii())));
-    let near = String::from_utf8(pair.take(Near)).unwrap();
-    assert!(near.contains(&format!("From-Path: {spelled}\r\n")));
+    assert!(far.contains(&format!("To-Path: {spelled}\r\n")), "{far}");
+}
+
+/// The relay's own URI as a middlebox may have rewritten it.
+const REWRITTEN: [&str; 4] = [
+    "MSRPS://user@RELAY.example:2855/rrrrrrrrrrrrrrrrrrrrrr;TCP;x=1",
+    "msrps://192.0.2.7:2855/rrrrrrrrrrrrrrrrrrrrrr;tcp",
+    "msrps://relay.example/rrrrrrrrrrrrrrrrrrrrrr;tcp",
+    "msrp://[2001:db8::7]:1/rrrrrrrrrrrrrrrrrrrrrr;tcp",
+];
+
+#[test]
+fn a_rewritten_own_uri_leaves_as_it_was_given_out() {
+    for own in REWRITTEN {
+        for body in ["x", "(3000×x)"] {
+            let mut pair = Pair::dialled();
+            let text = send(body, &format!("{own} B"), "A", "");
+            pair.says(Near, &text.replace("1-9/9", "1-3000/3000"));
+            let far = readable(&String::from_utf8(pair.take(Far)).unwrap());
+            assert!(far.contains("To-Path: B\nFrom-Path: R A\n"), "{own}: {far}");
+            // An answer comes from where the request went (RFC 4975 §7.2).
+            let near = String::from_utf8(pair.take(Near)).unwrap();
+            assert!(near.contains(" 200 OK\r\n"), "{near}");
+            assert!(near.contains(&format!("From-Path: {own}\r\n")), "{near}");
+        }
+    }
+}
+
+#[test]
+fn what_comes_back_to_a_rewritten_own_uri_is_ours() {
+    for own in REWRITTEN {
+        let mut pair = Pair::dialled();
+        pair.says(Near, &send("hello", "R B", "A", ""));
+        pair.take(Near);
+        let id = property::messages(&pair.take(Far))[0].head.transact_id;
+        pair.says(Far, &format!("MSRP {id} 415 No\nTo-Path: {own}\nFrom-Path: B\n-------{id}$\n"));
+        pair.hears(
+            Near,
+            "MSRP <r> REPORT
+             To-Path: A
+             From-Path: R
+             Status: 000 415 No
+             Message-ID: msg1
+             Byte-Range: 1-5/5
+             -------<r>$
+            ",
+        );
+        pair.says(Near, "MSRP nick NICKNAME\nTo-Path: R B\nFrom-Path: A\n-------nick$\n");
+        let id = property::messages(&pair.take(Far))[0].head.transact_id;
+        let answer = format!("MSRP {id} 425 No\nTo-Path: {own} A\nFrom-Path: B\n-------{id}$\n");
+        pair.says(Far, &answer);
+        pair.hears(Near, "MSRP nick 425 No\nTo-Path: A\nFrom-Path: R B\n-------nick$\n");
+        let report = format!(
+            "MSRP rep1 REPORT\nTo-Path: {own} A\nFrom-Path: B\nMessage-ID: m\n\
+             Byte-Range: 1-5/5\nStatus: 000 200\n-------rep1$\n"
+        );
+        pair.says(Far, &report);
+        let near = readable(&String::from_utf8(pair.take(Near)).unwrap());
+        assert!(near.contains("To-Path: A\nFrom-Path: R B\n"), "{near}");
+    }
+}
+
+/// Only the first URI of To-Path may be rewritten.
+#[test]
+fn the_second_own_uri_compares_as_any_other() {
+    for own in REWRITTEN {
+        let mut pair = Pair::joined();
+        pair.says(Near, &send("hi", &format!("{own} S B"), "A", ""));
+        let far = readable(&String::from_utf8(pair.take(Far)).unwrap());
+        assert!(far.contains("To-Path: B\nFrom-Path: S R A\n"), "{far}");
+        pair.take(Near);
+        pair.says(Far, &send("hi", &format!("S {own} A"), "B", ""));
+        let passes = own.starts_with("MSRPS");
+        assert_eq!(pair.take(Near).is_empty(), !passes, "{own}");
+        let far = readable(&String::from_utf8(pair.take(Far)).unwrap());
+        assert_eq!(far.contains(" 481 "), !passes, "{far}");
+    }
+}
+
+#[test]
+fn a_rewritten_own_uri_a_second_time_is_a_loop() {
+    for own in REWRITTEN {
+        for to in [format!("R {own} B"), format!("{own} R B"), format!("R B {own}")] {
+            for mut pair in [Pair::unbound(), Pair::dialled()] {
+                pair.says(Near, &send("x", &to, "A", ""));
+                assert!(pair.take(Near).starts_with(b"MSRP tidSEND 481 "), "{to}");
+                pair.hears_nothing(Far);
+            }
+        }
+    }
 }
 
 #[test]

@@ -102,6 +102,23 @@ impl Relay {
             .expect("msrprelayctl")
     }
 
+    /// `msrprelay --check-config` on its configuration.
+    pub(crate) fn check(&self) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_msrprelay"))
+            .arg("--check-config")
+            .arg("--config-file")
+            .arg(self.configuration_file())
+            .output()
+            .expect("the relay's program")
+    }
+
+    /// How the configuration and messages about it name the place of the line that begins so.
+    pub(crate) fn line_of(&self, start: &str) -> String {
+        let text = fs::read_to_string(self.configuration_file()).expect("the configuration");
+        let line = text.lines().zip(1..).find(|(line, _)| line.starts_with(start));
+        format!("{}:{}", self.configuration_file().display(), line.expect("that line").1)
+    }
+
     /// What it says to a line on its control socket.
     #[track_caller]
     pub(crate) fn asked(&self, line: &str) -> Value {
