@@ -14,6 +14,7 @@ use tracing::error;
 use super::{
     configuration::{Configuration, Generation, Source},
     lifecycle::Lifecycle,
+    next_hop::NextHops,
     party::Registry,
     stats::Stats,
 };
@@ -25,6 +26,7 @@ pub(super) struct Process {
     pub(super) challenger: Challenger,
     pub(super) configuration: Arc<Configuration>,
     pub(super) lifecycle: Arc<Lifecycle>,
+    pub(super) next_hops: NextHops,
     pub(super) stats: Arc<Stats>,
     pub(super) started: Instant,
 }
@@ -53,6 +55,7 @@ impl Process {
                 challenger: Challenger::new(clock::now()),
                 configuration: Arc::new(configuration),
                 lifecycle,
+                next_hops: NextHops::default(),
                 stats: Arc::default(),
                 started: clock::now(),
             }

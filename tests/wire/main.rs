@@ -22,6 +22,7 @@ mod joining;
 mod limits;
 mod next_hops;
 mod original_bugs;
+mod peers;
 mod races;
 mod realms;
 mod reload;
