@@ -59,6 +59,8 @@ pub(super) fn list_files(arguments: &Args) -> ExitCode {
 struct Findings {
     errors: Vec<String>,
     warnings: Vec<String>,
+    /// What is as it should be, and may surprise.
+    notes: Vec<String>,
     /// The configuration that would be in force, in one line.
     in_force: Option<String>,
 }
@@ -74,6 +76,7 @@ impl Findings {
     /// Checks what depends on this machine: users, names, files.
     fn look_at(&mut self, config: &Arc<Config>) {
         self.warnings.extend(config.remarks());
+        self.notes.extend(config.notes());
         // With a fault in the file nothing can be built.
         let whole = self.errors.is_empty();
         let owner = Owner::of(config, &mut self.warnings);
@@ -130,6 +133,9 @@ impl Findings {
         }
         for error in &self.errors {
             let _ = writeln!(findings, "error: {error}");
+        }
+        for note in &self.notes {
+            let _ = writeln!(findings, "note: {note}");
         }
         let (Some(in_force), []) = (&self.in_force, &self.errors[..]) else { return };
         let verdict = match self.warnings.len() {
