@@ -4,13 +4,9 @@
 //! So neither a name nor a second answer of its name server leads past it.
 
 use std::{
-    collections::HashSet,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    sync::{Arc, OnceLock},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    sync::Arc,
 };
-
-use nix::{ifaddrs::getifaddrs, sys::socket::SockaddrStorage};
-use tracing::debug;
 
 use super::{
     pace::Pace,
@@ -55,23 +51,16 @@ impl Permission {
         user: &str,
     ) -> Vec<(SocketAddr, Result<(), Denied>)> {
         let Some(port) = addresses.first().map(SocketAddr::port) else { return Vec::new() };
-        let machine = Machine::default();
-        let homes = self.homes(port, &machine, resolver, user).await;
+        let homes = self.homes(port, resolver, user).await;
         let verdict = |address: SocketAddr| {
-            let home = homes.iter().find(|home| home.is_at(address, &machine));
+            let home = homes.iter().find(|home| home.is_at(address));
             home.map_or_else(|| self.peers.permit(address.ip()), |home| Err(Denied::Own(home.name)))
         };
         addresses.iter().map(|address| (*address, verdict(*address))).collect()
     }
 
     /// What the relay has on that port, on whichever address.
-    async fn homes(
-        &self,
-        port: u16,
-        machine: &Machine,
-        resolver: &Resolver,
-        user: &str,
-    ) -> Vec<Home> {
+    async fn homes(&self, port: u16, resolver: &Resolver, user: &str) -> Vec<Home> {
         let listeners = self.listeners.iter().copied().filter(|socket| socket.port() == port);
         let sockets = Some(listeners.collect());
         let mut homes = vec![Home { name: "the relay itself", sockets }];
@@ -80,7 +69,7 @@ impl Permission {
             let found = resolver.addresses(&address.host, port, user).await;
             let sockets = found.ok().map(|mut sockets| {
                 // What runs on this machine may listen on all of its addresses.
-                for socket in sockets.iter_mut().filter(|socket| machine.has(socket.ip())) {
+                for socket in sockets.iter_mut().filter(|socket| is_own(socket.ip())) {
                     socket.set_ip(Ipv4Addr::UNSPECIFIED.into());
                 }
                 sockets
@@ -92,59 +81,51 @@ impl Permission {
 }
 
 impl Home {
-    fn is_at(&self, target: SocketAddr, machine: &Machine) -> bool {
-        let is_reached = |socket: &SocketAddr| reaches(target, *socket, |own| machine.has(own));
+    fn is_at(&self, target: SocketAddr) -> bool {
+        let is_reached = |socket: &SocketAddr| reaches(target, *socket, is_own);
         self.sockets.as_ref().is_none_or(|sockets| sockets.iter().any(is_reached))
     }
 }
 
-/// The addresses of this machine, asked for when they are needed.
-#[derive(Default)]
-struct Machine(OnceLock<Option<HashSet<IpAddr>>>);
-
-impl Machine {
-    fn has(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        if address.is_loopback() || address.is_unspecified() {
-            return true;
-        }
-        // If the kernel does not tell, any address may be one.
-        let known = self.0.get_or_init(addresses);
-        known.as_ref().is_none_or(|known| known.contains(&address))
+/// Whether an address belongs to this machine. The kernel answers from the address itself what is
+/// sent to an own one. So nothing need be listed, which a service manager may forbid; no packet is
+/// sent.
+fn is_own(address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    if address.is_loopback() || address.is_unspecified() {
+        return true;
     }
+    let any: IpAddr = match address {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    // Without a socket nothing is known. A dial would lack one, too.
+    let Ok(socket) = UdpSocket::bind((any, 0)) else { return true };
+    let route = socket.connect((address, DISCARD)).and_then(|()| socket.local_addr());
+    route.is_ok_and(|local| local.ip() == address)
 }
 
-fn addresses() -> Option<HashSet<IpAddr>> {
-    let interfaces = getifaddrs().inspect_err(|error| {
-        debug!("the addresses of this machine are not known: {error}");
-    });
-    Some(interfaces.ok()?.filter_map(|interface| ip(&interface.address?)).collect())
-}
-
-fn ip(address: &SockaddrStorage) -> Option<IpAddr> {
-    let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
-    v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
-}
+/// A port to name where none counts.
+const DISCARD: u16 = 9;
 
 #[cfg(test)]
 mod tests {
-    use std::net::UdpSocket;
-
     use super::*;
     use crate::config::{PeerList, values::peers};
 
     #[test]
     fn the_machine_knows_its_addresses() {
-        let machine = Machine::default();
         for own in ["127.0.0.1", "127.3.2.1", "::1", "0.0.0.0", "::", "::ffff:127.0.0.1"] {
-            assert!(machine.has(own.parse().unwrap()), "{own}");
+            assert!(is_own(own.parse().unwrap()), "{own}");
         }
-        assert!(!machine.has("192.0.2.77".parse().unwrap()));
-        assert!(!machine.has("2001:db8::77".parse().unwrap()));
+        assert!(!is_own("192.0.2.77".parse().unwrap()));
+        assert!(!is_own("2001:db8::77".parse().unwrap()));
         // The address by which it would reach others, if there is a way out.
-        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-        if socket.connect("192.0.2.1:9").is_ok() {
-            assert!(machine.has(socket.local_addr().unwrap().ip()));
+        for (any, beyond) in [("0.0.0.0:0", "192.0.2.1:9"), ("[::]:0", "[2001:db8::1]:9")] {
+            let Ok(socket) = UdpSocket::bind(any) else { continue };
+            if socket.connect(beyond).is_ok() {
+                assert!(is_own(socket.local_addr().unwrap().ip()), "{any}");
+            }
         }
     }
 
