@@ -78,7 +78,7 @@ fn s01_the_relays_own_machine_is_not_dialled() {
     }
 }
 
-/// The spellings of inet_aton(3) are names like any other, and what they stand for is judged.
+/// The spellings of `inet_aton(3)` are names like any other, and what they stand for is judged.
 #[test]
 fn s01_other_spellings_and_names_of_loopback_are_not_dialled() {
     if !can_isolate() {
