@@ -134,10 +134,10 @@ impl Findings {
         for error in &self.errors {
             let _ = writeln!(findings, "error: {error}");
         }
+        let (Some(in_force), []) = (&self.in_force, &self.errors[..]) else { return };
         for note in &self.notes {
             let _ = writeln!(findings, "note: {note}");
         }
-        let (Some(in_force), []) = (&self.in_force, &self.errors[..]) else { return };
         let verdict = match self.warnings.len() {
             0 => "the configuration is good".to_owned(),
             1 => "the relay can start with this configuration; see the warning".to_owned(),
