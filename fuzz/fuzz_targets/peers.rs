@@ -56,9 +56,11 @@ fn check(allowed: &PeerList, denied: &PeerList, address: u128) {
         Err(Denied::Rule { address, .. }) => {
             assert!(forms_within(bits(ip)).contains(&bits(address)));
             // The remedy that the message names is one.
+            let named: Vec<String> =
+                forms_within(bits(ip)).into_iter().map(|form| plain(form).to_string()).collect();
+            let named = peers(&named.join(", ")).expect("addresses are rules");
             let mut remedied = allowed.clone();
-            let forms = forms_within(bits(ip)).into_iter().map(plain);
-            remedied.networks.extend(forms.map(ipnet_of));
+            remedied.networks.extend(named.networks);
             assert_eq!(Peers::new(&remedied, denied).permit(ip), Ok(()));
         }
         Err(Denied::Own(_)) => unreachable!("the rules know nothing of the relay"),
@@ -146,9 +148,4 @@ fn plain(address: u128) -> IpAddr {
     } else {
         Ipv6Addr::from_bits(address).into()
     }
-}
-
-/// A network of one, as an operator would write it.
-fn ipnet_of<N: From<IpAddr>>(address: IpAddr) -> N {
-    N::from(address)
 }
