@@ -64,6 +64,8 @@
 //! | what becomes of messages whose connection is lost | [`session::Session::lost`]: REPORTs to their senders, `#` on what is cut |
 //! | whether a leg is read (back-pressure) | [`session::Session::wants_read`] |
 //! | what a next hop's host stands for, and how many look-ups there may be | `transport/resolve.rs` |
+//! | where the relay may dial | the rules in `transport/peers.rs`, what is never dialled in `transport/permission.rs`, how many next hops in `transport/pace.rs` |
+//! | what a failed dial means for the client | `relay/next_hop.rs` |
 //! | who may join whom | `relay/registry.rs`: each change is one critical section |
 //! | whether a backend answers | the look-ups, in `auth/database/breaker.rs`; who else asks it, and what is said of it, in `relay/configuration/health.rs` |
 //! | that a connection is closed | the task that owns it, nobody else: in the lobby, or in `relay/ending.rs` once its session is over; how, in `transport/closing.rs` |

@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use super::{domain, error::AuthError};
 use crate::{
-    config::{Section, SectionReader},
+    config::{ListenAddress, Section, SectionReader},
     msrp::digest::{Algorithm, Ha1},
 };
 
@@ -88,6 +88,11 @@ pub trait Backend: Send + Sync {
     /// fails and when an operator wants to know.
     fn probe(&self) -> BoxFuture<'_, ()> {
         Box::pin(std::future::ready(()))
+    }
+
+    /// Where its server listens. The relay never dials that for a user.
+    fn server(&self) -> Option<ListenAddress> {
+        None
     }
 
     /// How the stores behind it are, as the look-ups so far have shown; asks nothing. A store that

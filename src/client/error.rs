@@ -131,7 +131,8 @@ fn link_advice(error: &LinkError) -> Option<&'static str> {
         AttemptError::Handshake(HandshakeError::Closed) => {
             "the other side hung up during TLS: is it an MSRP relay with TLS?"
         }
-        AttemptError::Handshake(_) => return None,
+        // The client dials anywhere.
+        AttemptError::Handshake(_) | AttemptError::Denied(_) => return None,
     })
 }
 

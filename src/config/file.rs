@@ -29,6 +29,11 @@ pub struct Origin {
 }
 
 impl Origin {
+    /// Whether the file sets an option.
+    pub fn is_set(&self, section: &str, option: &str) -> bool {
+        self.lines.keys().any(|set| *set == (section, option))
+    }
+
     /// The beginning of a message about an option: file, line if it is set, section and name.
     pub fn place(&self, section: &str, option: &str) -> String {
         let set = self.lines.iter().find(|((s, o), _)| (*s, *o) == (section, option));

@@ -67,6 +67,8 @@ pub(super) fn list_files(arguments: &Args) -> ExitCode {
 struct Findings {
     errors: Vec<String>,
     warnings: Vec<String>,
+    /// What is as it should be, and may surprise.
+    notes: Vec<String>,
     /// The configuration that would be in force, in one line.
     in_force: Option<String>,
 }
@@ -83,6 +85,7 @@ impl Findings {
     /// backends answer.
     fn look_at(&mut self, config: &Arc<Config>, ask: bool) {
         self.warnings.extend(config.remarks());
+        self.notes.extend(config.notes());
         // With a fault in the file nothing can be built.
         let whole = self.errors.is_empty();
         let owner = Owner::of(config, &mut self.warnings);
@@ -156,6 +159,9 @@ impl Findings {
             let _ = writeln!(findings, "error: {error}");
         }
         let (Some(in_force), []) = (&self.in_force, &self.errors[..]) else { return };
+        for note in &self.notes {
+            let _ = writeln!(findings, "note: {note}");
+        }
         let verdict = match self.warnings.len() {
             0 => "the configuration is good".to_owned(),
             1 => "the relay can start with this configuration; see the warning".to_owned(),

@@ -14,12 +14,13 @@ use std::{
 
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use tokio_util::sync::WaitForCancellationFutureOwned;
-use tracing::{Span, debug, info};
+use tracing::{Span, debug};
 
 use super::{
     end::End,
     ending::Ending,
     login::{self, Verdict},
+    next_hop::{self, DISCONNECTED},
     party::{Arrival, Delivery, Join, Newcomer, Party, Registration},
     process::Process,
     stats::Queued,
@@ -27,13 +28,10 @@ use super::{
 };
 use crate::{
     clock,
-    msrp::{Head, HeaderError, Name, Path, StatusCode, Uri},
-    session::{LEGS, Leg, Limits, Reject, Session, Timeout},
-    transport::{self, Link, LinkError, Stream, Target},
+    msrp::{Head, Path, StatusCode},
+    session::{LEGS, Leg, Limits, Session, Timeout},
+    transport::{Link, LinkError, Stream},
 };
-
-/// The comment of a REPORT when a connection is lost. msrprelay 1.x sent the same.
-const DISCONNECTED: &[u8] = b"Session got disconnected";
 
 /// The task of one session.
 pub(super) struct Bridge {
@@ -176,7 +174,7 @@ impl Bridge {
             self.wires.hold_near = true;
             return GO_ON;
         }
-        let target = match target(path.first()) {
+        let target = match next_hop::target(path.first()) {
             Ok(target) => target,
             Err(reject) => {
                 self.session.refuse_next(reject);
@@ -186,16 +184,10 @@ impl Bridge {
         let Some(registration) = &self.wires.near().registration else { return over(End::Fault) };
         match registration.join(path) {
             Join::Dial => {
-                debug!("connecting to {target}");
-                let info = registration.info();
-                let user = format!("{}@{}", info.user, info.realm);
+                let dialling = process.next_hops.dial(&process.configuration, registration, target);
+                self.dialling = Some(dialling);
                 self.bind();
                 self.session.dial(path.first().clone());
-                let client = process.configuration.client();
-                let resolver = Arc::clone(process.configuration.resolver());
-                let dialling =
-                    async move { transport::connect(&target, &client, &resolver, &user).await };
-                self.dialling = Some(Box::pin(dialling));
             }
             Join::Deliver(delivery) => return Next::Break(Way::Deliver(delivery)),
             Join::Await => self.wires.hold_near = true,
@@ -230,9 +222,9 @@ impl Bridge {
                 GO_ON
             }
             Err(error) => {
-                info!("next hop not reached: {error}");
-                self.session.lost(Leg::Far, StatusCode::TIMEOUT, DISCONNECTED, clock::now());
-                over(End::Unreachable)
+                let (status, comment, end) = next_hop::verdict(&error);
+                self.session.lost(Leg::Far, status, comment.as_bytes(), clock::now());
+                over(end)
             }
         }
     }
@@ -306,7 +298,7 @@ impl Bridge {
                 if !close {
                     return GO_ON;
                 }
-                self.session.lost(leg, StatusCode::TIMEOUT, DISCONNECTED, now);
+                self.session.lost(leg, StatusCode::TIMEOUT, DISCONNECTED.as_bytes(), now);
                 over(End::LockedOut)
             }
         }
@@ -321,7 +313,7 @@ impl Bridge {
             self.wires.hold_near = true;
             return GO_ON;
         }
-        self.session.lost(leg, StatusCode::TIMEOUT, DISCONNECTED, clock::now());
+        self.session.lost(leg, StatusCode::TIMEOUT, DISCONNECTED.as_bytes(), clock::now());
         over(end)
     }
 
@@ -350,7 +342,7 @@ impl Bridge {
 
     /// Ends the session with REPORTs to both legs for their unanswered SENDs.
     fn disconnect(&mut self) {
-        self.session.end(StatusCode::TIMEOUT, DISCONNECTED, clock::now());
+        self.session.end(StatusCode::TIMEOUT, DISCONNECTED.as_bytes(), clock::now());
     }
 
     fn over(self: Box<Self>, end: End) -> After {
@@ -375,17 +367,6 @@ fn over(end: End) -> Next {
 /// Octets queued for both legs of a session.
 fn queued_in(session: &Session) -> usize {
     session.outgoing(Leg::Near).len() + session.outgoing(Leg::Far).len()
-}
-
-/// Where the relay dials a next hop. Refused if the URI has no valid port or is not for TCP.
-fn target(hop: &Uri) -> Result<Target, Reject> {
-    let port = u16::try_from(hop.effective_port()).ok().filter(|port| *port != 0);
-    match port {
-        Some(port) if hop.transport().eq_ignore_ascii_case("tcp") => {
-            Ok(Target { host: hop.host().to_owned(), port, tls: hop.secure() })
-        }
-        _ => Err(HeaderError::Unreadable(Name::ToPath.as_str()).into()),
-    }
 }
 
 /// The AUTHs being decided, one for each leg at most.

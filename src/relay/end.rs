@@ -22,6 +22,8 @@ pub(super) enum End {
     LockedOut,
     /// The next hop could not be reached.
     Unreachable,
+    /// The relay may not dial the next hop.
+    Denied,
     /// A peer read nothing of what was queued for it for too long.
     Stalled,
     /// The session has expired.
@@ -53,6 +55,7 @@ impl fmt::Display for End {
             Self::Violation => "violation",
             Self::LockedOut => "auth",
             Self::Unreachable => "unreachable",
+            Self::Denied => "denied",
             Self::Stalled => "stalled",
             Self::Expired => "expired",
             Self::Kicked => "kicked",

@@ -20,6 +20,7 @@
 //! |---|---|
 //! | the stages of a connection, as above | `serve` runs `lobby`, `bridge` and `ending`; `login` answers an AUTH |
 //! | one connection, and what moves with it | `party`; `wire` moves octets between two connections |
+//! | the dial of a session, and what its failure means | `next_hop` |
 //! | the configuration in force: reading, swapping, listening, whether its backends answer | `configuration` |
 //! | who may join whom | `registry` |
 //! | why a session ended, and the log line about it | `end` |
@@ -37,6 +38,7 @@ mod handle;
 mod lifecycle;
 mod lobby;
 mod login;
+mod next_hop;
 mod notices;
 pub mod options;
 mod own_thread;

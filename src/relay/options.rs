@@ -146,6 +146,21 @@ impl Config {
         self.origin.place(section, option)
     }
 
+    /// What this file means that an operator of msrprelay 1.x may not expect. The relay does what it
+    /// says, so it is no warning.
+    pub fn notes(&self) -> impl Iterator<Item = String> {
+        let [allowed, denied] = ["allowed_peers", "denied_peers"];
+        let unset = [allowed, denied].iter().all(|option| !self.origin.is_set("Relay", option));
+        let note = unset.then(|| {
+            format!(
+                "{} is not set: the relay connects to public addresses only, msrprelay 1.x did to \
+                 any; list networks in {allowed} where clients or relays are reached in private ones",
+                self.place("Relay", denied),
+            )
+        });
+        note.into_iter()
+    }
+
     /// The warnings about this file.
     pub fn remarks(&self) -> impl Iterator<Item = String> {
         self.origin.remarks()

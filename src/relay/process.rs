@@ -14,6 +14,7 @@ use tracing::error;
 use super::{
     configuration::{Configuration, Generation, Source},
     lifecycle::Lifecycle,
+    next_hop::NextHops,
     notices::Notices,
     party::Registry,
     stats::Stats,
@@ -26,6 +27,7 @@ pub(super) struct Process {
     pub(super) challenger: Challenger,
     pub(super) configuration: Arc<Configuration>,
     pub(super) lifecycle: Arc<Lifecycle>,
+    pub(super) next_hops: NextHops,
     pub(super) stats: Arc<Stats>,
     pub(super) notices: Arc<Notices>,
     pub(super) started: Instant,
@@ -55,6 +57,7 @@ impl Process {
                 challenger: Challenger::new(clock::now()),
                 configuration: Arc::new(configuration),
                 lifecycle,
+                next_hops: NextHops::default(),
                 stats: Arc::default(),
                 notices: Arc::default(),
                 started: clock::now(),

@@ -1,16 +1,20 @@
-//! Opens a connection to a next hop: tries its addresses one after the other, with the client side
-//! of TLS.
+//! Opens a connection to a next hop: finds its addresses, asks which of them may be dialled, tries
+//! these one after the other, with the client side of TLS.
 
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use rustls::{ClientConfig, pki_types::ServerName};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    net::TcpStream,
+    time::{timeout, timeout_at},
+};
 use tokio_rustls::{TlsConnector, TlsStream};
 
 use super::{
     carrier::Carrier,
     error::{Attempt, AttemptError, Attempts, LinkError},
     link::Link,
+    permission::Permission,
     resolve::Resolver,
     secured::TLS_BUFFER,
     socket::set_options,
@@ -18,25 +22,70 @@ use super::{
 };
 use crate::clock;
 
-/// Opens a connection to `target` within [`CONNECT_TIMEOUT`].
-///
-/// The addresses are tried one after the other, in the order of [`Resolver::addresses`] (RFC 4975
-/// §6.2). Each gets an equal share of the time that is left. If one refuses, stays silent or fails
-/// at TLS, the next one is tried. The server name that TLS sends is the host of the target (RFC 4976
-/// §9.2), or none if the host is an address. `user` is whose look-up it is.
-pub async fn connect(
-    target: &Target,
-    config: &Arc<ClientConfig>,
-    resolver: &Resolver,
-    user: &str,
-) -> Result<Link, LinkError> {
-    let deadline = clock::now() + CONNECT_TIMEOUT;
-    let tls = target.tls.then(|| ClientTls::new(target, config)).transpose()?;
-    let found = resolver.addresses(&target.host, target.port, user).await;
-    let addresses = found.map_err(LinkError::Resolve)?;
-    dial(&addresses, tls.as_ref(), deadline)
-        .await
-        .map_err(|attempts| LinkError::Connect { target: target.clone(), attempts })
+/// What connections are opened with.
+#[derive(Debug)]
+pub struct Dialler {
+    pub tls: Arc<ClientConfig>,
+    pub resolver: Arc<Resolver>,
+    /// `None` may dial anywhere: a client that dials for its own user.
+    pub permission: Option<Permission>,
+}
+
+impl Dialler {
+    /// Opens a connection to `target` within [`CONNECT_TIMEOUT`].
+    ///
+    /// The permitted addresses are tried one after the other, in the order of
+    /// [`Resolver::addresses`] (RFC 4975 §6.2). Each gets an equal share of the time that is left. If
+    /// one refuses, stays silent or fails at TLS, the next one is tried. The server name that TLS
+    /// sends is the host of the target (RFC 4976 §9.2), or none if the host is an address. `user` is
+    /// whose dial it is.
+    pub async fn connect(&self, target: &Target, user: &str) -> Result<Link, LinkError> {
+        let begun = clock::now();
+        if let Some(permission) = &self.permission
+            && !permission.pace.admit(user, target, begun)
+        {
+            return Err(LinkError::TooMany { target: target.clone() });
+        }
+        let deadline = begun + CONNECT_TIMEOUT;
+        let tls = target.tls.then(|| ClientTls::new(target, &self.tls)).transpose()?;
+        let found = self.resolver.addresses(&target.host, target.port, user).await;
+        let addresses = found.map_err(LinkError::Resolve)?;
+        let (addresses, denied) = self.permitted(addresses, user, deadline).await;
+        let dialled = dial(&addresses, tls.as_ref(), deadline).await;
+        dialled.map_err(|Attempts(attempts)| LinkError::Connect {
+            target: target.clone(),
+            attempts: Attempts(denied.into_iter().chain(attempts).collect()),
+        })
+    }
+
+    /// The addresses that may be dialled, and the others.
+    async fn permitted(
+        &self,
+        addresses: Vec<SocketAddr>,
+        user: &str,
+        deadline: Instant,
+    ) -> (Vec<SocketAddr>, Vec<Attempt>) {
+        let Some(permission) = &self.permission else { return (addresses, Vec::new()) };
+        let judging = permission.judge(&addresses, &self.resolver, user);
+        let (mut permitted, mut denied) = (Vec::new(), Vec::new());
+        match timeout_at(deadline.into(), judging).await {
+            Ok(judged) => {
+                for (address, verdict) in judged {
+                    match verdict {
+                        Ok(()) => permitted.push(address),
+                        Err(reason) => {
+                            denied.push(Attempt { address, failure: AttemptError::Denied(reason) });
+                        }
+                    }
+                }
+            }
+            Err(_) => denied.extend(addresses.into_iter().map(|address| {
+                let failure = AttemptError::Timeout { after: CONNECT_TIMEOUT };
+                Attempt { address, failure }
+            })),
+        }
+        (permitted, denied)
+    }
 }
 
 /// The part of TLS that is the same for all addresses of a target.

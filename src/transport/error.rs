@@ -2,7 +2,12 @@
 
 use std::{fmt, io, net::SocketAddr, time::Duration};
 
-use super::{resolve::ResolveError, target::Target};
+use super::{
+    pace::{NEXT_HOPS_AT_ONCE, NEXT_HOPS_PER_SECOND},
+    peers::Denied,
+    resolve::ResolveError,
+    target::Target,
+};
 pub use crate::tls::HandshakeError;
 
 /// Why no connection could be made, or why it could not be closed properly. The text of each error
@@ -31,12 +36,45 @@ pub enum LinkError {
         /// Each address with its error, in the order of the attempts.
         attempts: Attempts,
     },
+    /// The user dials too many different next hops.
+    #[error(
+        "{target} is not dialled: the user dials more than {NEXT_HOPS_PER_SECOND} different next \
+         hops a second, or {NEXT_HOPS_AT_ONCE} at once"
+    )]
+    TooMany { target: Target },
     /// The peer did not read all that was still to be sent.
     #[error("connection closed with octets unsent: the peer did not read them within {after:?}")]
     DrainTimeout {
         /// The time that it had.
         after: Duration,
     },
+}
+
+/// What forbids a dial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// The option `denied_peers`.
+    Rule,
+    /// The address is that of the relay itself, or of a service of its own.
+    Own,
+    /// The limit on different next hops.
+    TooMany,
+}
+
+impl LinkError {
+    /// What forbids the dial, or to dial the first address that was not permitted. `None` if the next
+    /// hop merely was not reached.
+    pub fn refusal(&self) -> Option<Refusal> {
+        match self {
+            Self::TooMany { .. } => Some(Refusal::TooMany),
+            Self::Connect { attempts, .. } => attempts.0.iter().find_map(|one| match one.failure {
+                AttemptError::Denied(Denied::Rule { .. }) => Some(Refusal::Rule),
+                AttemptError::Denied(Denied::Own(_)) => Some(Refusal::Own),
+                _ => None,
+            }),
+            _ => None,
+        }
+    }
 }
 
 /// The failed attempts of one dial, in order.
@@ -53,7 +91,7 @@ impl fmt::Display for Attempts {
     }
 }
 
-/// One address that was tried, and why it could not be used.
+/// One address, and why it could not be used.
 #[derive(Debug)]
 pub struct Attempt {
     pub address: SocketAddr,
@@ -63,6 +101,9 @@ pub struct Attempt {
 /// Why an address could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum AttemptError {
+    /// The relay may not dial it.
+    #[error("{0}")]
+    Denied(Denied),
     /// TCP failed: for example refused, unreachable or reset.
     #[error("{0}")]
     Connect(io::Error),

@@ -10,7 +10,8 @@
 //! |---|---|
 //! | `listening` | listening sockets, and advice for the operator when one cannot be opened |
 //! | `accepting` | from an accepted TCP connection to a [`Link`]: the server side of TLS |
-//! | `dialling` | from a next hop to a [`Link`]: resolving, connecting, the client side of TLS |
+//! | `dialling` | from a next hop to a [`Link`]: resolving, permission, connecting, the client side of TLS |
+//! | [`peers`], `permission`, [`pace`] | which addresses may be dialled: the rules (pure), what is never dialled, how many next hops |
 //! | [`resolve`], `names`, `turns` | from a host to addresses: what the system knows of names, and who may ask now |
 //! | `link` | an open connection, and what a transport must be able to do |
 //! | `carrier`, `secured` | the transports: TCP, and TLS over it |
@@ -22,10 +23,13 @@
 pub use self::{
     accepting::accept,
     closing::{LINGER, LINGER_BYTES, close},
-    dialling::connect,
-    error::{Attempt, AttemptError, Attempts, HandshakeError, LinkError},
+    dialling::Dialler,
+    error::{Attempt, AttemptError, Attempts, HandshakeError, LinkError, Refusal},
     link::{Link, Security},
     listening::{BACKLOG, listen, listen_beside},
+    pace::Pace,
+    peers::{Denied, Peers},
+    permission::{Permission, Service},
     resolve::Resolver,
     secured::TLS_BUFFER,
     socket::{KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES, NOTSENT_LOWAT, USER_TIMEOUT},
@@ -41,6 +45,9 @@ mod error;
 mod link;
 mod listening;
 mod names;
+pub mod pace;
+pub mod peers;
+mod permission;
 pub mod resolve;
 mod secured;
 mod socket;
@@ -76,12 +83,13 @@ mod tests {
         client_config(Verification::Off, None).unwrap()
     }
 
-    /// [`connect`], with what this machine knows of names.
+    /// Dials anywhere, with what this machine knows of names.
     pub(super) async fn resolve_and_connect(
         target: &Target,
         config: &Arc<ClientConfig>,
     ) -> Result<Link, LinkError> {
-        connect(target, config, &Resolver::of_system(), "alice").await
+        let (tls, resolver) = (Arc::clone(config), Arc::new(Resolver::of_system()));
+        Dialler { tls, resolver, permission: None }.connect(target, "alice").await
     }
 
     /// Accepts one connection: over TLS with `identities`, over plain TCP if there are none.

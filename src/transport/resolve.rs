@@ -8,7 +8,7 @@
 //! look-ups is limited per user and in all.
 
 use std::{
-    io,
+    fmt, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     sync::{Arc, PoisonError, RwLock},
     time::{Duration, Instant},
@@ -57,6 +57,12 @@ pub struct Resolver {
 struct System {
     names: Names,
     answers: Cache<String, Answer>,
+}
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resolver").finish_non_exhaustive()
+    }
 }
 
 impl Resolver {

@@ -174,3 +174,22 @@ fn a_check_waits_for_no_database_for_long() {
     assert!(checked.stderr.contains(&warning), "{checked:#?}");
     assert!(!checked.stderr.contains("s3cr3t"), "{checked:#?}");
 }
+
+/// A file of msrprelay 1.x says nothing of peers, and is good.
+#[test]
+fn a_file_of_1_x_is_told_where_the_relay_connects_to() {
+    let site = Site::at(2855, "");
+    let checked = site.run(&["--check-config"]);
+    let file = site.path("config.ini").display().to_string();
+    let note = format!(
+        "note: {file}: [Relay] denied_peers is not set: the relay connects to public addresses \
+         only, msrprelay 1.x did to any; list networks in allowed_peers where clients or relays are \
+         reached in private ones\n"
+    );
+    assert_eq!(checked.stderr, note);
+    assert!(checked.stdout.ends_with("the configuration is good\n"), "{checked:#?}");
+    for options in ["denied_peers = special", "allowed_peers = 10.0.0.0/8"] {
+        let site = Site::at(2855, options);
+        assert_eq!(site.run(&["--check-config"]).stderr, "", "{options}");
+    }
+}

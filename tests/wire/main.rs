@@ -23,6 +23,7 @@ mod limits;
 mod next_hops;
 mod notices;
 mod original_bugs;
+mod peers;
 mod races;
 mod realms;
 mod reload;

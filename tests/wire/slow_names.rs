@@ -3,106 +3,23 @@
 //! The relay runs in a system whose `/etc/resolv.conf` is the test's own, which needs root.
 
 use std::{
-    io::Write as _,
-    net::{Ipv4Addr, SocketAddr, UdpSocket},
-    process::Command,
-    sync::{Arc, Mutex},
+    net::{Ipv4Addr, SocketAddr},
     thread,
     time::Duration,
 };
 
 use nix::{sys::stat::Mode, unistd::mkfifo};
 
-use crate::harness::{Peer, Relay, Scene, now, send, until_within};
+use crate::harness::{NameServer, Peer, Scene, can_isolate, now, send, until_within};
 
 /// More sessions than tokio has threads for what blocks.
 const CROWD: usize = 520;
 
+/// Their next hops: as many different ones as a user may dial at once.
+const NAMES: usize = 60;
+
 /// What must come at once, on a machine that compiles at the same time.
 const SOON: Duration = Duration::from_secs(5);
-
-/// A name server on an address of the loopback interface. It knows names that all stand for
-/// 127.0.0.1, does not answer for names that begin with `slow`, and denies all others; each answer
-/// may be remembered for an hour.
-struct NameServer {
-    address: Ipv4Addr,
-    heard: Arc<Mutex<Vec<String>>>,
-}
-
-impl NameServer {
-    fn knowing(names: &'static [&'static str]) -> Self {
-        let (socket, address) = (1..=254)
-            .map(|number| Ipv4Addr::new(127, 53, 53, number))
-            .find_map(|address| Some((UdpSocket::bind((address, 53)).ok()?, address)))
-            .expect("port 53 of a loopback address");
-        let heard = Arc::<Mutex<Vec<String>>>::default();
-        let queries = Arc::clone(&heard);
-        thread::spawn(move || {
-            let mut query = [0; 512];
-            while let Ok((length, from)) = socket.recv_from(&mut query) {
-                let (name, answer) = answer(&query[..length], names);
-                let silent = name.starts_with("slow");
-                queries.lock().expect("a list").push(name);
-                if !silent {
-                    let _ = socket.send_to(&answer, from);
-                }
-            }
-        });
-        Self { address, heard }
-    }
-
-    /// Whether it was asked for that name.
-    fn heard(&self, name: &str) -> bool {
-        self.heard.lock().expect("a list").iter().any(|other| other == name)
-    }
-
-    fn forget(&self) {
-        self.heard.lock().expect("a list").clear();
-    }
-}
-
-/// The name that is asked for, and the answer.
-fn answer(query: &[u8], known: &[&str]) -> (String, Vec<u8>) {
-    let mut labels = Vec::new();
-    let mut at = 12;
-    while query[at] != 0 {
-        let end = at + 1 + usize::from(query[at]);
-        labels.push(String::from_utf8_lossy(&query[at + 1..end]).into_owned());
-        at = end;
-    }
-    let (name, ipv4) = (labels.join("."), query[at + 2] == 1);
-    let exists = known.contains(&name.as_str());
-    let mut message = query[..at + 5].to_vec();
-    // RFC 1035 §4.1.1: a response, NOERROR or NXDOMAIN, one record.
-    (message[2], message[3]) = (0x81, if exists { 0x80 } else { 0x83 });
-    message[6..12].fill(0);
-    if exists && ipv4 {
-        message[7] = 1;
-        message.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 14, 16, 0, 4, 127, 0, 0, 1]);
-    } else {
-        // An SOA, by which the denial may be remembered.
-        message[9] = 1;
-        message.extend([0xc0, 12, 0, 6, 0, 1, 0, 0, 14, 16, 0, 22, 0, 0]);
-        message.extend([0, 0, 14, 16].repeat(5));
-    }
-    (name, message)
-}
-
-/// Says why a test is passed over where there are no namespaces.
-fn can_isolate() -> bool {
-    let tried = Command::new("unshare").args(["--mount", "true"]).status();
-    let works = tried.is_ok_and(|status| status.success());
-    if !works {
-        let _ = writeln!(std::io::stderr(), "no mount namespaces: slow names are not tested");
-    }
-    works
-}
-
-/// A relay that asks that name server. Look-ups that are not answered take as long as a dial may.
-fn scene(server: &NameServer) -> Scene {
-    let resolv_conf = format!("nameserver {}\noptions timeout:25 attempts:1\n", server.address);
-    Scene::on(Arc::new(Relay::among(&resolv_conf, "")))
-}
 
 /// This client's SEND to `host` is taken.
 fn sends_to(client: &mut Peer, me: &str, host: &str) {
@@ -126,14 +43,15 @@ fn slow_names_of_one_user_hold_up_nobody_else() {
         return;
     }
     let server = NameServer::knowing(&["fast.test"]);
-    let scene = scene(&server);
+    let scene = server.scene("");
     let relay = &scene.relay;
     let mut bob = scene.client("bob");
     let carol = scene.listener_on("carol", SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), "fast.test");
     let crowd: Vec<Peer> = (0..CROWD)
         .map(|number| {
             let mut alice = scene.client("alice");
-            sends_to(&mut alice, "alice", &format!("msrp://slow{number}.test:2855/x;tcp"));
+            let name = number % NAMES;
+            sends_to(&mut alice, "alice", &format!("msrp://slow{name}.test:2855/x;tcp"));
             alice
         })
         .collect();
@@ -151,6 +69,7 @@ fn slow_names_of_one_user_hold_up_nobody_else() {
         scope.spawn(|| soon("reload", || relay.reloads()));
     });
     assert!(server.heard("slow0.test"));
+    assert!(!relay.log().contains("different next hops"), "they are to be looked up");
     drop(crowd);
 }
 
@@ -161,7 +80,7 @@ fn resolv_conf_is_read_again_when_it_changes_and_at_a_reload() {
         return;
     }
     let (first, second) = (NameServer::knowing(&[]), NameServer::knowing(&["peer.test"]));
-    let scene = scene(&first);
+    let scene = first.scene("");
     let relay = &scene.relay;
     let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let carol = scene.listener_on("carol", here, "peer.test");

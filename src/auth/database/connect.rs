@@ -10,7 +10,7 @@ use sqlx::{
     sqlite::SqliteConnectOptions,
 };
 
-use super::uri::Server;
+use super::uri::{MYSQL_PORT, POSTGRES_PORT, Server};
 
 /// Where a MySQL server on this machine listens: in Debian, in the client library of msrprelay 1.x,
 /// and elsewhere.
@@ -40,7 +40,7 @@ pub(super) fn mysql(server: &Server<MySqlSslMode>) -> MySqlConnectOptions {
         options = options.socket(socket);
     }
     options = options.host(server.host.as_deref().unwrap_or("localhost"));
-    options = options.port(server.port.unwrap_or(3306));
+    options = options.port(server.port.unwrap_or(MYSQL_PORT));
     let tls = &server.tls;
     if let Some(mode) = tls.mode.or(tls.ca.as_ref().map(|_| MySqlSslMode::VerifyCa)) {
         options = options.ssl_mode(mode);
@@ -61,7 +61,7 @@ pub(super) fn postgres(server: &Server<PgSslMode>) -> PgConnectOptions {
     let mut options = PgConnectOptions::new_without_pgpass()
         .username(&server.user)
         .database(&server.database)
-        .port(server.port.unwrap_or(5432))
+        .port(server.port.unwrap_or(POSTGRES_PORT))
         .application_name("msrprelay")
         .disable_statement_logging();
     if let Some(password) = &server.password {

@@ -51,7 +51,7 @@ use super::{
 };
 use crate::{
     clock,
-    config::{Contents, Section},
+    config::{Contents, ListenAddress, Section},
     msrp::digest::Algorithm,
 };
 
@@ -102,6 +102,7 @@ const MESSAGE_MAX: usize = 300;
 struct Database {
     /// Where it is, for the log.
     place: String,
+    server: Option<ListenAddress>,
     /// The file of an SQLite database.
     file: Option<PathBuf>,
     /// Removed from messages of the driver.
@@ -143,6 +144,7 @@ impl Database {
         let query = Query::new(dialect, options, algorithms);
         let database = Self {
             place: location.to_string(),
+            server: location.server(),
             file,
             password: password.filter(|password| !password.expose_secret().is_empty()),
             timeout,
@@ -337,6 +339,10 @@ impl Backend for Database {
         // No user has this name, but the query shows whether table and columns exist.
         let nobody = self.look_up_afresh("", "", Ipv4Addr::UNSPECIFIED.into(), clock::now());
         Box::pin(nobody.map(drop))
+    }
+
+    fn server(&self) -> Option<ListenAddress> {
+        self.server.clone()
     }
 
     fn health(&self) -> Vec<Health> {

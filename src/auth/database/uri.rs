@@ -17,6 +17,8 @@ use secrecy::{ExposeSecret, SecretString};
 use sqlx::{mysql::MySqlSslMode, postgres::PgSslMode};
 use thiserror::Error;
 
+use crate::config::ListenAddress;
+
 /// Where the database is, and the account to use.
 #[derive(Debug, Clone)]
 pub(super) enum Location {
@@ -118,6 +120,31 @@ impl Location {
                 Ok((Self::Postgres(server), warnings))
             }
             _ => Err(DatabaseUriError::Scheme),
+        }
+    }
+}
+
+/// Where a server listens unless the URI says otherwise.
+pub(super) const MYSQL_PORT: u16 = 3306;
+pub(super) const POSTGRES_PORT: u16 = 5432;
+
+impl Location {
+    /// Where the server listens for TCP. One that is reached by its socket may do so, too.
+    pub(super) fn server(&self) -> Option<ListenAddress> {
+        match self {
+            Self::MySql(server) => Some(server.tcp(MYSQL_PORT)),
+            Self::Postgres(server) => Some(server.tcp(POSTGRES_PORT)),
+            Self::Sqlite(_) => None,
+        }
+    }
+}
+
+impl<Mode> Server<Mode> {
+    fn tcp(&self, default_port: u16) -> ListenAddress {
+        let host = self.host.as_deref().filter(|_| self.socket.is_none());
+        ListenAddress {
+            host: host.unwrap_or("localhost").to_owned(),
+            port: self.port.unwrap_or(default_port),
         }
     }
 }
@@ -370,6 +397,20 @@ mod tests {
             assert_eq!((server.host.as_deref(), server.port), (Some("::1"), Some(5433)));
             assert!(matches!(server.tls.mode, Some(PgSslMode::Require)));
             assert_eq!(warnings, Vec::<String>::new());
+        }
+    }
+
+    #[test]
+    fn servers_listen_for_tcp() {
+        for (uri, address) in [
+            ("mysql://u:p@db/d", Some("db:3306")),
+            ("mysql://u:p@[2001:db8::1]:7/d", Some("[2001:db8::1]:7")),
+            ("mysql://u:p@db:7/d?unix_socket=/s", Some("localhost:7")),
+            ("postgres://u:p@/d", Some("localhost:5432")),
+            ("sqlite:/users.db", None),
+        ] {
+            let server = parsed(uri).unwrap().0.server();
+            assert_eq!(server.map(|server| server.to_string()).as_deref(), address, "{uri}");
         }
     }
 

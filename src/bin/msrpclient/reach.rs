@@ -7,7 +7,7 @@ use msrprelay::{
     client::{Endpoint, LoginCredentials, own_uri},
     msrp::Uri,
     tls::{self, Anchors, Verification},
-    transport::{self, Link, Resolver, Target},
+    transport::{Dialler, Link, Resolver, Target},
 };
 use rustls::ClientConfig;
 
@@ -46,10 +46,10 @@ pub(crate) async fn direct(uri: &Uri, args: &RelayArgs) -> Result<Endpoint, Fail
 }
 
 async fn connect(target: &Target, args: &RelayArgs) -> Result<Link, Failure> {
-    let resolver = Resolver::of_system();
-    let link = transport::connect(target, &client_config(args)?, &resolver, "")
-        .await
-        .map_err(|error| Failure::Client(error.into()))?;
+    let resolver = Arc::new(Resolver::of_system());
+    let dialler = Dialler { tls: client_config(args)?, resolver, permission: None };
+    let link = dialler.connect(target, "").await;
+    let link = link.map_err(|error| Failure::Client(error.into()))?;
     eprintln!("connected to {target} ({})", link.security());
     Ok(link)
 }

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
-    msrp::{ChunkQueue, Decoder, Event},
+    msrp::{ChunkQueue, Decoder, Event, Uri},
     relay::{
         Config, Generation, Source,
         end::End,
@@ -24,7 +24,8 @@ use crate::{
         registry::SessionInfo,
         stats::Counted,
     },
-    session::{Expiry, Holding},
+    session::{Expiry, Holding, Reject},
+    transport,
 };
 
 const HOUR: Duration = Duration::from_hours(1);

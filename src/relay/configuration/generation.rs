@@ -17,7 +17,9 @@ use super::{
 };
 use crate::{
     auth::Backend,
+    config::ListenAddress,
     tls::{self, Identity, Verification},
+    transport::{Peers, Service},
 };
 
 /// One reading of `config.ini`, and what was built from it.
@@ -30,6 +32,10 @@ pub struct Generation {
     pub(in crate::relay) server: Option<Arc<ServerConfig>>,
     /// TLS towards next hops.
     pub(in crate::relay) client: Arc<ClientConfig>,
+    /// Where the relay may dial.
+    pub(in crate::relay) peers: Arc<Peers>,
+    /// Where it never dials, beside its own listeners.
+    pub(in crate::relay) services: Arc<[Service]>,
     /// The certificates, the default one first. Empty without TLS.
     pub(in crate::relay) identities: Vec<Identity>,
     /// The state of the certificate and key files just before they were read.
@@ -124,6 +130,9 @@ impl Generation {
             Stores::open(&config, previous.map(|before| (&*before.config, &before.stores)))?;
         warnings.extend(stores.warnings());
         let policy = Policy::new(Arc::clone(&config.login), secure, host, port)?;
+        let dialling = &config.dialling;
+        let peers = Peers::new(&dialling.allowed_peers, &dialling.denied_peers);
+        let services = services(&config).chain(stores.services()).collect();
         Ok(Self {
             number: previous.map_or(1, |previous| previous.number + 1),
             config,
@@ -134,6 +143,8 @@ impl Generation {
             files,
             built: now,
             warnings,
+            peers: Arc::new(peers),
+            services,
             backend: stores.backend(),
             stores,
         })
@@ -212,6 +223,13 @@ fn identities(
         identities.push(Identity::load(certificate, key)?);
     }
     Ok(identities)
+}
+
+/// Where the relay listens for others than MSRP clients over TCP.
+fn services(config: &Config) -> impl Iterator<Item = Service> {
+    let named = |name| move |address: &ListenAddress| Service { name, address: address.clone() };
+    let metrics = config.process.metrics_address.iter().map(named("the metrics of the relay"));
+    metrics.chain(config.listening.websocket_address.iter().map(named("the relay itself")))
 }
 
 /// TLS towards clients and towards next hops. If the certificates are the same, the previous

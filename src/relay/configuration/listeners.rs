@@ -200,6 +200,12 @@ impl Listeners {
         (doors.collect(), entrances)
     }
 
+    /// The addresses of all sockets that are open.
+    pub(super) fn open(&self) -> impl Iterator<Item = SocketAddr> {
+        let open = self.0.iter().filter(|one| one.socket.strong_count() > 0);
+        open.map(|one| one.local)
+    }
+
     /// The addresses of earlier generations that are still open.
     pub(in crate::relay) fn left(&self, current: &Doors) -> Vec<SocketAddr> {
         let open = self.0.iter().filter(|one| one.door.strong_count() > 0);

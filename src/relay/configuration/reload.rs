@@ -9,7 +9,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use rustls::ClientConfig;
 use thiserror::Error;
 use tokio::{sync::watch, time::timeout};
 use tracing::{error, info, warn};
@@ -27,7 +26,7 @@ use crate::{
     config::ConfigError,
     logging::LogLevel,
     transport::{
-        Resolver,
+        Dialler, Pace, Permission, Resolver,
         resolve::{HOSTS, RESOLV_CONF},
     },
 };
@@ -100,6 +99,8 @@ pub(in crate::relay) struct Configuration {
     readings: Readings,
     /// What the relay knows of the names of next hops.
     resolver: Arc<Resolver>,
+    /// The dials of each user.
+    pace: Arc<Pace>,
     failures: Mutex<ReloadFailures>,
 }
 
@@ -190,6 +191,7 @@ impl Configuration {
             turn: tokio::sync::Mutex::default(),
             readings: Readings::new(READING_TIME),
             resolver: Arc::new(Resolver::of_system()),
+            pace: Arc::default(),
             failures: Mutex::default(),
         }
     }
@@ -224,9 +226,20 @@ impl Configuration {
         Arc::clone(&self.in_force.borrow().generation.backend)
     }
 
-    /// The TLS configuration in force towards next hops.
-    pub(in crate::relay) fn client(&self) -> Arc<ClientConfig> {
-        Arc::clone(&self.in_force.borrow().generation.client)
+    /// What the relay dials with, by the generation in force.
+    pub(in crate::relay) fn dialler(&self) -> Dialler {
+        let Generation { client, peers, services, .. } = &*self.in_force().generation;
+        let permission = Permission {
+            peers: Arc::clone(peers),
+            listeners: self.listeners().open().collect(),
+            services: Arc::clone(services),
+            pace: Arc::clone(&self.pace),
+        };
+        Dialler {
+            tls: Arc::clone(client),
+            resolver: Arc::clone(&self.resolver),
+            permission: Some(permission),
+        }
     }
 
     /// How the relay finds the hosts that it dials.

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use super::super::{Config, RelayError, options::BackendSection};
-use crate::auth::{Backend, Chain, Kind, Opened};
+use crate::{
+    auth::{Backend, Chain, Kind, Opened},
+    transport::Service,
+};
 
 /// The backends in use, in the order in which they are asked.
 pub(in crate::relay) struct Stores(Vec<Store>);
@@ -52,6 +55,12 @@ impl Stores {
     /// Their names, as in the option `backend`.
     pub(in crate::relay) fn names(&self) -> impl Iterator<Item = String> {
         self.0.iter().map(|store| store.kind.name.to_owned())
+    }
+
+    /// The servers behind them, each with the words for it.
+    pub(super) fn services(&self) -> impl Iterator<Item = Service> {
+        let servers = self.0.iter().filter_map(|store| store.backend.server());
+        servers.map(|address| Service { name: "the database", address })
     }
 
     pub(super) fn warnings(&self) -> impl Iterator<Item = String> {

@@ -172,13 +172,13 @@ options! {
     pub struct DialOptions {
         allowed_peers: PeerList, peers, PEERS,
             "Networks that the relay may dial whatever denied_peers says, such as 192.0.2.0/24, \
-             separated by commas."
-            .later();
+             separated by commas. List private networks in which clients or other relays are \
+             reached.";
         denied_peers: PeerList = "special", peers, PEERS,
             "Networks that the relay may not dial, separated by commas. special stands for all \
              that are not public, such as loopback, private and link-local ones; none alone denies \
-             nothing."
-            .later();
+             nothing. Sessions of this relay are joined without dialling. Its own ports and \
+             database are never dialled.";
         verify_next_hop: VerifyNextHop = "log", verify_next_hop,
             "accepted is off, log or enforce",
             "What becomes of another relay whose certificate does not verify: off does not check, \

@@ -4,6 +4,7 @@
 
 mod credentials;
 mod message;
+mod name_server;
 mod operator;
 mod peer;
 mod relay;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use credentials::{Algorithm, Credentials, hex};
 pub(crate) use message::{Message, Transfer};
+pub(crate) use name_server::{NameServer, can_isolate};
 pub(crate) use peer::{Listener, Peer, file, file_head};
 pub(crate) use relay::Relay;
 pub(crate) use scene::{Scene, Session, TOPOLOGIES, Topology, empty_send, first, quiet_send};
