@@ -1,6 +1,7 @@
-//! TCP, alone or below TLS, with read-ahead for TLS.
+//! What carries the octets of a link: TCP, alone or below something else. With read-ahead for TLS.
 
 use std::{
+    fmt,
     io::{self, IoSlice},
     pin::Pin,
     task::{Context, Poll, ready},
@@ -14,10 +15,29 @@ use tokio::{
 };
 use tokio_util::io::poll_read_buf;
 
-use super::link::Layer;
-
 /// Most octets read ahead at once.
 const MOST: usize = 64 * 1024;
+
+/// What carries the octets of a [`Link`](super::Link): TCP, or what runs over it. A new transport
+/// implements this in a file of its own.
+pub(super) trait Layer: AsyncRead + AsyncWrite + fmt::Debug + Send + Sync + Unpin {
+    /// The TCP connection below.
+    fn carrier(&self) -> &Carrier;
+
+    fn carrier_mut(&mut self) -> &mut Carrier;
+
+    /// The TLS session, if there is one.
+    fn session(&self) -> Option<&CommonState>;
+
+    /// Most octets that this layer adds to so many octets of one write.
+    fn overhead(&self, octets: usize) -> usize;
+
+    /// Most octets of one record: the peer can use none of them before it has all.
+    fn record(&self) -> usize;
+
+    /// Called before each read, with the room for it.
+    fn expect(&mut self, octets: usize);
+}
 
 /// A TCP connection that reads ahead and counts what it has sent.
 ///

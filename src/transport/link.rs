@@ -14,30 +14,9 @@ use tokio::{
 };
 
 use super::{
-    carrier::Carrier,
+    carrier::Layer,
     socket::{Acknowledged, acknowledged},
 };
-
-/// What carries the octets of a [`Link`]: TCP, or what runs over it. A new transport implements
-/// this in a file of its own.
-pub(super) trait Layer: AsyncRead + AsyncWrite + fmt::Debug + Send + Sync + Unpin {
-    /// The TCP connection below.
-    fn carrier(&self) -> &Carrier;
-
-    fn carrier_mut(&mut self) -> &mut Carrier;
-
-    /// The TLS session, if there is one.
-    fn session(&self) -> Option<&CommonState>;
-
-    /// Most octets that this layer adds to so many octets of one write.
-    fn overhead(&self, octets: usize) -> usize;
-
-    /// Most octets of one record: the peer can use none of them before it has all.
-    fn record(&self) -> usize;
-
-    /// Called before each read, with the room for it.
-    fn expect(&mut self, octets: usize);
-}
 
 /// One open connection.
 ///

@@ -13,8 +13,8 @@
 //! | `dialling` | from a next hop to a [`Link`]: resolving, permission, connecting, the client side of TLS |
 //! | [`peers`], `permission`, [`pace`] | which addresses may be dialled: the rules (pure), what is never dialled, how many next hops |
 //! | [`resolve`], `names`, `turns` | from a host to addresses: what the system knows of names, and who may ask now |
-//! | `link` | an open connection, and what a transport must be able to do |
-//! | `carrier`, `secured` | the transports: TCP, and TLS over it |
+//! | `link` | an open connection |
+//! | `carrier`, `secured` | what a transport must be able to do; the transports: TCP, and TLS over it |
 //! | `socket` | the socket options |
 //! | `stream` | the one driver of a [`Link`]: reads, writes, flushes |
 //! | `closing` | how a [`Link`] is closed |

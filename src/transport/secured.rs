@@ -3,7 +3,7 @@
 use rustls::CommonState;
 use tokio_rustls::TlsStream;
 
-use super::{carrier::Carrier, link::Layer};
+use super::carrier::{Carrier, Layer};
 
 /// Octets that rustls buffers for one connection while the kernel takes none. This is more than the
 /// relay reads at once, so that a read block leaves in one system call together with the heads and

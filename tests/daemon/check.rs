@@ -119,7 +119,7 @@ fn a_good_configuration_is_described() {
 /// Away, and in the words of what is wrong: a warning, because the relay starts all the same.
 #[test]
 fn a_check_asks_the_database() {
-    let site = Site::at(2855, "");
+    let site = Site::at(2855, "denied_peers = special");
     let users = site.path("users.db");
     site.edit("backend = memory", "backend = memory, database");
     site.edit("[Memory]", &format!("[Database]\nuri = sqlite://{}\n[Memory]", users.display()));
@@ -154,7 +154,7 @@ fn a_check_asks_the_database() {
 fn a_check_waits_for_no_database_for_long() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = silent.local_addr().unwrap().port();
-    let site = Site::at(2855, "");
+    let site = Site::at(2855, "denied_peers = special");
     site.edit("backend = memory", "backend = memory, database");
     let section = format!("[Database]\nuri = mysql://u:s3cr3t@127.0.0.1:{port}/d\ntimeout = 25\n");
     site.edit("[Memory]", &format!("{section}[Memory]"));
