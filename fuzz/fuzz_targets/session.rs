@@ -16,7 +16,9 @@ use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
 use msrprelay::{
     msrp::{ChunkQueue, Decoder, Event, Head, Path, Start, StatusCode, TransactId, Uri, encode},
-    session::{Expiry, Holding, LEGS, Leg, Limits, Received, Reject, Session, Timeout, detail},
+    session::{
+        Arrival, Expiry, Holding, LEGS, Leg, Limits, Received, Reject, Session, Timeout, detail,
+    },
 };
 
 /// Small, so that inputs of a few KiB reach them.
@@ -351,10 +353,16 @@ impl Stage {
     fn wait(&mut self, duration: Duration) {
         self.now += duration;
         let mut rounds = 0;
-        // Slow paths, too: some octets have not arrived at the peer.
+        // Slow paths, too: some octets have not arrived at the peer, or cannot be used there yet.
         let outstanding = u64::try_from(duration.as_millis() % 301).unwrap_or_default() / 2;
+        let arrival = Arrival {
+            outstanding,
+            unusable: outstanding.min(20),
+            at: self.now,
+            round_trip: duration / 8,
+        };
         for leg in LEGS {
-            self.session.arrived(leg, outstanding, self.now, self.now);
+            self.session.arrived(leg, &arrival, self.now);
         }
         while let Some(timeout) = (!self.over).then(|| self.session.expire(self.now)).flatten() {
             match timeout {
