@@ -335,6 +335,7 @@ impl<'a> Talker<'a> {
         if message.header("Failure-Report") == Some("partial") {
             return message.body;
         }
+        assert_eq!(message.what, "SEND", "{message:?}");
         let body = message.body.as_deref().unwrap_or_default();
         let said: u64 = String::from_utf8_lossy(&body[5..]).parse().expect("a time");
         self.latest =
