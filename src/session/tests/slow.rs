@@ -12,6 +12,15 @@ fn sent() -> Pair {
     pair
 }
 
+/// The request is reported as failed after so many seconds, give or take a look at the kernel.
+#[track_caller]
+fn times_out_after(pair: &mut Pair, time: u64) {
+    pair.passes(seconds(time - 1));
+    pair.hears_nothing(Near);
+    pair.passes(seconds(1) + LOOK);
+    assert!(String::from_utf8(pair.take(Near)).unwrap().contains("Status: 000 408"));
+}
+
 #[test]
 fn what_has_not_arrived_is_not_due() {
     let mut pair = sent();
@@ -23,10 +32,7 @@ fn what_has_not_arrived_is_not_due() {
     pair.hears_nothing(Near);
     // And the rest: its time begins.
     pair.on_the_way = (0, Some(pair.now));
-    pair.passes(seconds(29));
-    pair.hears_nothing(Near);
-    pair.passes(seconds(1) + LOOK);
-    assert!(String::from_utf8(pair.take(Near)).unwrap().contains("Status: 000 408"));
+    times_out_after(&mut pair, 30);
 }
 
 #[test]
@@ -65,10 +71,7 @@ fn what_the_peer_cannot_use_has_not_arrived() {
     }
     pair.unusable = 0;
     pair.on_the_way = (0, Some(pair.now));
-    pair.passes(seconds(29));
-    pair.hears_nothing(Near);
-    pair.passes(seconds(1) + LOOK);
-    assert!(String::from_utf8(pair.take(Near)).unwrap().contains("Status: 000 408"));
+    times_out_after(&mut pair, 30);
 }
 
 /// On a link with a long queue, the kernel of a peer that answers at once may hold its answers back
@@ -88,10 +91,7 @@ fn answers_of_a_peer_that_answers_may_take_two_round_trips_more() {
         pair.take(Far);
         pair.take(Near);
         pair.looks(Far);
-        pair.passes(seconds(if answered { 69 } else { 29 }));
-        pair.hears_nothing(Near);
-        pair.passes(seconds(1) + LOOK);
-        assert!(String::from_utf8(pair.take(Near)).unwrap().contains("Status: 000 408"));
+        times_out_after(&mut pair, if answered { 70 } else { 30 });
     }
 }
 
