@@ -19,7 +19,7 @@ use std::{
 use tokio::sync::Notify;
 use tracing::{debug, info};
 
-use super::{end::Quoted, origin::Origin};
+use super::{backoff::RATE, end::Quoted, origin::Origin};
 use crate::{clock, msrp::Uri, session::Reject, transport::HandshakeError};
 
 /// How long failures of one kind from one address are counted before they are told again.
@@ -50,6 +50,8 @@ enum Kind {
     Session,
     /// An AUTH was refused.
     Login,
+    /// A refusal had to wait.
+    Slowed,
 }
 
 impl Notices {
@@ -85,6 +87,15 @@ impl Notices {
         let (user, realm) = (Name(user), Name(realm));
         let text = format!("AUTH refused from {peer} for {user}@{realm}: {reason}");
         self.tell(Kind::Login, peer, &text);
+    }
+
+    /// There were so many refusals that the next one has to wait.
+    pub(super) fn slowed(&self, peer: SocketAddr) {
+        let text = format!(
+            "answers to refused requests from {} are slowed to {RATE} a second; next {peer}",
+            Origin::from(peer.ip())
+        );
+        self.tell(Kind::Slowed, peer, &text);
     }
 
     /// Tells how many notices were counted whenever a minute is over. Never returns.

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tracing::error;
 
 use super::{
+    backoff::{Backoff, Patience, Turn},
     configuration::{Configuration, Generation, Source},
     lifecycle::Lifecycle,
     notices::Notices,
@@ -28,6 +29,7 @@ pub(super) struct Process {
     pub(super) lifecycle: Arc<Lifecycle>,
     pub(super) stats: Arc<Stats>,
     pub(super) notices: Arc<Notices>,
+    pub(super) backoff: Backoff,
     pub(super) started: Instant,
 }
 
@@ -57,6 +59,7 @@ impl Process {
                 lifecycle,
                 stats: Arc::default(),
                 notices: Arc::default(),
+                backoff: Backoff::default(),
                 started: clock::now(),
             }
         })
@@ -64,6 +67,15 @@ impl Process {
 }
 
 impl Process {
+    /// Waits until a refusal may be sent to the peer.
+    pub(super) async fn turn(&self, peer: SocketAddr, patience: Patience) -> Turn {
+        if self.backoff.take(peer.ip()) {
+            return Turn::Now;
+        }
+        self.notices.slowed(peer);
+        self.backoff.wait(peer.ip(), patience).await
+    }
+
     /// Counts and logs a panic. `what` says what it does: "ends this session".
     pub(super) fn fault(&self, what: &str, panic: &(dyn Any + Send)) {
         self.stats.faults.fetch_add(1, Ordering::Relaxed);

@@ -86,7 +86,8 @@ async fn log_in(relay: SocketAddr, claim: Claim) -> Login {
 }
 
 /// How long the answers to `trials` wrong attempts of each claim took, all interleaved in an order
-/// of `seed`, over `connections` at once: the i-th of the answer belongs to the i-th claim.
+/// of `seed`, over `connections` at once: the i-th of the answer belongs to the i-th claim. Each
+/// connection has an address of its own, because refusals to one address are slowed.
 pub(crate) fn times(
     relay: SocketAddr,
     claims: [Claim; 2],
@@ -108,7 +109,10 @@ pub(crate) fn times(
         for connection in 0..connections {
             let (order, tell) = (Arc::clone(&order), tell.clone());
             tokio::spawn(async move {
-                let mut client = Client::connect(relay).await.expect("a connection");
+                let number = u8::try_from(connection).expect("not many connections");
+                let from = Ipv4Addr::new(127, 0, 1, number);
+                let client = Client::connect_from(from, relay).await;
+                let mut client = client.expect("a connection");
                 for index in (connection..order.len()).step_by(connections) {
                     let which = order[index];
                     let claim = claims[which];
