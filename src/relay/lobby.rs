@@ -326,11 +326,15 @@ impl Visitor {
                 Err(loss) => loss,
             }
         };
-        tokio::select! {
+        let turn = tokio::select! {
             biased;
-            turn = turn => Ok(turn),
-            loss = watch => Err(loss),
+            turn = turn => turn,
+            loss = watch => return Err(loss),
+        };
+        if turn == Turn::Never {
+            debug!("closed: too many refusals to this address");
         }
+        Ok(turn)
     }
 
     fn newcomer(self, holding: Option<Holding>) -> Box<Newcomer> {

@@ -166,18 +166,21 @@ pub(crate) fn refreshes(
     })
 }
 
-/// Logs in with a wrong password over `connections` from another address, as often as there are
+/// Logs in with a wrong password over `connections` from each of `addresses`, as often as there are
 /// answers, until `over`: what somebody does who wants nobody else to be answered. Blocks.
+///
+/// One address would do less, because refusals to it are slowed.
 pub(crate) fn siege(
     relay: SocketAddr,
-    from: Ipv4Addr,
+    addresses: &[Ipv4Addr],
     claim: Claim,
     connections: usize,
     over: Instant,
 ) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(async {
-        let each = (0..connections).map(|_| {
+        let from = addresses.iter().flat_map(|from| std::iter::repeat_n(*from, connections));
+        let each = from.map(|from| {
             tokio::spawn(async move {
                 while now() < over {
                     let Ok(mut client) = Client::connect_from(from, relay).await else { continue };
