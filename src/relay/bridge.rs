@@ -17,6 +17,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use tracing::{Span, debug};
 
 use super::{
+    backoff::{Patience, Turn},
     end::End,
     ending::Ending,
     login::{self, Verdict},
@@ -41,6 +42,8 @@ pub(super) struct Bridge {
     arrival: Option<Arrival>,
     dialling: Option<BoxFuture<'static, Result<Link, LinkError>>>,
     logins: Logins,
+    /// A refusal of the near leg's next request that waits for its turn. `None`: it never comes.
+    refusing: Option<BoxFuture<'static, Option<Reject>>>,
     /// The sessions of both clients, each of which may be ended by its token. They are polled only
     /// when they have woken the task.
     ends: FuturesUnordered<WaitForCancellationFutureOwned>,
@@ -64,7 +67,9 @@ enum Wake {
     Cancelled,
     Arrived(Option<Box<Newcomer>>),
     Dialled(Result<Link, LinkError>),
-    Decided(Leg, Box<Head>, Verdict),
+    /// `None`: the answer would have to wait for too long.
+    Decided(Leg, Box<Head>, Option<Verdict>),
+    Refused(Option<Reject>),
     Halted(Halt),
 }
 
@@ -93,6 +98,7 @@ impl Bridge {
             arrival: Some(arrival),
             dialling: None,
             logins: Logins::default(),
+            refusing: None,
             ends,
         })
     }
@@ -133,6 +139,7 @@ impl Bridge {
                 Wake::Arrived(newcomer) => self.arrived(newcomer),
                 Wake::Dialled(dialled) => self.dialled(dialled),
                 Wake::Decided(leg, head, verdict) => self.decided(leg, &head, verdict),
+                Wake::Refused(reject) => self.refused(reject),
                 Wake::Halted(Halt::NeedsFar(path)) => self.needs_far(process, &path),
                 Wake::Halted(Halt::Auth(leg, head)) => self.login(process, leg, head),
                 Wake::Halted(Halt::LockedOut(leg)) => self.lost(leg, End::LockedOut),
@@ -146,7 +153,7 @@ impl Bridge {
     }
 
     async fn wake(&mut self) -> Wake {
-        let Self { session, wires, arrival, dialling, logins, ends, queued } = self;
+        let Self { session, wires, arrival, dialling, logins, refusing, ends, queued } = self;
         tokio::select! {
             biased;
             Some(()) = ends.next() => Wake::Cancelled,
@@ -154,6 +161,7 @@ impl Bridge {
             (leg, head, verdict) = poll_fn(|cx| logins.poll(cx)) => {
                 Wake::Decided(leg, head, verdict)
             }
+            reject = pending(refusing) => Wake::Refused(reject),
             halt = poll_fn(|cx| {
                 let halt = wires.poll(session, cx);
                 queued.set(queued_in(session));
@@ -168,8 +176,8 @@ impl Bridge {
     // --- the far leg ---------------------------------------------------------------------------
 
     /// The owner's first request needs a far leg. The request is still in the near leg's input.
-    fn needs_far(&mut self, process: &Process, path: &Path) -> Next {
-        if self.logins.is_under_way(Leg::Near) {
+    fn needs_far(&mut self, process: &Arc<Process>, path: &Path) -> Next {
+        if self.logins.is_under_way(Leg::Near) || self.refusing.is_some() {
             // The connection may move to another task; its AUTH must be answered first.
             self.wires.hold_near = true;
             return GO_ON;
@@ -193,15 +201,28 @@ impl Bridge {
             Join::Await => self.wires.hold_near = true,
             Join::Refuse(reject) => {
                 debug!("not joined to {}: {reject}", path.first());
-                self.session.refuse_next(reject);
+                self.wires.hold_near = true;
+                let (process, peer) = (Arc::clone(process), self.wires.near().peer());
+                let turn = async move { process.turn(peer, Patience::Client).await };
+                self.refusing =
+                    Some(turn.map(|turn| (turn == Turn::Now).then_some(reject)).boxed());
             }
         }
+        GO_ON
+    }
+
+    /// The owner is told now that its request is refused.
+    fn refused(&mut self, reject: Option<Reject>) -> Next {
+        let Some(reject) = reject else { return self.lost(Leg::Near, End::LockedOut) };
+        self.wires.hold_near = false;
+        self.session.refuse_next(reject);
         GO_ON
     }
 
     /// The session is bound: no other peer can join it, so its listeners need not stay open.
     fn bind(&mut self) {
         self.arrival = None;
+        self.refusing = None;
         self.wires.near_mut().doors = None;
     }
 
@@ -263,18 +284,27 @@ impl Bridge {
         let (process, arrived) = (Arc::clone(process), clock::now());
         let login = async move {
             let verdict = login::decide(&process, &claimant, &head, arrived).await;
-            (head, verdict)
+            if let Verdict::Refused { failed, slowed, .. } = verdict {
+                if slowed && process.turn(claimant.peer, Patience::Client).await == Turn::Never {
+                    return (head, None);
+                }
+                if failed {
+                    login::step(arrived).await;
+                }
+            }
+            (head, Some(verdict))
         };
         self.logins.start(leg, PendingLogin(Box::pin(login)));
         GO_ON
     }
 
-    fn decided(&mut self, leg: Leg, head: &Head, verdict: Verdict) -> Next {
+    fn decided(&mut self, leg: Leg, head: &Head, verdict: Option<Verdict>) -> Next {
         let now = clock::now();
         if leg == Leg::Near {
             // If a request waits for an arrival, `needs_far` holds the leg again.
             self.wires.hold_near = false;
         }
+        let Some(verdict) = verdict else { return self.lost(leg, End::LockedOut) };
         let Some(party) = self.wires.party_mut(leg) else { return over(End::Fault) };
         match verdict {
             Verdict::Granted(welcome) => {
@@ -292,7 +322,7 @@ impl Bridge {
                 self.session.answer(leg, response, Some(welcome.expiry), now);
                 GO_ON
             }
-            Verdict::Refused { response, failed, close } => {
+            Verdict::Refused { response, failed, close, .. } => {
                 party.failures += u32::from(failed);
                 self.session.answer(leg, response, None, now);
                 if !close {
@@ -374,7 +404,7 @@ fn queued_in(session: &Session) -> usize {
 struct Logins([Option<PendingLogin>; 2]);
 
 /// An AUTH being decided.
-struct PendingLogin(BoxFuture<'static, (Box<Head>, Verdict)>);
+struct PendingLogin(BoxFuture<'static, (Box<Head>, Option<Verdict>)>);
 
 impl Logins {
     fn start(&mut self, leg: Leg, login: PendingLogin) {
@@ -386,7 +416,7 @@ impl Logins {
         self.0.iter().zip(LEGS).any(|(slot, other)| other == leg && slot.is_some())
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(Leg, Box<Head>, Verdict)> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(Leg, Box<Head>, Option<Verdict>)> {
         for (slot, leg) in self.0.iter_mut().zip(LEGS) {
             if let Some(login) = slot
                 && let Poll::Ready((head, verdict)) = login.0.as_mut().poll(cx)

@@ -14,6 +14,7 @@ use tokio::{net::TcpStream, time::timeout_at};
 use tracing::{Instrument, debug, info, info_span};
 
 use super::{
+    backoff::{Patience, Turn},
     end::Quoted,
     login::{self, Verdict, Welcome},
     party::{Arrival, Delivery, Newcomer, Party},
@@ -153,12 +154,14 @@ enum Look {
     Join(Delivery),
     /// A complete AUTH.
     Login(Box<Head>),
+    /// A request that is refused, and the response if one can be made.
+    Refused(Option<BytesMut>),
     /// Input that is dealt with.
     Done,
     /// Nothing: more input is needed.
     Nothing,
-    /// The decoder cannot tell where the next message begins.
-    Lost(DecodeError),
+    /// The decoder cannot tell where the next message begins. The response, if one can be made.
+    Lost(DecodeError, Option<BytesMut>),
 }
 
 impl Visitor {
@@ -177,24 +180,41 @@ impl Visitor {
         loop {
             match self.look(process) {
                 Look::Join(delivery) => return Ok(Outcome::Join(delivery)),
-                Look::Login(head) => match self.decide(process, &head).await {
-                    Verdict::Granted(welcome) => return Ok(Outcome::Admit(head, welcome)),
-                    Verdict::Refused { response, failed, close } => {
-                        self.say(Some(response));
-                        self.party.failures += u32::from(failed);
-                        if close {
-                            info!("closed: {} failed AUTHs", self.party.failures);
-                            return Ok(Outcome::Leave);
+                Look::Login(head) => {
+                    let arrived = clock::now();
+                    match self.decide(process, &head, arrived).await {
+                        Verdict::Granted(welcome) => return Ok(Outcome::Admit(head, welcome)),
+                        Verdict::Refused { response, failed, close, slowed } => {
+                            if slowed && self.turn(process).await? == Turn::Never {
+                                return Ok(Outcome::Leave);
+                            }
+                            if failed {
+                                login::step(arrived).await;
+                            }
+                            self.say(response);
+                            self.party.failures += u32::from(failed);
+                            if close {
+                                info!("closed: {} failed AUTHs", self.party.failures);
+                                return Ok(Outcome::Leave);
+                            }
                         }
                     }
-                },
-                Look::Done if self.refused >= MAX_REFUSED => {
-                    info!("closed: {} requests refused", self.refused);
-                    return Ok(Outcome::Leave);
+                }
+                Look::Refused(response) => {
+                    if self.refuse(process, response).await? == Turn::Never {
+                        return Ok(Outcome::Leave);
+                    }
+                    self.refused += 1;
+                    if self.refused >= MAX_REFUSED {
+                        info!("closed: {} requests refused", self.refused);
+                        return Ok(Outcome::Leave);
+                    }
                 }
                 Look::Done => {}
-                Look::Lost(error) => {
+                Look::Lost(error, response) => {
                     info!("closed: {error}");
+                    // Closed in any case.
+                    let _ = self.refuse(process, response).await?;
                     return Ok(Outcome::Leave);
                 }
                 Look::Nothing => {
@@ -227,10 +247,10 @@ impl Visitor {
                 session::log_stray(decoder);
                 return Look::Nothing;
             }
-            Ok(Some(Event::Head(head))) => self.head(process, head),
+            Ok(Some(Event::Head(head))) => return self.head(process, head),
             Ok(Some(Event::Malformed(message))) => {
-                self.refused += 1;
-                self.say(refusal_of_malformed(&message, &Reject::Unintelligible(message.error)));
+                let reject = Reject::Unintelligible(message.error);
+                return Look::Refused(refusal_of_malformed(&message, &reject));
             }
             Ok(Some(Event::Body(_) | Event::Collision)) => {}
             Ok(Some(Event::End(_))) => {
@@ -239,23 +259,26 @@ impl Visitor {
                 }
             }
             Err(error) => {
-                if let DecodeError::Head { limit, message: Some(message) } = &error {
-                    self.say(refusal_of_malformed(message, &Reject::TooLarge(limit)));
-                }
-                return Look::Lost(error);
+                let response = match &error {
+                    DecodeError::Head { limit, message: Some(message) } => {
+                        refusal_of_malformed(message, &Reject::TooLarge(limit))
+                    }
+                    _ => None,
+                };
+                return Look::Lost(error, response);
             }
         }
         Look::Done
     }
 
-    fn head(&mut self, process: &Process, head: Head) {
-        let Start::Request(method) = &head.start else { return };
+    fn head(&mut self, process: &Process, head: Head) -> Look {
+        let Start::Request(method) = &head.start else { return Look::Done };
         let (peer, to) = (self.party.peer(), head.to_path.first());
         let reject = if session::is_login(method, &head) {
             match head.headers.check() {
                 Ok(()) => {
                     self.login = Some(Box::new(head));
-                    return;
+                    return Look::Done;
                 }
                 Err(error) => {
                     process.notices.login_refused(peer, ("", to.host()), &error);
@@ -272,12 +295,46 @@ impl Visitor {
             }
             reject
         };
-        self.refused += 1;
-        self.say(refusal(&head, &reject));
+        Look::Refused(refusal(&head, &reject))
     }
 
-    async fn decide(&self, process: &Process, head: &Head) -> Verdict {
-        login::decide(process, &self.party.claimant(false), head, clock::now()).await
+    async fn decide(&self, process: &Process, head: &Head, arrived: Instant) -> Verdict {
+        login::decide(process, &self.party.claimant(false), head, arrived).await
+    }
+
+    /// Says that a request is refused, when that may be said.
+    async fn refuse(
+        &mut self,
+        process: &Process,
+        response: Option<BytesMut>,
+    ) -> Result<Turn, Loss> {
+        let Some(response) = response else { return Ok(Turn::Now) };
+        let turn = self.turn(process).await?;
+        if turn == Turn::Now {
+            self.say(response);
+        }
+        Ok(turn)
+    }
+
+    /// Waits until a refusal may be sent. Earlier ones leave meanwhile.
+    async fn turn(&mut self, process: &Process) -> Result<Turn, Loss> {
+        let Self { party: Party { stream, .. }, unsent, .. } = self;
+        let turn = process.turn(stream.link().peer(), Patience::Stranger);
+        let watch = async {
+            match stream.write(unsent).await {
+                Ok(()) => stream.hang_up(BLOCKS).await,
+                Err(loss) => loss,
+            }
+        };
+        let turn = tokio::select! {
+            biased;
+            turn = turn => turn,
+            loss = watch => return Err(loss),
+        };
+        if turn == Turn::Never {
+            debug!("closed: too many refusals to this address");
+        }
+        Ok(turn)
     }
 
     fn newcomer(self, holding: Option<Holding>) -> Box<Newcomer> {
@@ -326,7 +383,7 @@ impl Visitor {
         let (registration, arrival) = process.registry.register(info, span);
         process.stats.started.fetch_add(1, Ordering::Relaxed);
         self.party.registration = Some(registration);
-        self.say(Some(response));
+        self.say(response);
         let holding = Holding {
             uri,
             client,
@@ -347,10 +404,8 @@ impl Visitor {
         Left::Gone
     }
 
-    fn say(&mut self, response: Option<BytesMut>) {
-        if let Some(response) = response {
-            self.unsent.push_chunk(response.freeze());
-        }
+    fn say(&mut self, response: BytesMut) {
+        self.unsent.push_chunk(response.freeze());
     }
 
     async fn flush(&mut self) -> Result<(), Loss> {

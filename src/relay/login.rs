@@ -27,6 +27,8 @@ pub(super) enum Verdict {
         failed: bool,
         /// The client has used up its attempts: close the connection.
         close: bool,
+        /// The response must wait for its turn, see [`Backoff`](super::backoff::Backoff).
+        slowed: bool,
     },
     /// The AUTH is accepted.
     Granted(Welcome),
@@ -65,7 +67,7 @@ impl Welcome {
     }
 }
 
-/// Decides on an AUTH that came at `arrived`.
+/// Decides on an AUTH that came at `arrived`. A refusal may have to wait before it leaves.
 ///
 /// The rules are those in force when the connection was accepted. The backends are those in force
 /// now, so that a user who was removed by a reload cannot extend a session.
@@ -90,22 +92,25 @@ pub(super) async fn decide(
         },
         Err(refusal) => refusal,
     };
-    let failed = refusal.failed;
-    if failed {
-        tokio::time::sleep_until(next_step(arrived).into()).await;
-    }
+    let Refusal { response, failed, slowed } = refusal;
     let limit = claimant.policy.login.max_auth_attempts;
     Verdict::Refused {
-        response: refusal.response,
+        response,
         failed,
         close: failed && limit.is_some_and(|limit| claimant.failures + 1 >= limit.get()),
+        slowed,
     }
+}
+
+/// Waits until the response to a failed AUTH that came at `arrived` may leave.
+pub(super) async fn step(arrived: Instant) {
+    tokio::time::sleep_until(next_step(arrived).into()).await;
 }
 
 /// The answer of a relay that drains. The AUTH does not count as failed.
 fn leaving(head: &Head) -> Verdict {
     let response = session::answer(head, StatusCode::UNAVAILABLE, "Relay is shutting down", &[]);
-    Verdict::Refused { response, failed: false, close: false }
+    Verdict::Refused { response, failed: false, close: false, slowed: false }
 }
 
 fn granted(grant: Grant, head: &Head, policy: &Policy, expires: Duration) -> Verdict {
@@ -134,6 +139,8 @@ struct Refusal {
     response: BytesMut,
     /// The AUTH counts as failed.
     failed: bool,
+    /// See [`Verdict::Refused`].
+    slowed: bool,
 }
 
 async fn verify(
@@ -153,6 +160,7 @@ async fn verify(
         return Err(Refusal {
             response: session::answer(head, status, &comment, &[]),
             failed: false,
+            slowed: true,
         });
     }
     let realm = match (&claimant.session, &policy.login.default_domain) {
@@ -216,7 +224,12 @@ async fn by_digest(
     let client = request.client;
     let backend = process.configuration.backend();
     let found = backend.account(login.user(), login.realm(), client).await;
-    process.challenger.settle(login, found, clock::now()).map_err(|error| (user, error))
+    let settled = process.challenger.settle(login, found, clock::now());
+    if settled.is_ok() {
+        // Once for each challenge, because the nonce is spent now.
+        process.backoff.give_back(client);
+    }
+    settled.map_err(|error| (user, error))
 }
 
 /// Checks Basic credentials. An error comes with the claimed user name, for the log.
@@ -273,7 +286,9 @@ fn refuse(
             session::answer(head, StatusCode::UNAVAILABLE, "Backend unavailable", &[])
         }
     };
-    Refusal { response, failed }
+    // It is the relay that failed.
+    let slowed = answer != Answer::Unavailable;
+    Refusal { response, failed, slowed }
 }
 
 fn challenge(
@@ -289,7 +304,8 @@ fn challenge(
     let headers: Vec<_> =
         values.into_iter().map(|value| (Name::WwwAuthenticate, Bytes::from(value))).collect();
     let response = session::answer(head, StatusCode::UNAUTHORIZED, "Unauthenticated", &headers);
-    Refusal { response, failed: false }
+    // Even with `stale`: each challenge that is given back has been paid for.
+    Refusal { response, failed: false, slowed: true }
 }
 
 /// The time granted, or the 423 that states the bound (RFC 4976 §6.3).
@@ -308,7 +324,8 @@ fn lifetime(policy: &Policy, head: &Head) -> Result<Duration, Refusal> {
     let headers = [(bound.0, Bytes::from(bound.1.as_secs().to_string()))];
     let status = StatusCode::OUT_OF_BOUNDS;
     let response = session::answer(head, status, "Parameter out of bounds", &headers);
-    Err(Refusal { response, failed: false })
+    // The credentials are right.
+    Err(Refusal { response, failed: false, slowed: false })
 }
 
 /// The next time from now that is a multiple of [`ANSWER_STEP`] after `arrived`.

@@ -25,10 +25,12 @@
 //! | who may join whom | `registry` |
 //! | why a session ended, and the log line about it | `end` |
 //! | what goes wrong with strangers, told once a minute | `notices` |
+//! | how many refusals an address gets | `backoff`; `origin` says which addresses are one |
 //! | what all tasks share | `process`; `lifecycle` has its phase and its end, `stats` its counters |
 //! | watching and steering | `handle` |
 //! | what blocks | `own_thread` |
 
+mod backoff;
 mod bridge;
 mod configuration;
 mod end;
@@ -41,6 +43,7 @@ mod login;
 mod next_hop;
 mod notices;
 pub mod options;
+mod origin;
 mod own_thread;
 mod party;
 mod process;

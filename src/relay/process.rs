@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tracing::error;
 
 use super::{
+    backoff::{Backoff, Patience, Turn},
     configuration::{Configuration, Generation, Source},
     lifecycle::Lifecycle,
     next_hop::NextHops,
@@ -30,6 +31,7 @@ pub(super) struct Process {
     pub(super) next_hops: NextHops,
     pub(super) stats: Arc<Stats>,
     pub(super) notices: Arc<Notices>,
+    pub(super) backoff: Backoff,
     pub(super) started: Instant,
 }
 
@@ -60,6 +62,7 @@ impl Process {
                 next_hops: NextHops::default(),
                 stats: Arc::default(),
                 notices: Arc::default(),
+                backoff: Backoff::default(),
                 started: clock::now(),
             }
         })
@@ -67,6 +70,15 @@ impl Process {
 }
 
 impl Process {
+    /// Waits until a refusal may be sent to the peer.
+    pub(super) async fn turn(&self, peer: SocketAddr, patience: Patience) -> Turn {
+        if self.backoff.take(peer.ip()) {
+            return Turn::Now;
+        }
+        self.notices.slowed(peer);
+        self.backoff.wait(peer.ip(), patience).await
+    }
+
     /// Counts and logs a panic. `what` says what it does: "ends this session".
     pub(super) fn fault(&self, what: &str, panic: &(dyn Any + Send)) {
         self.stats.faults.fetch_add(1, Ordering::Relaxed);

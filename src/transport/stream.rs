@@ -17,7 +17,10 @@ use std::{
 };
 
 use bytes::BytesMut;
-use tokio::io::AsyncWrite;
+use tokio::{
+    io::{AsyncWrite, Interest, Ready},
+    time::sleep,
+};
 use tokio_util::io::poll_read_buf;
 
 use super::{closing::close, error::LinkError, link::Link};
@@ -25,6 +28,9 @@ use crate::msrp::ChunkQueue;
 
 /// Most slices given to the socket in one write.
 const SLICES: usize = 64;
+
+/// How often a connection whose input is not read is looked at.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// One open connection with its unread input and its counters.
 #[derive(Debug)]
@@ -198,6 +204,21 @@ impl Stream {
         }
     }
 
+    /// Waits until the peer hangs up. Reads until at least one block is unread; beyond that it only
+    /// looks now and then.
+    pub async fn hang_up(&mut self, blocks: Blocks) -> Loss {
+        while self.input.len() < blocks.size {
+            if self.fill(blocks).await.is_err() {
+                return self.take_ended().unwrap_or(Loss::Closed);
+            }
+        }
+        // The kernel tells of FIN and RST although octets that came before are unread.
+        while !self.link.tcp().ready(Interest::READABLE).await.is_ok_and(Ready::is_read_closed) {
+            sleep(LOOK).await;
+        }
+        Loss::Closed
+    }
+
     /// Writes until the queue is empty, the socket blocks, or at least `most` octets have been
     /// written.
     pub fn poll_write(
@@ -331,11 +352,14 @@ impl From<io::Error> for Loss {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Shutdown;
+    use std::{net::Shutdown, pin::pin};
 
     use bytes::Bytes;
     use socket2::SockRef;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        time::timeout,
+    };
 
     use super::{super::tests::pair, *};
 
@@ -396,6 +420,28 @@ mod tests {
         let mut stream = Stream::new(link);
         let loss = stream.fill(BLOCKS).await.unwrap_err().to_string();
         assert!(loss.starts_with("TLS: "), "{loss}");
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_hangs_up_is_noticed_whatever_is_unread() {
+        // Nothing, part of a block, and more than the block.
+        for (tls, said) in [(false, 0), (false, 10), (false, 50_000), (true, 10), (true, 50_000)] {
+            let (mut peer, link) = pair(tls).await;
+            let mut stream = Stream::new(link);
+            peer.write_all(&vec![b'x'; said]).await.unwrap();
+            peer.flush().await.unwrap();
+            {
+                let mut noticed = pin!(stream.hang_up(BLOCKS));
+                let stays = timeout(Duration::from_millis(700), noticed.as_mut()).await;
+                assert!(stays.is_err(), "{tls} {said}");
+                peer.shutdown().await.unwrap();
+                let loss = timeout(Duration::from_secs(10), noticed).await.expect("noticed");
+                assert!(matches!(loss, Loss::Closed), "{tls} {said}: {loss}");
+            }
+            let unread = stream.input.len();
+            assert!(unread == said || unread >= BLOCKS.size, "{unread}");
+            assert!(unread <= 2 * BLOCKS.size, "{unread}");
+        }
     }
 
     #[tokio::test]

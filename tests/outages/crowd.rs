@@ -86,7 +86,8 @@ async fn log_in(relay: SocketAddr, claim: Claim) -> Login {
 }
 
 /// How long the answers to `trials` wrong attempts of each claim took, all interleaved in an order
-/// of `seed`, over `connections` at once: the i-th of the answer belongs to the i-th claim.
+/// of `seed`, over `connections` at once: the i-th of the answer belongs to the i-th claim. Each
+/// connection has an address of its own, because refusals to one address are slowed.
 pub(crate) fn times(
     relay: SocketAddr,
     claims: [Claim; 2],
@@ -108,7 +109,10 @@ pub(crate) fn times(
         for connection in 0..connections {
             let (order, tell) = (Arc::clone(&order), tell.clone());
             tokio::spawn(async move {
-                let mut client = Client::connect(relay).await.expect("a connection");
+                let number = u8::try_from(connection).expect("not many connections");
+                let from = Ipv4Addr::new(127, 0, 1, number);
+                let client = Client::connect_from(from, relay).await;
+                let mut client = client.expect("a connection");
                 for index in (connection..order.len()).step_by(connections) {
                     let which = order[index];
                     let claim = claims[which];
@@ -162,18 +166,21 @@ pub(crate) fn refreshes(
     })
 }
 
-/// Logs in with a wrong password over `connections` from another address, as often as there are
+/// Logs in with a wrong password over `connections` from each of `addresses`, as often as there are
 /// answers, until `over`: what somebody does who wants nobody else to be answered. Blocks.
+///
+/// One address would do less, because refusals to it are slowed.
 pub(crate) fn siege(
     relay: SocketAddr,
-    from: Ipv4Addr,
+    addresses: &[Ipv4Addr],
     claim: Claim,
     connections: usize,
     over: Instant,
 ) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(async {
-        let each = (0..connections).map(|_| {
+        let from = addresses.iter().flat_map(|from| std::iter::repeat_n(*from, connections));
+        let each = from.map(|from| {
             tokio::spawn(async move {
                 while now() < over {
                     let Ok(mut client) = Client::connect_from(from, relay).await else { continue };

@@ -185,11 +185,11 @@ fn a_pool_of_one_serves_many() {
     }
 }
 
-/// A slow database, and somebody who has more look-ups than it can do: the others are served as if
-/// there were nobody else.
+/// A slow database, and somebody with a few addresses who has more look-ups than it can do: the
+/// others are served as if there were nobody else.
 #[test]
 fn nobody_keeps_a_slow_database_to_himself() {
-    const BESIEGERS: usize = 600;
+    const BESIEGERS: usize = 150;
 
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(database) = Database::new(Kind::Postgres) else { return };
@@ -202,10 +202,11 @@ fn nobody_keeps_a_slow_database_to_himself() {
     );
     let section = format!("\n[Database]\n{}timeout = {TIMEOUT}\n", database.options());
     let relay = Relay::configured("backend = database\nlog_level = INFO", false, &section);
+    let from = [2, 3, 4, 5].map(|last| Ipv4Addr::new(127, 0, 0, last));
     let (address, over) = (relay.address(), now() + Duration::from_secs(8));
     thread::scope(|scope| {
         let wrong = Claim { password: "guess", ..CLAIMS[1] };
-        scope.spawn(move || siege(address, Ipv4Addr::new(127, 0, 0, 2), wrong, BESIEGERS, over));
+        scope.spawn(move || siege(address, &from, wrong, BESIEGERS, over));
         sleep(3000);
         let (logins, late) = crowd(address, &CLAIMS[1..], 10, Duration::from_secs(4));
         let worst = logins.iter().map(|login| login.took).max().expect("logins");

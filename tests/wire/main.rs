@@ -6,6 +6,7 @@
 mod attempts;
 mod auth;
 mod backends;
+mod backoff;
 mod bodies;
 mod certificates;
 mod chains;

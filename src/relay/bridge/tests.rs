@@ -182,7 +182,7 @@ async fn who_claimed_a_session_in_time_is_served() {
         assert!(bridge.due().is_continue());
         assert!(bridge.session.is_lapsed());
         if refreshed {
-            assert!(bridge.decided(Leg::Near, &auth("alice"), granted()).is_continue());
+            assert!(bridge.decided(Leg::Near, &auth("alice"), Some(granted())).is_continue());
         }
         assert!(delivery.send(Box::new(bob)).is_ok(), "nobody waits for the claimant");
         assert!(claim(&process).is_err());
