@@ -30,7 +30,7 @@ use super::{
 use crate::{
     clock,
     msrp::{Head, Path, StatusCode},
-    session::{LEGS, Leg, Limits, Session, Timeout},
+    session::{LEGS, Leg, Limits, Reject, Session, Timeout},
     transport::{Link, LinkError, Stream},
 };
 
