@@ -39,6 +39,7 @@ mod lobby;
 mod login;
 mod notices;
 pub mod options;
+mod origin;
 mod own_thread;
 mod party;
 mod process;

@@ -11,7 +11,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     fmt,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -19,7 +19,7 @@ use std::{
 use tokio::sync::Notify;
 use tracing::{debug, info};
 
-use super::end::Quoted;
+use super::{end::Quoted, origin::Origin};
 use crate::{clock, msrp::Uri, session::Reject, transport::HandshakeError};
 
 /// How long failures of one kind from one address are counted before they are told again.
@@ -137,30 +137,18 @@ fn log(lines: impl IntoIterator<Item = String>) {
     }
 }
 
-/// Who is counted as one.
+/// Whose failures are counted together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Origin {
-    V4(Ipv4Addr),
-    /// The first address of a network of 64 bits: whoever has one IPv6 address has all of these.
-    V6(Ipv6Addr),
+enum Group {
+    One(Origin),
     /// All addresses that come while [`MAX_APART`] are counted.
     Others,
 }
 
-impl From<IpAddr> for Origin {
-    fn from(address: IpAddr) -> Self {
-        match address.to_canonical() {
-            IpAddr::V4(address) => Self::V4(address),
-            IpAddr::V6(address) => Self::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
-        }
-    }
-}
-
-impl fmt::Display for Origin {
+impl fmt::Display for Group {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::V4(address) => address.fmt(f),
-            Self::V6(network) => write!(f, "{network}/64"),
+            Self::One(origin) => origin.fmt(f),
             Self::Others => f.write_str("other addresses"),
         }
     }
@@ -169,9 +157,9 @@ impl fmt::Display for Origin {
 /// What was told within the last minute, and what was only counted.
 #[derive(Debug, Default)]
 struct Ledger {
-    counts: HashMap<(Kind, Origin), Count>,
+    counts: HashMap<(Kind, Group), Count>,
     /// When the minute of each count ends; the first end is in front.
-    ends: VecDeque<(Instant, (Kind, Origin))>,
+    ends: VecDeque<(Instant, (Kind, Group))>,
 }
 
 /// What was not told since the last line.
@@ -184,9 +172,9 @@ struct Count {
 impl Ledger {
     /// Enters a notice. Returns the line to be logged now; `None` if it is only counted.
     fn enter(&mut self, kind: Kind, from: IpAddr, text: &str, now: Instant) -> Option<String> {
-        let mut key = (kind, Origin::from(from));
+        let mut key = (kind, Group::One(from.into()));
         if !self.counts.contains_key(&key) && self.counts.len() >= MAX_APART {
-            key.1 = Origin::Others;
+            key.1 = Group::Others;
         }
         if let Some(count) = self.counts.get_mut(&key) {
             count.more += 1;
@@ -196,10 +184,10 @@ impl Ledger {
         self.counts.insert(key, Count::default());
         self.ends.push_back((now + PERIOD, key));
         Some(match key.1 {
-            Origin::Others => format!(
+            Group::Others => format!(
                 "{text} (more than {MAX_APART} addresses fail now: the others are counted together)"
             ),
-            Origin::V4(_) | Origin::V6(_) => text.to_owned(),
+            Group::One(_) => text.to_owned(),
         })
     }
 
@@ -223,7 +211,7 @@ impl Ledger {
     fn finish(&mut self) -> Vec<String> {
         let keys = std::mem::take(&mut self.ends);
         let mut counts = std::mem::take(&mut self.counts);
-        let line = |(_, key): (Instant, (Kind, Origin))| counts.get_mut(&key)?.rest(key.1);
+        let line = |(_, key): (Instant, (Kind, Group))| counts.get_mut(&key)?.rest(key.1);
         keys.into_iter().filter_map(line).collect()
     }
 
@@ -235,7 +223,7 @@ impl Ledger {
 
 impl Count {
     /// The line about what was counted, which is told then.
-    fn rest(&mut self, from: Origin) -> Option<String> {
+    fn rest(&mut self, from: Group) -> Option<String> {
         let Self { more, last } = std::mem::take(self);
         (more > 0)
             .then(|| format!("{more} more in the last minute from {from}, the last one: {last}"))
@@ -272,6 +260,8 @@ fn cut(text: &str) -> (&str, &'static str) {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     /// A ledger, with a clock that only the test moves.
