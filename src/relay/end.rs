@@ -24,6 +24,8 @@ pub(super) enum End {
     Unreachable,
     /// A peer read nothing of what was queued for it for too long.
     Stalled,
+    /// No octet passed either way for `idle_timeout`.
+    Idle,
     /// The session has expired.
     Expired,
     /// The session's own token was cancelled, without a stop of the relay.
@@ -54,6 +56,7 @@ impl fmt::Display for End {
             Self::LockedOut => "auth",
             Self::Unreachable => "unreachable",
             Self::Stalled => "stalled",
+            Self::Idle => "idle",
             Self::Expired => "expired",
             Self::Kicked => "kicked",
             Self::Shutdown => "shutdown",

@@ -22,6 +22,7 @@
 //! | one connection, and what moves with it | `party`; `wire` moves octets between two connections |
 //! | the configuration in force: reading, swapping, listening, whether its backends answer | `configuration` |
 //! | who may join whom | `registry` |
+//! | how many connections and sessions there are, and may be | `quota` |
 //! | why a session ended, and the log line about it | `end` |
 //! | what goes wrong with strangers, told once a minute | `notices` |
 //! | what all tasks share | `process`; `lifecycle` has its phase and its end, `stats` its counters |
@@ -43,6 +44,7 @@ mod origin;
 mod own_thread;
 mod party;
 mod process;
+mod quota;
 mod registry;
 mod serve;
 mod stats;
@@ -58,6 +60,7 @@ pub use self::{
     lifecycle::{Phase, STOP_TIME},
     options::{Config, TlsOptions},
     own_thread::on_own_thread,
+    quota::Quotas,
     registry::Sessions,
     serve::Relay,
     stats::Counts,

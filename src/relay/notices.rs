@@ -19,7 +19,11 @@ use std::{
 use tokio::sync::Notify;
 use tracing::{debug, info};
 
-use super::{end::Quoted, origin::Origin};
+use super::{
+    end::Quoted,
+    origin::Origin,
+    quota::{Excess, Limit},
+};
 use crate::{clock, msrp::Uri, session::Reject, transport::HandshakeError};
 
 /// How long failures of one kind from one address are counted before they are told again.
@@ -50,6 +54,8 @@ enum Kind {
     Session,
     /// An AUTH was refused.
     Login,
+    /// There are as many connections or sessions as this limit allows.
+    Full(Limit),
 }
 
 impl Notices {
@@ -85,6 +91,30 @@ impl Notices {
         let (user, realm) = (Name(user), Name(realm));
         let text = format!("AUTH refused from {peer} for {user}@{realm}: {reason}");
         self.tell(Kind::Login, peer, &text);
+    }
+
+    /// A connection was closed when it was accepted, because there are too many.
+    pub(super) fn connection_refused(&self, peer: SocketAddr, excess: Excess) {
+        let text = format!("connection refused from {peer}: {excess}");
+        self.tell(Kind::Full(excess.limit), peer, &text);
+    }
+
+    /// A user who has proven a password has too many sessions.
+    pub(super) fn session_refused(
+        &self,
+        peer: SocketAddr,
+        (user, realm): (&str, &str),
+        excess: Excess,
+    ) {
+        let (user, realm) = (Name(user), Name(realm));
+        let text = format!("AUTH refused from {peer} for {user}@{realm}: {excess}");
+        self.tell(Kind::Full(excess.limit), peer, &text);
+    }
+
+    /// The next hop of a client's session was not dialled, because there are too many connections.
+    pub(super) fn dial_refused(&self, client: SocketAddr, excess: Excess) {
+        let text = format!("next hop not dialled for {client}: {excess}");
+        self.tell(Kind::Full(excess.limit), client, &text);
     }
 
     /// Tells how many notices were counted whenever a minute is over. Never returns.

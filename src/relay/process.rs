@@ -16,6 +16,7 @@ use super::{
     lifecycle::Lifecycle,
     notices::Notices,
     party::Registry,
+    quota::Census,
     stats::Stats,
 };
 use crate::{auth::Challenger, clock};
@@ -26,6 +27,7 @@ pub(super) struct Process {
     pub(super) challenger: Challenger,
     pub(super) configuration: Arc<Configuration>,
     pub(super) lifecycle: Arc<Lifecycle>,
+    pub(super) census: Arc<Census>,
     pub(super) stats: Arc<Stats>,
     pub(super) notices: Arc<Notices>,
     pub(super) started: Instant,
@@ -55,6 +57,7 @@ impl Process {
                 challenger: Challenger::new(clock::now()),
                 configuration: Arc::new(configuration),
                 lifecycle,
+                census: Arc::default(),
                 stats: Arc::default(),
                 notices: Arc::default(),
                 started: clock::now(),

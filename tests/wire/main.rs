@@ -23,6 +23,7 @@ mod limits;
 mod next_hops;
 mod notices;
 mod original_bugs;
+mod quotas;
 mod races;
 mod realms;
 mod reload;

@@ -3,6 +3,7 @@
 
 use std::{
     fmt::Write as _,
+    num::NonZeroU32,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -69,10 +70,7 @@ pub(crate) fn status(status: &Status, now: u64) -> String {
     for certificate in &status.certificates {
         lines.certificate(certificate, now);
     }
-    lines.add(
-        "connections",
-        &format!("{}, {} since the start", status.connections, status.connections_accepted),
-    );
+    lines.connections(status);
     let sessions = status.sessions;
     lines.add(
         "sessions",
@@ -111,6 +109,26 @@ impl Lines {
 
     fn add(&mut self, name: &str, text: &str) {
         let _ = writeln!(self.0, "  {name:<14} {text}");
+    }
+
+    fn connections(&mut self, status: &Status) {
+        let at_most = |most: Option<NonZeroU32>| {
+            most.map_or(String::new(), |most| format!(" (at most {most})"))
+        };
+        let text = format!(
+            "{}{}, {} since the start",
+            status.connections,
+            at_most(status.limits.max_connections),
+            status.connections_accepted,
+        );
+        self.add("connections", &text);
+        let strangers = at_most(status.limits.max_unauthenticated);
+        self.add("", &format!("{}{strangers} of them without a session", status.unauthenticated));
+        if status.connections_refused > 0 {
+            let refused = status.connections_refused;
+            let text = "refused since the start, because there were too many: see the log";
+            self.add("", &format!("{refused} {text}"));
+        }
     }
 
     fn failure(&mut self, name: &str, failed: Option<&FailedReload>, now: u64) {
@@ -176,7 +194,7 @@ fn duration(seconds: u64) -> String {
 mod tests {
     use std::path::PathBuf;
 
-    use msrprelay::relay::Sessions;
+    use msrprelay::{control::Limits, relay::Sessions};
 
     use super::*;
 
@@ -223,7 +241,14 @@ mod tests {
                 certificate("CN=old", NOW - 61),
             ],
             connections: 12,
+            unauthenticated: 3,
             connections_accepted: 345,
+            connections_refused: 6,
+            limits: Limits {
+                max_connections: NonZeroU32::new(819),
+                max_unauthenticated: NonZeroU32::new(4096),
+                ..Limits::default()
+            },
             sessions: Sessions { waiting: 2, bound: 5 },
             sessions_started: 67,
             faults: 0,
@@ -266,7 +291,9 @@ msrprelay 2.0.0 is draining: it takes no new sessions, pid 4711, up 3 d 4 h
   certificate    /etc/msrprelay/tls/relay.crt
                  CN=old, serial 0a:ff
                  EXPIRED 2026-09-21 14:12:19 UTC (1 min 1 s ago)
-  connections    12, 345 since the start
+  connections    12 (at most 819), 345 since the start
+                 3 (at most 4096) of them without a session
+                 6 refused since the start, because there were too many: see the log
   sessions       7 (5 bound, 2 waiting to be joined), 67 since the start
   queued         131072 bytes
   log lines      7 dropped, because the log did not take them in time
@@ -308,7 +335,11 @@ msrprelay 2.0.0 is draining: it takes no new sessions, pid 4711, up 3 d 4 h
         assert!(!text.contains("FAILED") && !text.contains("left behind"), "{text}");
         assert!(text.contains("  certificate    none: plain TCP\n"), "{text}");
         example.log_lines_dropped = 0;
+        (example.limits, example.connections_refused) = (Limits::default(), 0);
         let text = status(&example, NOW);
+        let lines = "  connections    12, 345 since the start\n\
+                     \x20                3 of them without a session\n  sessions  ";
+        assert!(text.contains(lines), "{text}");
         assert!(text.ends_with("  log lines      none dropped\n"), "{text}");
     }
 }
