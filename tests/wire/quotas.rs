@@ -304,7 +304,7 @@ fn at_stage(scene: &Scene, stage: u32) -> Vec<Peer> {
 
     let begun = |peer: &mut Peer, to: &str, from: &str| {
         let mut octets = file_head(peer, "s0000009", to, from, "1-100000/100000");
-        octets.extend_from_slice(&[b'x'; 50_000]);
+        octets.extend_from_slice(&vec![b'x'; 50_000]);
         let _ = peer.tries(&octets);
     };
     match stage {
@@ -321,7 +321,7 @@ fn at_stage(scene: &Scene, stage: u32) -> Vec<Peer> {
         3 => {
             let mut peer = scene.stranger("alice");
             let mut credentials = peer.challenged("a0000001");
-            credentials.password = "wrong".to_owned();
+            "wrong".clone_into(&mut credentials.password);
             peer.says_auth("a0000002", &credentials.header(), "");
             vec![peer]
         }
@@ -390,9 +390,10 @@ fn at_stage(scene: &Scene, stage: u32) -> Vec<Peer> {
             vec![alice]
         }
         14 => {
-            let (mut alice, bob) = match scene.relay.is_secure() {
-                true => scene.dialled_at(&scene.tls_listener("bob", "localhost")),
-                false => scene.dialled(),
+            let (mut alice, bob) = if scene.relay.is_secure() {
+                scene.dialled_at(&scene.tls_listener("bob", "localhost"))
+            } else {
+                scene.dialled()
             };
             begun(&mut alice, "{A} {bob}", "{alice}");
             vec![bob, alice]
@@ -477,7 +478,7 @@ fn an_idle_session_is_closed() {
     }
     waiting.is_closed_within(Duration::from_millis(100));
     assert_eq!(figures(&scene)[..2], [2, 0]);
-    alice.hears_nothing(Duration::from_millis(1000));
+    alice.hears_nothing(Duration::from_secs(1));
     alice.is_closed();
     bob.is_closed();
     let log = scene.relay.logs_until("two ends", |log| count(log, "session ended") == 2);
