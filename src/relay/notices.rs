@@ -352,7 +352,14 @@ mod tests {
     #[test]
     fn each_kind_and_each_address_is_counted_apart() {
         let mut log = Log::new();
-        let kinds = [Kind::Handshake, Kind::NotTls, Kind::Session, Kind::Login];
+        let kinds = [
+            Kind::Handshake,
+            Kind::NotTls,
+            Kind::Session,
+            Kind::Login,
+            Kind::Full(Limit::PerAddress),
+            Kind::Full(Limit::PerUser),
+        ];
         for kind in kinds {
             for from in ["192.0.2.1", "192.0.2.2", "2001:db8:1:2::1", "2001:db8:1:3::1"] {
                 assert!(log.enters(kind, from, "told").is_some(), "{kind:?} {from}");
@@ -364,7 +371,7 @@ mod tests {
             }
         }
         let lines = log.passes(60);
-        assert_eq!(lines.len(), 16);
+        assert_eq!(lines.len(), kinds.len() * 4);
         assert_eq!(lines[0], "2 more in the last minute from 192.0.2.1, the last one: counted");
         let network = "2 more in the last minute from 2001:db8:1:2::/64, the last one: counted";
         assert_eq!(lines[2], network);

@@ -3,12 +3,11 @@
 
 use std::{
     fmt::Write as _,
-    num::NonZeroU32,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use msrprelay::{
-    control::{BackendHealth, BackendState, Certificate, FailedReload, Status},
+    control::{BackendHealth, BackendState, Certificate, FailedReload, Limits, Status},
     relay::Phase,
     tls::{EXPIRY_NOTICES, Utc},
 };
@@ -82,6 +81,7 @@ pub(crate) fn status(status: &Status, now: u64) -> String {
             status.sessions_started
         ),
     );
+    lines.limits(&status.limits);
     lines.add("queued", &format!("{} bytes", status.queued_bytes));
     match status.log_lines_dropped {
         0 => lines.add("log lines", "none dropped"),
@@ -112,23 +112,27 @@ impl Lines {
     }
 
     fn connections(&mut self, status: &Status) {
-        let at_most = |most: Option<NonZeroU32>| {
-            most.map_or(String::new(), |most| format!(" (at most {most})"))
-        };
-        let text = format!(
-            "{}{}, {} since the start",
-            status.connections,
-            at_most(status.limits.max_connections),
-            status.connections_accepted,
-        );
-        self.add("connections", &text);
-        let strangers = at_most(status.limits.max_unauthenticated);
-        self.add("", &format!("{}{strangers} of them without a session", status.unauthenticated));
+        let (open, accepted) = (status.connections, status.connections_accepted);
+        self.add("connections", &format!("{open}, {accepted} since the start"));
+        self.add("", &format!("{} of them without a session", status.unauthenticated));
         if status.connections_refused > 0 {
             let refused = status.connections_refused;
             let text = "refused since the start, because there were too many: see the log";
             self.add("", &format!("{refused} {text}"));
         }
+    }
+
+    fn limits(&mut self, limits: &Limits) {
+        let limits: Vec<String> = [
+            (limits.max_connections, "connections"),
+            (limits.max_connections_per_ip, "from one address"),
+            (limits.max_unauthenticated, "without a session"),
+            (limits.max_sessions_per_user, "sessions of one user"),
+        ]
+        .into_iter()
+        .filter_map(|(most, what)| Some(format!("{} {what}", most?)))
+        .collect();
+        self.add("limits", &if limits.is_empty() { "none".to_owned() } else { limits.join(", ") });
     }
 
     fn failure(&mut self, name: &str, failed: Option<&FailedReload>, now: u64) {
@@ -192,9 +196,9 @@ fn duration(seconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
+    use std::{num::NonZeroU32, path::PathBuf};
 
-    use msrprelay::{control::Limits, relay::Sessions};
+    use msrprelay::relay::Sessions;
 
     use super::*;
 
@@ -291,10 +295,11 @@ msrprelay 2.0.0 is draining: it takes no new sessions, pid 4711, up 3 d 4 h
   certificate    /etc/msrprelay/tls/relay.crt
                  CN=old, serial 0a:ff
                  EXPIRED 2026-09-21 14:12:19 UTC (1 min 1 s ago)
-  connections    12 (at most 819), 345 since the start
-                 3 (at most 4096) of them without a session
+  connections    12, 345 since the start
+                 3 of them without a session
                  6 refused since the start, because there were too many: see the log
   sessions       7 (5 bound, 2 waiting to be joined), 67 since the start
+  limits         819 connections, 4096 without a session
   queued         131072 bytes
   log lines      7 dropped, because the log did not take them in time
 ";
