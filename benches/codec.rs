@@ -62,6 +62,7 @@ fn session(now: Instant) -> Session {
         expiry: Expiry { at: now + Duration::from_hours(1), strict: false },
         other_methods: true,
         max_auth_attempts: NonZeroU32::new(3),
+        idle_timeout: None,
     };
     let (decoder, queue) = (Decoder::default(), ChunkQueue::default());
     let mut session = Session::new(holding, decoder, queue, Limits::DEFAULT, now);

@@ -66,12 +66,13 @@
 //! | what a next hop's host stands for, and how many look-ups there may be | `transport/resolve.rs` |
 //! | where the relay may dial | the rules in `transport/peers.rs`, what is never dialled in `transport/permission.rs`, how many next hops in `transport/pace.rs` |
 //! | what a failed dial means for the client | `relay/next_hop.rs` |
+//! | how many connections and sessions there may be, and are | `relay/quota.rs`, one table; what is counted carries a ticket |
 //! | who may join whom | `relay/registry.rs`: each change is one critical section |
 //! | whether a backend answers | the look-ups, in `auth/database/breaker.rs`; who else asks it, and what is said of it, in `relay/configuration/health.rs` |
 //! | that a connection is closed | the task that owns it, nobody else: in the lobby, or in `relay/ending.rs` once its session is over; how, in `transport/closing.rs` |
 //! | why a session ended, and the line that says so | `relay/end.rs` |
 //! | which options there are | a table in the room that acts on them: [`relay::options`] for `[Relay]`, `logging`, each backend in [`auth`] |
-//! | which options reach a session | [`session::Holding`]: what its client may do. Sizes and times of a session are constants in `session/limits.rs`, not options |
+//! | which options reach a session | [`session::Holding`]: what its client may do, and `idle_timeout`. All other sizes and times of a session are constants in `session/limits.rs`, not options |
 //!
 //! # The life of a configuration
 //!

@@ -367,7 +367,7 @@ impl Stage {
         while let Some(timeout) = (!self.over).then(|| self.session.expire(self.now)).flatten() {
             match timeout {
                 Timeout::Lapsed => {}
-                Timeout::Abandoned | Timeout::Expired(_) => self.end(),
+                Timeout::Abandoned | Timeout::Expired(_) | Timeout::Idle(_) => self.end(),
                 Timeout::Stalled(leg) => self.lose(leg, StatusCode::TIMEOUT),
             }
             rounds += 1;
@@ -483,5 +483,5 @@ fn holding(session_id: &str, client: &str, now: Instant) -> Holding {
     let client = Path::parse(format!("msrp://{client}:1/s;tcp").as_bytes()).expect("a path");
     let expiry = Expiry { at: now + Duration::from_hours(1000), strict: false };
     let max_auth_attempts = NonZeroU32::new(3);
-    Holding { uri, client, expiry, other_methods: true, max_auth_attempts }
+    Holding { uri, client, expiry, other_methods: true, max_auth_attempts, idle_timeout: None }
 }

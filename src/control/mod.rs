@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     server::{BindError, bind, serve},
-    status::{BackendHealth, BackendState, Certificate, FailedReload, Status},
+    status::{BackendHealth, BackendState, Certificate, FailedReload, Limits, Status},
 };
 
 /// File name of the socket in the runtime directory.

@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    num::NonZeroU32,
     path::PathBuf,
     process,
     time::{Instant, SystemTime, UNIX_EPOCH},
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     auth::{Health, HealthState},
     clock, logging,
-    relay::{Handle, Phase, ReloadFailure, Sessions},
+    relay::{Handle, Phase, Quotas, ReloadFailure, Sessions},
     tls::Identity,
 };
 
@@ -48,10 +49,19 @@ pub struct Status {
     pub backend_health: Vec<BackendHealth>,
     /// The default one first; empty with plain TCP.
     pub certificates: Vec<Certificate>,
-    /// Open connections.
+    /// Open connections, those that the relay has dialled too.
     pub connections: usize,
+    /// Those of them that have neither got nor joined a session.
+    #[serde(default)]
+    pub unauthenticated: usize,
     /// Connections accepted since the start.
     pub connections_accepted: u64,
+    /// Connections closed at once since the start, because there were too many.
+    #[serde(default)]
+    pub connections_refused: u64,
+    /// How many there may be.
+    #[serde(default)]
+    pub limits: Limits,
     /// Sessions alive.
     pub sessions: Sessions,
     /// Sessions made since the start.
@@ -67,6 +77,19 @@ pub struct Status {
     pub last_failed_reload: Option<FailedReload>,
     /// The last time that certificates which had changed on disk could not be used.
     pub last_failed_renewal: Option<FailedReload>,
+}
+
+/// How many connections and sessions there may be at once. None of a kind: any number.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub struct Limits {
+    /// Connections, those that the relay has dialled too.
+    pub max_connections: Option<NonZeroU32>,
+    /// Accepted connections from one address, or one /64 of IPv6.
+    pub max_connections_per_ip: Option<NonZeroU32>,
+    /// Connections that have neither got nor joined a session.
+    pub max_unauthenticated: Option<NonZeroU32>,
+    /// Sessions of one user.
+    pub max_sessions_per_user: Option<NonZeroU32>,
 }
 
 /// A backend that can fail, as the last look-ups found it.
@@ -132,6 +155,7 @@ impl Status {
     pub fn of(relay: &Handle) -> Self {
         let (generation, since) = relay.in_force();
         let counts = relay.counts();
+        let (connections, unauthenticated) = relay.connections();
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: process::id(),
@@ -147,8 +171,11 @@ impl Status {
             backends: generation.backends().collect(),
             backend_health: relay.health().into_iter().map(BackendHealth::of).collect(),
             certificates: generation.identities().iter().map(Certificate::of).collect(),
-            connections: counts.connections,
+            connections,
+            unauthenticated,
             connections_accepted: counts.accepted,
+            connections_refused: counts.refused,
+            limits: Limits::of(generation.quotas()),
             sessions: relay.sessions(),
             sessions_started: counts.started,
             faults: counts.faults,
@@ -156,6 +183,17 @@ impl Status {
             log_lines_dropped: logging::lines_dropped(),
             last_failed_reload: relay.failed_reload().map(FailedReload::of),
             last_failed_renewal: relay.failed_renewal().map(FailedReload::of),
+        }
+    }
+}
+
+impl Limits {
+    fn of(quotas: Quotas) -> Self {
+        Self {
+            max_connections: quotas.connections,
+            max_connections_per_ip: quotas.per_address,
+            max_unauthenticated: quotas.strangers,
+            max_sessions_per_user: quotas.per_user,
         }
     }
 }

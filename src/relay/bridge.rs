@@ -14,7 +14,7 @@ use std::{
 
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use tokio_util::sync::WaitForCancellationFutureOwned;
-use tracing::{Span, debug};
+use tracing::{Span, debug, info};
 
 use super::{
     backoff::{Patience, Turn},
@@ -24,6 +24,7 @@ use super::{
     next_hop::{self, DISCONNECTED},
     party::{Arrival, Delivery, Join, Newcomer, Party, Registration},
     process::Process,
+    quota::Ticket,
     stats::Queued,
     wire::{Halt, Wires},
 };
@@ -41,6 +42,8 @@ pub(super) struct Bridge {
     /// Receives the connection that joins the session. `None` once the session is bound or lapsed.
     arrival: Option<Arrival>,
     dialling: Option<BoxFuture<'static, Result<Link, LinkError>>>,
+    /// Counts the connection that is dialled, until it is the far leg's.
+    dialled: Option<Ticket>,
     logins: Logins,
     /// A refusal of the near leg's next request that waits for its turn. `None`: it never comes.
     refusing: Option<BoxFuture<'static, Option<Reject>>>,
@@ -93,10 +96,11 @@ impl Bridge {
         let ends = party.registration.iter().map(Registration::ended).collect();
         Some(Self {
             session,
-            queued: party.counted.queued(),
+            queued: Queued::new(&party.stats),
             wires: Wires::new(party),
             arrival: Some(arrival),
             dialling: None,
+            dialled: None,
             logins: Logins::default(),
             refusing: None,
             ends,
@@ -153,7 +157,7 @@ impl Bridge {
     }
 
     async fn wake(&mut self) -> Wake {
-        let Self { session, wires, arrival, dialling, logins, refusing, ends, queued } = self;
+        let Self { session, wires, arrival, dialling, logins, refusing, ends, queued, .. } = self;
         tokio::select! {
             biased;
             Some(()) = ends.next() => Wake::Cancelled,
@@ -192,6 +196,16 @@ impl Bridge {
         let Some(registration) = &self.wires.near().registration else { return over(End::Fault) };
         match registration.join(path) {
             Join::Dial => {
+                let quotas = process.configuration.quotas();
+                match process.census.dial(&quotas) {
+                    Ok(ticket) => self.dialled = Some(ticket),
+                    Err(excess) => {
+                        process.notices.dial_refused(registration.info().peer, excess);
+                        self.arrival = Some(registration.wait());
+                        self.session.refuse_next(Reject::Full);
+                        return GO_ON;
+                    }
+                }
                 let dialling = process.next_hops.dial(&process.configuration, registration, target);
                 self.dialling = Some(dialling);
                 self.bind();
@@ -230,12 +244,14 @@ impl Bridge {
         match dialled {
             Ok(link) => {
                 debug!("connected to {}, {}", link.peer(), link.security());
+                let Some(ticket) = self.dialled.take() else { return over(End::Fault) };
                 let near = self.wires.near();
                 let far = Party {
                     stream: Stream::new(link),
                     policy: Arc::clone(&near.policy),
                     doors: None,
-                    counted: near.counted.clone(),
+                    ticket,
+                    stats: Arc::clone(&near.stats),
                     failures: 0,
                     registration: None,
                 };
@@ -257,6 +273,7 @@ impl Bridge {
         debug!("joined by {}", party.peer());
         self.bind();
         party.doors = None;
+        party.ticket.know();
         self.ends.extend(party.registration.iter().map(Registration::ended));
         self.session.arrive(holding, decoder, unsent, clock::now());
         self.wires.open_far(party);
@@ -365,6 +382,11 @@ impl Bridge {
                     return over(End::Expired);
                 }
                 Timeout::Stalled(leg) => return self.lost(leg, End::Stalled),
+                Timeout::Idle(time) => {
+                    info!("closing: no octet either way for {} s (idle_timeout)", time.as_secs());
+                    self.disconnect();
+                    return over(End::Idle);
+                }
             }
         }
         GO_ON

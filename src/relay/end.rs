@@ -26,6 +26,8 @@ pub(super) enum End {
     Denied,
     /// A peer read nothing of what was queued for it for too long.
     Stalled,
+    /// No octet passed either way for `idle_timeout`.
+    Idle,
     /// The session has expired.
     Expired,
     /// The session's own token was cancelled, without a stop of the relay.
@@ -57,6 +59,7 @@ impl fmt::Display for End {
             Self::Unreachable => "unreachable",
             Self::Denied => "denied",
             Self::Stalled => "stalled",
+            Self::Idle => "idle",
             Self::Expired => "expired",
             Self::Kicked => "kicked",
             Self::Shutdown => "shutdown",

@@ -13,6 +13,7 @@ use super::{
     end::{self, End},
     party::Registration,
     registry::SessionInfo,
+    stats::Queued,
     wire::{Wire, Wires},
 };
 use crate::{
@@ -97,7 +98,7 @@ impl Last {
     async fn say(self) {
         let Self { leg, mut wire, words, line } = self;
         let until = clock::now() + DRAIN;
-        let mut queued = wire.party.counted.queued();
+        let mut queued = Queued::new(&wire.party.stats);
         queued.set(words.len());
         let counted = async {
             sleep(COUNTED).await;

@@ -114,6 +114,11 @@ impl Handle {
         self.process.registry.sessions()
     }
 
+    /// Open connections, and how many of them have neither got nor joined a session.
+    pub fn connections(&self) -> (usize, usize) {
+        self.process.census.connections()
+    }
+
     /// The counters of the process.
     pub fn counts(&self) -> Counts {
         self.process.stats.counts()

@@ -19,8 +19,8 @@ use super::{
     login::{self, Verdict, Welcome},
     party::{Arrival, Delivery, Newcomer, Party},
     process::Process,
+    quota::Ticket,
     registry::SessionInfo,
-    stats::Counted,
 };
 use crate::{
     clock,
@@ -55,10 +55,14 @@ pub(super) enum Left {
 }
 
 /// Serves a connection that has just been accepted.
-pub(super) async fn enter(process: &Process, tcp: TcpStream, peer: SocketAddr) -> Left {
+pub(super) async fn enter(
+    process: &Process,
+    tcp: TcpStream,
+    peer: SocketAddr,
+    ticket: Ticket,
+) -> Left {
     let deadline = clock::now() + PROBATION;
     process.stats.accepted.fetch_add(1, Ordering::Relaxed);
-    let counted = Counted::new(&process.stats);
     let in_force = process.configuration.in_force();
     let accepting = transport::accept(tcp, peer, in_force.generation.server.clone());
     let link = tokio::select! {
@@ -71,7 +75,8 @@ pub(super) async fn enter(process: &Process, tcp: TcpStream, peer: SocketAddr) -
                 stream: Stream::new(link),
                 policy: Arc::clone(&in_force.generation.policy),
                 doors: Some(Arc::clone(&in_force.doors)),
-                counted,
+                ticket,
+                stats: Arc::clone(&process.stats),
                 failures: 0,
                 registration: None,
             };
@@ -361,7 +366,7 @@ impl Visitor {
             }
         };
         let response = welcome.response(head, &uri);
-        let Welcome { user, realm, expiry, .. } = welcome;
+        let Welcome { user, realm, expiry, ticket, .. } = welcome;
         let span = info_span!(
             parent: None,
             "session",
@@ -380,9 +385,10 @@ impl Visitor {
             token: process.lifecycle.stopping.child_token(),
         };
         span.in_scope(|| info!("session started, peer {}", info.peer));
-        let (registration, arrival) = process.registry.register(info, span);
+        let (registration, arrival) = process.registry.register(info, span, ticket);
         process.stats.started.fetch_add(1, Ordering::Relaxed);
         self.party.registration = Some(registration);
+        self.party.ticket.know();
         self.say(response);
         let holding = Holding {
             uri,
@@ -390,6 +396,7 @@ impl Visitor {
             expiry,
             other_methods: policy.login.allow_other_methods,
             max_auth_attempts: policy.login.max_auth_attempts,
+            idle_timeout: process.configuration.idle_timeout(),
         };
         Left::Admitted(self.newcomer(Some(holding)), arrival)
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
-use super::{configuration::Policy, end, party::Claimant, process::Process};
+use super::{configuration::Policy, end, party::Claimant, process::Process, quota::Ticket};
 use crate::{
     auth::{Answer, AuthError, AuthRequest, Grant, basic, domain},
     clock,
@@ -42,6 +42,8 @@ pub(super) struct Welcome {
     pub(super) expiry: Expiry,
     pub(super) expires: Duration,
     pub(super) authentication_info: Option<String>,
+    /// Counts the session, if it is a new one.
+    pub(super) ticket: Option<Ticket>,
 }
 
 impl Welcome {
@@ -86,8 +88,12 @@ pub(super) async fn decide(
     }
     let refusal = match verify(process, claimant, head, arrived).await {
         Ok(_) if unwelcome() => return leaving(head),
-        Ok(grant) => match lifetime(&claimant.policy, head) {
-            Ok(expires) => return granted(grant, head, &claimant.policy, expires),
+        Ok(grant) => match lifetime(&claimant.policy, head)
+            .and_then(|expires| Ok((expires, seat(process, claimant, head, &grant)?)))
+        {
+            Ok((expires, ticket)) => {
+                return granted(grant, head, &claimant.policy, expires, ticket);
+            }
             Err(refusal) => refusal,
         },
         Err(refusal) => refusal,
@@ -113,7 +119,13 @@ fn leaving(head: &Head) -> Verdict {
     Verdict::Refused { response, failed: false, close: false, slowed: false }
 }
 
-fn granted(grant: Grant, head: &Head, policy: &Policy, expires: Duration) -> Verdict {
+fn granted(
+    grant: Grant,
+    head: &Head,
+    policy: &Policy,
+    expires: Duration,
+    ticket: Option<Ticket>,
+) -> Verdict {
     let left = left(&grant);
     let expires = left.map_or(expires, |left| expires.min(left));
     // A session must not outlive its account.
@@ -123,6 +135,7 @@ fn granted(grant: Grant, head: &Head, policy: &Policy, expires: Duration) -> Ver
         user: grant.user,
         realm: grant.realm,
         authentication_info: grant.authentication_info,
+        ticket,
         expires,
         expiry: Expiry { at: clock::now() + expires, strict },
     })
@@ -326,6 +339,26 @@ fn lifetime(policy: &Policy, head: &Head) -> Result<Duration, Refusal> {
     let response = session::answer(head, status, "Parameter out of bounds", &headers);
     // The credentials are right.
     Err(Refusal { response, failed: false, slowed: false })
+}
+
+/// The ticket of a new session, none for a session that is extended, or the 403 for a user who has
+/// as many sessions as one may have.
+fn seat(
+    process: &Process,
+    claimant: &Claimant,
+    head: &Head,
+    grant: &Grant,
+) -> Result<Option<Ticket>, Refusal> {
+    if claimant.session.is_some() {
+        return Ok(None);
+    }
+    let who = (&*grant.user, &*grant.realm);
+    let quotas = process.configuration.quotas();
+    process.census.grant(who, &quotas).map(Some).map_err(|excess| {
+        process.notices.session_refused(claimant.peer, who, excess);
+        let response = session::answer(head, StatusCode::FORBIDDEN, "Too many sessions", &[]);
+        Refusal { response, failed: false, slowed: true }
+    })
 }
 
 /// The next time from now that is a multiple of [`ANSWER_STEP`] after `arrived`.

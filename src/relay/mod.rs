@@ -23,6 +23,7 @@
 //! | the dial of a session, and what its failure means | `next_hop` |
 //! | the configuration in force: reading, swapping, listening, whether its backends answer | `configuration` |
 //! | who may join whom | `registry` |
+//! | how many connections and sessions there are, and may be | `quota` |
 //! | why a session ended, and the log line about it | `end` |
 //! | what goes wrong with strangers, told once a minute | `notices` |
 //! | how many refusals an address gets | `backoff`; `origin` says which addresses are one |
@@ -47,6 +48,7 @@ mod origin;
 mod own_thread;
 mod party;
 mod process;
+mod quota;
 mod registry;
 mod serve;
 mod stats;
@@ -62,6 +64,7 @@ pub use self::{
     lifecycle::{Phase, STOP_TIME},
     options::{Config, TlsOptions},
     own_thread::on_own_thread,
+    quota::Quotas,
     registry::Sessions,
     serve::Relay,
     stats::Counts,

@@ -19,7 +19,12 @@ use std::{
 use tokio::sync::Notify;
 use tracing::{debug, info};
 
-use super::{backoff::RATE, end::Quoted, origin::Origin};
+use super::{
+    backoff::RATE,
+    end::Quoted,
+    origin::Origin,
+    quota::{Excess, Limit},
+};
 use crate::{clock, msrp::Uri, session::Reject, transport::HandshakeError};
 
 /// How long failures of one kind from one address are counted before they are told again.
@@ -52,6 +57,8 @@ enum Kind {
     Login,
     /// A refusal had to wait.
     Slowed,
+    /// There are as many connections or sessions as this limit allows.
+    Full(Limit),
 }
 
 impl Notices {
@@ -96,6 +103,30 @@ impl Notices {
             Origin::from(peer.ip())
         );
         self.tell(Kind::Slowed, peer, &text);
+    }
+
+    /// A connection was closed when it was accepted, because there are too many.
+    pub(super) fn connection_refused(&self, peer: SocketAddr, excess: Excess) {
+        let text = format!("connection refused from {peer}: {excess}");
+        self.tell(Kind::Full(excess.limit), peer, &text);
+    }
+
+    /// A user who has proven a password has too many sessions.
+    pub(super) fn session_refused(
+        &self,
+        peer: SocketAddr,
+        (user, realm): (&str, &str),
+        excess: Excess,
+    ) {
+        let (user, realm) = (Name(user), Name(realm));
+        let text = format!("AUTH refused from {peer} for {user}@{realm}: {excess}");
+        self.tell(Kind::Full(excess.limit), peer, &text);
+    }
+
+    /// The next hop of a client's session was not dialled, because there are too many connections.
+    pub(super) fn dial_refused(&self, client: SocketAddr, excess: Excess) {
+        let text = format!("next hop not dialled for {client}: {excess}");
+        self.tell(Kind::Full(excess.limit), client, &text);
     }
 
     /// Tells how many notices were counted whenever a minute is over. Never returns.
@@ -333,7 +364,14 @@ mod tests {
     #[test]
     fn each_kind_and_each_address_is_counted_apart() {
         let mut log = Log::new();
-        let kinds = [Kind::Handshake, Kind::NotTls, Kind::Session, Kind::Login];
+        let kinds = [
+            Kind::Handshake,
+            Kind::NotTls,
+            Kind::Session,
+            Kind::Login,
+            Kind::Full(Limit::PerAddress),
+            Kind::Full(Limit::PerUser),
+        ];
         for kind in kinds {
             for from in ["192.0.2.1", "192.0.2.2", "2001:db8:1:2::1", "2001:db8:1:3::1"] {
                 assert!(log.enters(kind, from, "told").is_some(), "{kind:?} {from}");
@@ -345,7 +383,7 @@ mod tests {
             }
         }
         let lines = log.passes(60);
-        assert_eq!(lines.len(), 16);
+        assert_eq!(lines.len(), kinds.len() * 4);
         assert_eq!(lines[0], "2 more in the last minute from 192.0.2.1, the last one: counted");
         let network = "2 more in the last minute from 2001:db8:1:2::/64, the last one: counted";
         assert_eq!(lines[2], network);

@@ -4,8 +4,9 @@ use std::{net::SocketAddr, sync::Arc};
 
 use super::{
     configuration::{Doors, Policy},
+    quota::Ticket,
     registry::{self, SessionInfo},
-    stats::Counted,
+    stats::Stats,
 };
 use crate::{
     msrp::{ChunkQueue, Decoder},
@@ -22,7 +23,9 @@ pub(super) struct Party {
     /// Keeps the listeners open through which a peer may join its session. `None` once the session
     /// is bound.
     pub(super) doors: Option<Doors>,
-    pub(super) counted: Counted,
+    /// Counts it as long as it is open.
+    pub(super) ticket: Ticket,
+    pub(super) stats: Arc<Stats>,
     /// Failed AUTHs so far.
     pub(super) failures: u32,
     /// The session that its client owns.

@@ -18,6 +18,7 @@ use super::{
     next_hop::NextHops,
     notices::Notices,
     party::Registry,
+    quota::Census,
     stats::Stats,
 };
 use crate::{auth::Challenger, clock};
@@ -29,6 +30,7 @@ pub(super) struct Process {
     pub(super) configuration: Arc<Configuration>,
     pub(super) lifecycle: Arc<Lifecycle>,
     pub(super) next_hops: NextHops,
+    pub(super) census: Arc<Census>,
     pub(super) stats: Arc<Stats>,
     pub(super) notices: Arc<Notices>,
     pub(super) backoff: Backoff,
@@ -60,6 +62,7 @@ impl Process {
                 configuration: Arc::new(configuration),
                 lifecycle,
                 next_hops: NextHops::default(),
+                census: Arc::default(),
                 stats: Arc::default(),
                 notices: Arc::default(),
                 backoff: Backoff::default(),

@@ -20,7 +20,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tracing::Span;
 
-use super::configuration::Authorities;
+use super::{configuration::Authorities, quota::Ticket};
 use crate::{
     msrp::{Head, Path, Uri},
     session::{Reject, detail},
@@ -102,17 +102,19 @@ impl<C> Registry<C> {
         Self { sessions: Mutex::default(), emptied: Notify::new(), authorities }
     }
 
-    /// Enters a new session, waiting to be joined.
+    /// Enters a new session, waiting to be joined. `ticket` counts it while it is entered.
     pub(super) fn register(
         self: &Arc<Self>,
         info: SessionInfo,
         span: Span,
+        ticket: Option<Ticket>,
     ) -> (Registration<C>, oneshot::Receiver<C>) {
         let (delivery, arrival) = oneshot::channel();
         let info = Arc::new(info);
         let entry = Entry { info: Arc::clone(&info), standing: Standing::Waiting(delivery) };
         self.lock().insert(info.id().to_owned(), entry);
-        (Registration { place: Place { registry: Arc::clone(self), info }, span }, arrival)
+        let place = Place { registry: Arc::clone(self), info };
+        (Registration { place, span, _ticket: ticket }, arrival)
     }
 
     /// Claims the session that a stranger's SEND names by its session-id: a middlebox may have
@@ -188,6 +190,7 @@ pub(super) struct Registration<C> {
     place: Place<C>,
     /// `session{..}`, in which its log lines stand.
     pub(super) span: Span,
+    _ticket: Option<Ticket>,
 }
 
 /// Takes the session out of the registry when it is dropped, however its task ends.

@@ -1,6 +1,12 @@
 //! The running relay, and the stages of each connection.
 
-use std::{io, net::SocketAddr, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    panic::AssertUnwindSafe,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use futures_util::FutureExt as _;
 use tokio::{net::TcpStream, time::timeout};
@@ -100,12 +106,22 @@ async fn end_asked_for(process: &Process) {
     }
 }
 
-/// Starts a task for a connection that has just been accepted.
+/// Starts a task for a connection that has just been accepted. Beyond the limits the connection is
+/// closed at once: TLS has not begun, so nothing can be told to the client.
 fn admit(process: &Arc<Process>, tcp: TcpStream, peer: SocketAddr) {
+    let quotas = process.configuration.quotas();
+    let ticket = match process.census.accept(peer.ip(), &quotas) {
+        Ok(ticket) => ticket,
+        Err(excess) => {
+            process.stats.refused.fetch_add(1, Ordering::Relaxed);
+            process.notices.connection_refused(peer, excess);
+            return;
+        }
+    };
     let shared = Arc::clone(process);
     let task = async move {
         // Boxed, so that a session does not hold the memory that the lobby took.
-        let left = Box::pin(lobby::enter(&shared, tcp, peer)).await;
+        let left = Box::pin(lobby::enter(&shared, tcp, peer, ticket)).await;
         serve(&shared, left).await;
     };
     let task = guarded(Arc::clone(process), task);

@@ -8,9 +8,9 @@ use std::sync::{
 /// The counters; [`Counts`] explains each.
 #[derive(Debug, Default)]
 pub(super) struct Stats {
-    pub(super) connections: AtomicUsize,
     pub(super) queued: AtomicUsize,
     pub(super) accepted: AtomicU64,
+    pub(super) refused: AtomicU64,
     pub(super) started: AtomicU64,
     pub(super) faults: AtomicU64,
 }
@@ -18,12 +18,12 @@ pub(super) struct Stats {
 /// The counters at one moment.
 #[derive(Debug, Clone, Copy)]
 pub struct Counts {
-    /// Open connections.
-    pub connections: usize,
     /// Octets that the relay has queued for peers and not written yet.
     pub queued: usize,
     /// Connections accepted since the start.
     pub accepted: u64,
+    /// Connections closed at once since the start, because there were too many.
+    pub refused: u64,
     /// Sessions granted since the start.
     pub started: u64,
     /// Faults of the relay since the start. Each ended one connection or one session.
@@ -33,40 +33,12 @@ pub struct Counts {
 impl Stats {
     pub(super) fn counts(&self) -> Counts {
         Counts {
-            connections: self.connections.load(Ordering::Relaxed),
             queued: self.queued.load(Ordering::Relaxed),
             accepted: self.accepted.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
             started: self.started.load(Ordering::Relaxed),
             faults: self.faults.load(Ordering::Relaxed),
         }
-    }
-}
-
-/// Counts one open connection while it lives. A clone counts another one.
-#[derive(Debug)]
-pub(super) struct Counted(Arc<Stats>);
-
-impl Counted {
-    pub(super) fn new(stats: &Arc<Stats>) -> Self {
-        stats.connections.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(stats))
-    }
-
-    /// A gauge for the queues of the session that this connection belongs to.
-    pub(super) fn queued(&self) -> Queued {
-        Queued { stats: Arc::clone(&self.0), bytes: 0 }
-    }
-}
-
-impl Clone for Counted {
-    fn clone(&self) -> Self {
-        Self::new(&self.0)
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -79,6 +51,10 @@ pub(super) struct Queued {
 }
 
 impl Queued {
+    pub(super) fn new(stats: &Arc<Stats>) -> Self {
+        Self { stats: Arc::clone(stats), bytes: 0 }
+    }
+
     pub(super) fn set(&mut self, bytes: usize) {
         if bytes > self.bytes {
             self.stats.queued.fetch_add(bytes - self.bytes, Ordering::Relaxed);

@@ -22,7 +22,7 @@ mod requests;
 mod responses;
 mod side;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use thiserror::Error;
@@ -89,6 +89,8 @@ pub enum Timeout {
     Expired(Leg),
     /// The peer on this leg has taken nothing of what is queued for it.
     Stalled(Leg),
+    /// No octet has passed either way for this time, the idle timeout of one of the sessions.
+    Idle(Duration),
 }
 
 /// One relayed session.
@@ -105,6 +107,8 @@ pub struct Session {
     refusal: Option<Reject>,
     /// The leg whose client has just reached `max_auth_attempts`.
     locked_out: Option<Leg>,
+    /// When an octet came, was taken by a socket, or is known to have arrived at a peer.
+    active: Instant,
     limits: Limits,
 }
 
@@ -140,7 +144,7 @@ impl Session {
         limits: Limits,
         now: Instant,
     ) -> Self {
-        let mut session = Self::with_ids(holding, decoder, limits, TransactId::random);
+        let mut session = Self::with_ids(holding, decoder, limits, TransactId::random, now);
         session.near.outbox.adopt(queued, now);
         session
     }
@@ -150,6 +154,7 @@ impl Session {
         decoder: Decoder,
         limits: Limits,
         new_id: fn() -> TransactId,
+        now: Instant,
     ) -> Self {
         Self {
             own: vec![holding.uri.clone()],
@@ -159,6 +164,7 @@ impl Session {
             life: Life::Open,
             refusal: None,
             locked_out: None,
+            active: now,
             limits,
         }
     }
@@ -230,6 +236,9 @@ impl Session {
         buf: &mut BytesMut,
         now: Instant,
     ) -> Result<Received, Violation> {
+        if !buf.is_empty() {
+            self.active = now;
+        }
         let received = self.read(from, buf, now);
         self.settle(now);
         received
@@ -257,6 +266,7 @@ impl Session {
 
     /// The first `octets` of [`outgoing`](Self::outgoing) are with the socket.
     pub fn sent(&mut self, leg: Leg, octets: usize, now: Instant) {
+        self.active = now;
         self.side_mut(leg).outbox.sent(octets, now);
         self.settle(now);
     }
@@ -270,7 +280,13 @@ impl Session {
     /// Tells what of the octets that were [`sent`](Self::sent) has arrived at the kernel of the peer
     /// on a leg. Only then does the time for an answer begin (RFC 4976 §6.4.1).
     pub fn arrived(&mut self, leg: Leg, arrival: &Arrival, now: Instant) {
-        self.side_mut(leg).outbox.arrived(arrival, now);
+        let side = self.side_mut(leg);
+        let (were, are) = (side.under_way, arrival.outstanding > 0);
+        side.under_way = are;
+        // If all had arrived by the first look, nobody knows when: the socket's time counts.
+        if side.outbox.arrived(arrival, now) && (were || are) {
+            self.active = self.active.max(arrival.at);
+        }
     }
 
     /// Tells whether a leg is blocked: its socket takes nothing more, although bytes wait for it in
@@ -474,6 +490,7 @@ impl Session {
             outbox.look_deadline(),
             outbox.waiting_since().map(|since| since + self.limits.stall),
             self.expiry(leg),
+            self.idle_timeout(leg).map(|time| self.active + time),
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -490,6 +507,11 @@ impl Session {
         }
     }
 
+    /// The idle timeout of the session that this leg holds.
+    fn idle_timeout(&self, leg: Leg) -> Option<Duration> {
+        self.side(leg).holding.as_ref()?.idle_timeout
+    }
+
     fn timeout(&self, leg: Leg, now: Instant) -> Option<Timeout> {
         if self.life == Life::Ended {
             return None;
@@ -497,6 +519,9 @@ impl Session {
         let stalled = self.side(leg).outbox.waiting_since().map(|since| since + self.limits.stall);
         if stalled.is_some_and(|deadline| deadline <= now) {
             return Some(Timeout::Stalled(leg));
+        }
+        if let Some(time) = self.idle_timeout(leg).filter(|time| self.active + *time <= now) {
+            return Some(Timeout::Idle(time));
         }
         if self.expiry(leg).is_none_or(|deadline| deadline > now) {
             return None;

@@ -254,11 +254,14 @@ impl Outbox {
         self.restart_waiting(now);
     }
 
-    /// Notes what has arrived at the peer's kernel of the octets that the socket took.
-    pub(super) fn arrived(&mut self, arrival: &Arrival, now: Instant) {
-        if self.transactions.arrived(self.queue.taken(), arrival, now) {
+    /// Notes what has arrived at the peer's kernel of the octets that the socket took. Returns whether
+    /// that is more than was known.
+    pub(super) fn arrived(&mut self, arrival: &Arrival, now: Instant) -> bool {
+        let has_more = self.transactions.arrived(self.queue.taken(), arrival, now);
+        if has_more {
             self.waiting_since = self.waiting_since.map(|since| since.max(arrival.at));
         }
+        has_more
     }
 
     /// Notes whether the socket is blocked, or that a blocked socket took something.

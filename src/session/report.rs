@@ -35,6 +35,9 @@ pub enum Reject {
     /// The receiver wants no more of this message.
     #[error("the receiver asked to stop")]
     StopSending,
+    /// The next hop would have to be dialled, and there are too many connections.
+    #[error("too many connections")]
+    Full,
 }
 
 /// The details of a 481, in the words of msrprelay 1.x.
@@ -78,6 +81,7 @@ impl Reject {
             Self::StopSending => {
                 (StatusCode::STOP_SENDING, "Please abort the message you are sending".into())
             }
+            Self::Full => (StatusCode::FORBIDDEN, "Too many connections".into()),
         }
     }
 }

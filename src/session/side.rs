@@ -60,6 +60,8 @@ pub struct Holding {
     /// The number of failed AUTHs at relays further out after which the client is disconnected;
     /// `None`: never.
     pub max_auth_attempts: Option<NonZeroU32>,
+    /// How long no octet may pass either way before the session is over; `None`: for ever.
+    pub idle_timeout: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -72,6 +74,8 @@ pub(super) struct Side {
     pub(super) decoder: Decoder,
     pub(super) inbound: Inbound,
     pub(super) outbox: Outbox,
+    /// Octets that the socket took had not arrived at the peer when that was asked last.
+    pub(super) under_way: bool,
     /// Whether an AUTH of this leg waits for [`Session::answer`](super::Session::answer).
     pub(super) authenticating: bool,
     /// How many AUTHs of this leg failed at relays further out.
@@ -90,6 +94,7 @@ impl Side {
             decoder,
             inbound: Inbound::Nothing,
             outbox,
+            under_way: false,
             authenticating: false,
             failed_logins: 0,
             stopped: None,

@@ -6,6 +6,7 @@
 
 mod background;
 mod check;
+mod descriptors;
 mod harness;
 mod init_script;
 mod logs;

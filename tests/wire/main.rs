@@ -25,6 +25,7 @@ mod next_hops;
 mod notices;
 mod original_bugs;
 mod peers;
+mod quotas;
 mod races;
 mod realms;
 mod reload;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use msrprelay::{
-    control::{BackendHealth, BackendState, Certificate, FailedReload, Status},
+    control::{BackendHealth, BackendState, Certificate, FailedReload, Limits, Status},
     relay::Phase,
     tls::{EXPIRY_NOTICES, Utc},
 };
@@ -69,10 +69,7 @@ pub(crate) fn status(status: &Status, now: u64) -> String {
     for certificate in &status.certificates {
         lines.certificate(certificate, now);
     }
-    lines.add(
-        "connections",
-        &format!("{}, {} since the start", status.connections, status.connections_accepted),
-    );
+    lines.connections(status);
     let sessions = status.sessions;
     lines.add(
         "sessions",
@@ -84,6 +81,7 @@ pub(crate) fn status(status: &Status, now: u64) -> String {
             status.sessions_started
         ),
     );
+    lines.limits(&status.limits);
     lines.add("queued", &format!("{} bytes", status.queued_bytes));
     match status.log_lines_dropped {
         0 => lines.add("log lines", "none dropped"),
@@ -111,6 +109,30 @@ impl Lines {
 
     fn add(&mut self, name: &str, text: &str) {
         let _ = writeln!(self.0, "  {name:<14} {text}");
+    }
+
+    fn connections(&mut self, status: &Status) {
+        let (open, accepted) = (status.connections, status.connections_accepted);
+        self.add("connections", &format!("{open}, {accepted} since the start"));
+        self.add("", &format!("{} of them without a session", status.unauthenticated));
+        if status.connections_refused > 0 {
+            let refused = status.connections_refused;
+            let text = "refused since the start, because there were too many: see the log";
+            self.add("", &format!("{refused} {text}"));
+        }
+    }
+
+    fn limits(&mut self, limits: &Limits) {
+        let limits: Vec<String> = [
+            (limits.max_connections, "connections"),
+            (limits.max_connections_per_ip, "from one address"),
+            (limits.max_unauthenticated, "without a session"),
+            (limits.max_sessions_per_user, "sessions of one user"),
+        ]
+        .into_iter()
+        .filter_map(|(most, what)| Some(format!("{} {what}", most?)))
+        .collect();
+        self.add("limits", &if limits.is_empty() { "none".to_owned() } else { limits.join(", ") });
     }
 
     fn failure(&mut self, name: &str, failed: Option<&FailedReload>, now: u64) {
@@ -174,7 +196,7 @@ fn duration(seconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
+    use std::{num::NonZeroU32, path::PathBuf};
 
     use msrprelay::relay::Sessions;
 
@@ -223,7 +245,14 @@ mod tests {
                 certificate("CN=old", NOW - 61),
             ],
             connections: 12,
+            unauthenticated: 3,
             connections_accepted: 345,
+            connections_refused: 6,
+            limits: Limits {
+                max_connections: NonZeroU32::new(819),
+                max_unauthenticated: NonZeroU32::new(4096),
+                ..Limits::default()
+            },
             sessions: Sessions { waiting: 2, bound: 5 },
             sessions_started: 67,
             faults: 0,
@@ -267,7 +296,10 @@ msrprelay 2.0.0 is draining: it takes no new sessions, pid 4711, up 3 d 4 h
                  CN=old, serial 0a:ff
                  EXPIRED 2026-09-21 14:12:19 UTC (1 min 1 s ago)
   connections    12, 345 since the start
+                 3 of them without a session
+                 6 refused since the start, because there were too many: see the log
   sessions       7 (5 bound, 2 waiting to be joined), 67 since the start
+  limits         819 connections, 4096 without a session
   queued         131072 bytes
   log lines      7 dropped, because the log did not take them in time
 ";
@@ -308,7 +340,11 @@ msrprelay 2.0.0 is draining: it takes no new sessions, pid 4711, up 3 d 4 h
         assert!(!text.contains("FAILED") && !text.contains("left behind"), "{text}");
         assert!(text.contains("  certificate    none: plain TCP\n"), "{text}");
         example.log_lines_dropped = 0;
+        (example.limits, example.connections_refused) = (Limits::default(), 0);
         let text = status(&example, NOW);
+        let lines = "  connections    12, 345 since the start\n\
+                     \x20                3 of them without a session\n  sessions  ";
+        assert!(text.contains(lines), "{text}");
         assert!(text.ends_with("  log lines      none dropped\n"), "{text}");
     }
 }

@@ -21,8 +21,8 @@ use crate::{
         end::End,
         lobby::{self, Left},
         login::Welcome,
+        quota::Quotas,
         registry::SessionInfo,
-        stats::Counted,
     },
     session::{Expiry, Holding, Reject},
     transport,
@@ -76,7 +76,8 @@ async fn newcomer(process: &Process) -> (Newcomer, TcpStream) {
         stream: Stream::new(link),
         policy: Arc::clone(&in_force.generation.policy),
         doors: Some(Arc::clone(&in_force.doors)),
-        counted: Counted::new(&process.stats),
+        ticket: process.census.accept(peer.ip(), &Quotas::default()).unwrap(),
+        stats: Arc::clone(&process.stats),
         failures: 0,
         registration: None,
     };
@@ -99,7 +100,7 @@ async fn session(process: &Process, user: &str, lasts: Duration) -> (Box<Bridge>
         traffic: Arc::clone(newcomer.party.stream.traffic()),
         token: process.lifecycle.stopping.child_token(),
     };
-    let (registration, arrival) = process.registry.register(info, Span::none());
+    let (registration, arrival) = process.registry.register(info, Span::none(), None);
     newcomer.party.registration = Some(registration);
     newcomer.holding = Some(Holding {
         uri,
@@ -107,6 +108,7 @@ async fn session(process: &Process, user: &str, lasts: Duration) -> (Box<Bridge>
         expiry: Expiry { at: clock::now() + lasts, strict: false },
         other_methods: true,
         max_auth_attempts: None,
+        idle_timeout: None,
     });
     (Box::new(Bridge::new(newcomer, arrival).unwrap()), other)
 }
@@ -167,6 +169,7 @@ fn granted() -> Verdict {
         expiry,
         expires: Duration::from_mins(1),
         authentication_info: Some("qop=auth".to_owned()),
+        ticket: None,
     })
 }
 

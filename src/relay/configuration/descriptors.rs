@@ -5,7 +5,7 @@ use std::{fs::File, io};
 
 use nix::{
     errno::Errno,
-    sys::resource::{Resource, getrlimit},
+    sys::resource::{RLIM_INFINITY, Resource, getrlimit},
 };
 
 /// More than a reload opens at once beside its listeners.
@@ -18,5 +18,11 @@ pub(super) fn exhausted() -> Option<u64> {
     if !refused {
         return None;
     }
-    getrlimit(Resource::RLIMIT_NOFILE).ok().map(|(limit, _)| limit)
+    limit()
+}
+
+/// The limit on file descriptors. `None` if there is none.
+pub(super) fn limit() -> Option<u64> {
+    let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+    (limit != RLIM_INFINITY).then_some(limit)
 }

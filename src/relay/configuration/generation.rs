@@ -10,7 +10,8 @@ use std::{
 use rustls::{ClientConfig, ServerConfig};
 
 use super::{
-    super::{Config, RelayError, error},
+    super::{Config, RelayError, error, quota::Quotas},
+    descriptors,
     files::Files,
     policy::Policy,
     stores::Stores,
@@ -28,6 +29,7 @@ pub struct Generation {
     pub(in crate::relay) number: u64,
     pub(in crate::relay) config: Arc<Config>,
     pub(in crate::relay) policy: Arc<Policy>,
+    pub(in crate::relay) quotas: Quotas,
     /// `None` without TLS.
     pub(in crate::relay) server: Option<Arc<ServerConfig>>,
     /// TLS towards next hops.
@@ -133,11 +135,13 @@ impl Generation {
         let dialling = &config.dialling;
         let peers = Peers::new(&dialling.allowed_peers, &dialling.denied_peers);
         let services = services(&config).chain(stores.services()).collect();
+        let quotas = Quotas::new(&config.limits, descriptors::limit());
         Ok(Self {
             number: previous.map_or(1, |previous| previous.number + 1),
             config,
             client,
             policy: Arc::new(policy),
+            quotas,
             server,
             identities,
             files,
@@ -186,6 +190,11 @@ impl Generation {
     /// The configuration that it was built from.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// How many connections and sessions there may be.
+    pub fn quotas(&self) -> Quotas {
+        self.quotas
     }
 
     /// The host in the URIs that clients are given.

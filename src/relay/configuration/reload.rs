@@ -14,7 +14,7 @@ use tokio::{sync::watch, time::timeout};
 use tracing::{error, info, warn};
 
 use super::{
-    super::{Config, Located, RelayError, lifecycle::Lifecycle},
+    super::{Config, Located, RelayError, lifecycle::Lifecycle, quota::Quotas},
     Bound, Generation, binding, descriptors,
     listeners::{Admit, Doors, Listeners, Plan, Prepared, addresses},
     policy::Authorities,
@@ -219,6 +219,16 @@ impl Configuration {
 
     pub(in crate::relay) fn in_force(&self) -> Arc<InForce> {
         Arc::clone(&self.in_force.borrow())
+    }
+
+    /// How many connections and sessions there may be now.
+    pub(in crate::relay) fn quotas(&self) -> Quotas {
+        self.in_force.borrow().generation.quotas
+    }
+
+    /// The idle timeout of sessions that are granted now.
+    pub(in crate::relay) fn idle_timeout(&self) -> Option<Duration> {
+        self.in_force.borrow().generation.config.limits.idle_timeout
     }
 
     /// The backends in force, as one.

@@ -196,20 +196,19 @@ options! {
     /// Limits on connections, sessions and bandwidth.
     pub struct LimitOptions {
         max_connections: ConnectionLimit, connection_limit, COUNT,
-            "Connections at once; 0 is no limit. When not set 80 % of the limit on open files."
-            .later();
+            "Connections at once, those that the relay dials too; 0 is no limit. When not set 80 % of \
+             the limit on open files. In any case a reserve of open files is kept, for msrprelayctl \
+             and reloads: 20 % of the limit, but at least 32 and at most 128.";
         /// `None`: no limit.
         max_connections_per_ip: Option<NonZeroU32> = "2048", limit, COUNT,
-            "Connections at once from one address, or from one /64 of IPv6; 0 is no limit."
-            .later();
+            "Connections at once from one address, or from one /64 of IPv6; 0 is no limit. All clients \
+             behind one NAT or load balancer have one address.";
         /// `None`: no limit.
         max_unauthenticated: Option<NonZeroU32> = "4096", limit, COUNT,
-            "Connections at once that hold no session; 0 is no limit."
-            .later();
+            "Connections at once that have neither got a session by AUTH nor joined one; 0 is no limit.";
         /// `None`: no limit.
         max_sessions_per_user: Option<NonZeroU32> = "1024", limit, COUNT,
-            "Sessions at once of one user; 0 is no limit."
-            .later();
+            "Sessions at once of one user; 0 is no limit. One more is answered 403.";
         /// In bytes per second and direction.
         max_session_bandwidth: Option<NonZeroU64> = "0", bandwidth,
             "accepted is a whole number of at least 16384, or 0 for no limit",
@@ -219,8 +218,8 @@ options! {
         /// `None` if there is no limit.
         idle_timeout: Option<Duration> = "3600", time_limit,
             "accepted is a whole number of seconds up to 4294967295; 0 is no limit",
-            "Seconds without a byte either way after which a session is closed; 0 is never."
-            .later();
+            "Seconds without a byte either way after which a session is closed; 0 is never. Blank lines \
+             count, by which clients keep a connection.";
     }
 }
 

@@ -13,6 +13,7 @@ mod chunks;
 mod expiry;
 mod failures;
 mod forwarding;
+mod idle;
 mod pressure;
 mod property;
 mod refusals;
@@ -111,6 +112,7 @@ fn holding(own: &str, client: &str, now: Instant) -> Holding {
         expiry: Expiry { at: now + seconds(600), strict: false },
         other_methods: true,
         max_auth_attempts: NonZeroU32::new(3),
+        idle_timeout: None,
     }
 }
 
@@ -125,7 +127,7 @@ impl Pair {
         let now = *START;
         let mut holding = holding("R", "A", now);
         change(&mut holding);
-        let session = Session::with_ids(holding, Decoder::default(), limits, next_id);
+        let session = Session::with_ids(holding, Decoder::default(), limits, next_id, now);
         Self {
             session,
             now,

@@ -394,7 +394,7 @@ proptest! {
                             Timeout::Lapsed => {}
                             Timeout::Stalled(leg) => pair.lost(leg),
                             Timeout::Abandoned => pair.lost(Near),
-                            Timeout::Expired(_) => pair.session.end(StatusCode::TIMEOUT, b"", pair.now),
+                            Timeout::Expired(_) | Timeout::Idle(_) => pair.session.end(StatusCode::TIMEOUT, b"", pair.now),
                         }
                     }
                 }
