@@ -13,20 +13,14 @@ use std::{
 use nix::sys::signal::Signal;
 
 use crate::harness::{
-    Credentials, Database, Identity, Kind, Peer, Relay, Scene, Transfer, empty_send, noise, send,
-    sleep, until,
+    Credentials, Database, Identity, Kind, Peer, Relay, Scene, Transfer, empty_send, free_port,
+    noise, send, sleep, until,
 };
 
 const TABLE: &str = "CREATE TABLE subscriber (username VARCHAR(64), domain VARCHAR(64), \
                      password VARCHAR(64), PRIMARY KEY (username, domain))";
 
 const CHUNK: usize = 256 * 1024;
-
-/// A port of 127.0.0.1 that was free a moment ago.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address").port()
-}
 
 /// Nobody listens there any more.
 #[track_caller]

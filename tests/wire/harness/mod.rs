@@ -14,7 +14,11 @@ mod servers;
 mod terminator;
 mod tls;
 
-use std::time::{Duration, Instant};
+use std::{
+    net::{Ipv4Addr, TcpListener},
+    sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
+};
 
 pub(crate) use credentials::{Algorithm, Credentials, hex};
 pub(crate) use message::{Message, Transfer};
@@ -43,6 +47,21 @@ pub(crate) const SILENCE: Duration = Duration::from_millis(300);
 #[expect(clippy::disallowed_methods, reason = "a black-box test has no other clock")]
 pub(crate) fn now() -> Instant {
     Instant::now()
+}
+
+/// A port that is free on all addresses. It lies below those that the kernel gives out, so that no
+/// other test gets it by chance before it is used.
+pub(crate) fn free_port() -> u16 {
+    const FIRST: u32 = 20_000;
+    const COUNT: u32 = 10_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let next = std::process::id() * 97 + NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = u16::try_from(FIRST + next % COUNT).expect("a port");
+        if TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Waits, where a test is about time.

@@ -6,7 +6,7 @@
 use std::{
     fs,
     io::{self, BufRead as _, BufReader, Write as _},
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr},
     os::unix::fs::{PermissionsExt as _, chown},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -164,7 +164,7 @@ impl Server {
                 chown(path, nobody, None).expect("an owner");
             }
         }
-        let server = Self { kind, port: free_port(), directory, process: Mutex::new(None) };
+        let server = Self { kind, port: super::free_port(), directory, process: Mutex::new(None) };
         server.initialise(&programs);
         server.boot();
         match kind {
@@ -440,11 +440,6 @@ fn is_root() -> bool {
 fn nix_user(name: &str) -> u32 {
     let user = nix::unistd::User::from_name(name).expect("the users of this machine");
     user.expect("a user nobody").uid.as_raw()
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    listener.local_addr().expect("an address").port()
 }
 
 #[track_caller]
