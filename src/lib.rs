@@ -8,6 +8,7 @@
 //! | 1 | [`msrp`] | the wire: URIs, headers, decoder, encoder, output queue. Pure |
 //! | 1 | [`tls`] | certificates: reading, checking, what TLS is made with |
 //! | 1 | [`clock`] | the one place that asks for the time |
+//! | 1 | [`fair`] | who is counted as one, and a line that serves each in turn |
 //! | 1 | [`config`] | `config.ini` as text, sections and typed values; the form of a table of options. Knows no option |
 //! | 2 | [`session`] | what happens to a frame between two connections. Pure: no io, no clock |
 //! | 2 | [`auth`] | who may relay: challenges, digests, backends |
@@ -90,6 +91,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod daemon;
+pub mod fair;
 pub mod logging;
 pub mod msrp;
 pub mod relay;

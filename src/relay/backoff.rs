@@ -23,8 +23,7 @@ use tokio::{
     time::sleep_until,
 };
 
-use super::origin::Origin;
-use crate::clock;
+use crate::{clock, fair::Origin};
 
 /// Refusals at once. Several hundred people behind one address may ask for a challenge at the same
 /// moment, or mistype something within a few seconds.

@@ -26,7 +26,7 @@
 //! | how many connections and sessions there are, and may be | `quota` |
 //! | why a session ended, and the log line about it | `end` |
 //! | what goes wrong with strangers, told once a minute | `notices` |
-//! | how many refusals an address gets | `backoff`; `origin` says which addresses are one |
+//! | how many refusals an address gets | `backoff` |
 //! | what all tasks share | `process`; `lifecycle` has its phase and its end, `stats` its counters |
 //! | watching and steering | `handle` |
 //! | what blocks | `own_thread` |
@@ -44,7 +44,6 @@ mod login;
 mod next_hop;
 mod notices;
 pub mod options;
-mod origin;
 mod own_thread;
 mod party;
 mod process;

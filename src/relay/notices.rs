@@ -22,10 +22,9 @@ use tracing::{debug, info};
 use super::{
     backoff::RATE,
     end::Quoted,
-    origin::Origin,
     quota::{Excess, Limit},
 };
-use crate::{clock, msrp::Uri, session::Reject, transport::HandshakeError};
+use crate::{clock, fair::Origin, msrp::Uri, session::Reject, transport::HandshakeError};
 
 /// How long failures of one kind from one address are counted before they are told again.
 const PERIOD: Duration = Duration::from_mins(1);

@@ -21,11 +21,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{
-    options::{ConnectionLimit, LimitOptions},
-    origin::Origin,
-};
-use crate::auth::domain;
+use super::options::{ConnectionLimit, LimitOptions};
+use crate::{auth::domain, fair::Origin};
 
 /// File descriptors that are no connections: at least, and at most where the limit is high.
 /// Listeners, the control socket with its clients, look-ups of names, databases and a reload need

@@ -12,7 +12,7 @@
 //! | `accepting` | from an accepted TCP connection to a [`Link`]: the server side of TLS |
 //! | `dialling` | from a next hop to a [`Link`]: resolving, permission, connecting, the client side of TLS |
 //! | [`peers`], `permission`, [`pace`] | which addresses may be dialled: the rules (pure), what is never dialled, how many next hops |
-//! | [`resolve`], `names`, `turns` | from a host to addresses: what the system knows of names, and who may ask now |
+//! | [`resolve`], `names` | from a host to addresses: what the system knows of names, and who may ask now |
 //! | `link` | an open connection |
 //! | `carrier`, `secured` | what a transport must be able to do; the transports: TCP, and TLS over it |
 //! | `socket` | the socket options |
@@ -53,7 +53,6 @@ mod secured;
 mod socket;
 mod stream;
 mod target;
-mod turns;
 
 #[cfg(test)]
 mod tests {

@@ -21,9 +21,8 @@ pub use super::names::{HOSTS, RESOLV_CONF};
 use super::{
     names::{Answer, MAX_ADDRESSES, Names},
     target::CONNECT_TIMEOUT,
-    turns::Turns,
 };
-use crate::clock;
+use crate::{clock, fair::Line};
 
 /// Longest time for one look-up, in which it also waits for its turn: half of the time for the dial.
 /// With the defaults of resolv.conf(5) that is enough to ask the third name server if two are dead.
@@ -50,7 +49,7 @@ const NEGATIVE_TTL_MAX: Duration = Duration::from_mins(5);
 /// Resolves names by `/etc/hosts` and the name servers of `/etc/resolv.conf`.
 pub struct Resolver {
     system: RwLock<Arc<System>>,
-    turns: Turns,
+    line: Line<String>,
 }
 
 /// The files as they were read last, and what the name servers have said since.
@@ -68,11 +67,14 @@ impl fmt::Debug for Resolver {
 impl Resolver {
     /// Reads the files of the system. Blocks.
     pub fn of_system() -> Self {
-        Self::new(System::new(Names::read()), Turns::new(MAX_LOOKUPS, MAX_LOOKUPS_PER_USER))
+        Self::new(
+            System::new(Names::read()),
+            Line::new(MAX_LOOKUPS, MAX_LOOKUPS_PER_USER, usize::MAX),
+        )
     }
 
-    fn new(system: System, turns: Turns) -> Self {
-        Self { system: RwLock::new(Arc::new(system)), turns }
+    fn new(system: System, line: Line<String>) -> Self {
+        Self { system: RwLock::new(Arc::new(system)), line }
     }
 
     /// Reads the files again, and forgets what the name servers have said. Blocks.
@@ -119,9 +121,10 @@ impl Resolver {
         user: &str,
     ) -> Result<Vec<IpAddr>, ResolveError> {
         let deadline = clock::now() + RESOLVE_TIMEOUT;
-        let waiting = self.turns.enter(user);
-        let Ok(_turn) = timeout_at(deadline.into(), waiting.turn()).await else {
-            return Err(ResolveError::Busy { host: host.to_owned() });
+        let busy = || ResolveError::Busy { host: host.to_owned() };
+        let entry = self.line.enter(user.to_owned()).ok_or_else(busy)?;
+        let Ok(_place) = timeout_at(deadline.into(), entry.place()).await else {
+            return Err(busy());
         };
         // The look-ups that had their turn before may have been for the same name.
         if let Some(found) = system.known(host) {

@@ -7,7 +7,7 @@ use crate::source::{Source, sources};
 /// The rooms by level; a room imports only from levels below its own, but for the last, whose
 /// members may know each other. A room that stands in no row is on top.
 const LEVELS: [&[&str]; 4] = [
-    &["msrp", "tls", "config", "clock"],
+    &["msrp", "tls", "config", "clock", "fair"],
     &["session", "auth", "transport", "logging"],
     &["relay"],
     &["control", "client", "cli"],

@@ -15,7 +15,6 @@ mod breaker;
 mod cache;
 mod connect;
 mod file;
-mod line;
 mod options;
 mod pool;
 mod query;
@@ -40,7 +39,6 @@ use tracing::{error, info, warn};
 use self::{
     breaker::{Admission, Breaker, News},
     cache::Cache,
-    line::{Line, LookUp, Permit},
     options::DatabaseOptions,
     pool::{Pool, is_about_the_name},
     query::{Asked, Dialect, Found, Query},
@@ -52,6 +50,7 @@ use super::{
 use crate::{
     clock,
     config::{Contents, ListenAddress, Section},
+    fair::{Entry, Line, Origin, Place},
     msrp::digest::Algorithm,
 };
 
@@ -110,7 +109,7 @@ struct Database {
     timeout: Duration,
     query: Query,
     pool: Pool,
-    line: Line,
+    line: Line<Origin>,
     /// The log has been told that look-ups are refused.
     overloaded: AtomicBool,
     /// It has been told that the table spells a domain otherwise than the challenge.
@@ -150,7 +149,7 @@ impl Database {
             timeout,
             pool: Pool::new(location, &query.statements()[0], size, timeout),
             query,
-            line: Line::new(LOOKUPS_MAX, size),
+            line: Line::new(size, size, LOOKUPS_MAX),
             overloaded: AtomicBool::new(false),
             respelled: AtomicBool::new(false),
             breaker: Breaker::new(timeout),
@@ -194,10 +193,10 @@ impl Database {
 
     /// Lets a look-up in, or refuses it because there are too many. Each time that this begins to
     /// happen is logged once.
-    fn enter(&self, client: IpAddr) -> Result<LookUp<'_>, AuthError> {
-        let Some(look_up) = self.line.enter(client) else {
+    fn enter(&self, client: IpAddr) -> Result<Entry<'_, Origin>, AuthError> {
+        let Some(look_up) = self.line.enter(client.into()) else {
             if !self.overloaded.swap(true, Ordering::Relaxed) {
-                let waiting = self.line.len();
+                let waiting = self.line.entries();
                 warn!(
                     "{}: {waiting} look-ups are waiting; {client}, which has its share of them, \
                      and others that do get 500",
@@ -207,7 +206,7 @@ impl Database {
             return Err(unavailable("too many look-ups at once"));
         };
         // Well below the share of one client, so that the log does not flap.
-        if self.line.len() < LOOKUPS_MAX / 4 {
+        if self.line.entries() < LOOKUPS_MAX / 4 {
             self.overloaded.store(false, Ordering::Relaxed);
         }
         Ok(look_up)
@@ -218,10 +217,10 @@ impl Database {
     /// database more than a look-up.
     async fn permit<'a>(
         &self,
-        look_up: &'a LookUp<'_>,
+        look_up: &'a Entry<'_, Origin>,
         began: Instant,
-    ) -> Result<Permit<'a>, AuthError> {
-        let Ok(Ok(permit)) = timeout_at((began + self.timeout / 2).into(), look_up.permit()).await
+    ) -> Result<Place<'a>, AuthError> {
+        let Ok(Ok(permit)) = timeout_at((began + self.timeout / 2).into(), look_up.place()).await
         else {
             return Err(unavailable("no connection was free in time"));
         };

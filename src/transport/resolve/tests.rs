@@ -38,10 +38,10 @@ impl NameServer {
     }
 
     /// A resolver that asks it, with further lines of the two files.
-    fn resolver(&self, resolv_conf: &str, hosts: &str, turns: Turns) -> Resolver {
+    fn resolver(&self, resolv_conf: &str, hosts: &str, line: Line<String>) -> Resolver {
         let resolv_conf = format!("nameserver 127.0.0.1\n{resolv_conf}");
         let names = Names::parse(&resolv_conf, hosts, self.address.port());
-        Resolver::new(System::new(names), turns)
+        Resolver::new(System::new(names), line)
     }
 
     fn heard(&self) -> Vec<(String, u16, u16)> {
@@ -118,8 +118,8 @@ fn answer(query: &[u8], kind: u16, found: Option<&[&str]>) -> Vec<u8> {
     message
 }
 
-fn plenty() -> Turns {
-    Turns::new(MAX_LOOKUPS, MAX_LOOKUPS_PER_USER)
+fn plenty() -> Line<String> {
+    Line::new(MAX_LOOKUPS, MAX_LOOKUPS_PER_USER, usize::MAX)
 }
 
 fn texts(addresses: &[SocketAddr]) -> Vec<String> {
@@ -280,7 +280,7 @@ async fn answers_are_remembered_for_their_ttl() {
 #[tokio::test]
 async fn a_user_with_slow_names_waits_for_himself() {
     let server = NameServer::with(&[("fast.test", &["127.0.0.1"])]);
-    let resolver = server.resolver("", "", Turns::new(3, 2));
+    let resolver = server.resolver("", "", Line::new(3, 2, usize::MAX));
     let hosts: Vec<String> = (0..9).map(|number| format!("slow{number}.test")).collect();
     let slow = hosts.iter().map(|host| resolver.addresses(host, 1, "alice"));
     let mut slow = Box::pin(join_all(slow));

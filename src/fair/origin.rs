@@ -7,7 +7,7 @@ use std::{
 
 /// Who is counted as one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Origin {
+pub enum Origin {
     V4(Ipv4Addr),
     /// The first address of a network of 64 bits: whoever has one IPv6 address has all of these.
     V6(Ipv6Addr),
